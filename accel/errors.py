@@ -1,0 +1,129 @@
+"""Every error the library raises: one line each, naming the object, the rule and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "AccelError",
+    "BoundsError",
+    "CapacityError",
+    "DeadlockError",
+    "Finding",
+    "HazardError",
+    "InputError",
+    "InternalError",
+    "Location",
+    "ProgramError",
+    "SpecError",
+    "TraceError",
+    "UnsupportedError",
+    "UnwrittenError",
+    "nearest",
+]
+
+
+class Location(NamedTuple):
+    """A place in the author's source."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class AccelError(Exception):
+    """Base of every error this library raises; `str()` is one line that ends on the way out.
+
+    `at` is the author's own line where one is known, never a line of this library.
+    """
+
+    def __init__(self, message: str, *, at: Location | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.message}" if self.at else self.message
+
+
+class InputError(AccelError, ValueError):
+    """An argument (shape, array, option, name) that the called function cannot take."""
+
+
+class SpecError(InputError):
+    """A chip, frame or sweep description with a wrong, missing or unknown key."""
+
+
+class UnsupportedError(AccelError):
+    """A legal request that this chip, format or kernel does not do."""
+
+
+class TraceError(AccelError):
+    """A kernel that cannot be turned into a program; `at` is the author's line."""
+
+
+class BoundsError(TraceError):
+    """A view, slice or index that leaves its buffer, tensor or mesh."""
+
+
+class CapacityError(TraceError):
+    """A kernel that needs more of a node's SRAM, semaphores or threads than the chip has.
+
+    `allocation_map` is a multi-line listing of what is allocated so far (empty if not about SRAM).
+    """
+
+    def __init__(self, message: str, *, at: Location | None = None, allocation_map: str = "") -> None:
+        super().__init__(message, at=at)
+        self.allocation_map = allocation_map
+
+
+class ProgramError(AccelError):
+    """Program data (a file, a row, a descriptor) that breaks the format or the machine's limits."""
+
+
+class Finding(NamedTuple):
+    """One hazard, grouped over the nodes that show it.
+
+    kind: race | uninitialised | ambiguous | deadlock | leftover | unawaited | overflow | unwritten
+    message: one line; first and second: the author's lines of both sides (second may be None).
+    nodes: logical (row, col) of every node that shows it.
+    """
+
+    kind: str
+    message: str
+    first: Location | None
+    second: Location | None
+    nodes: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        return f"{self.first}: {self.message}" if self.first else self.message
+
+
+class HazardError(AccelError):
+    """A program whose result depends on timing, or that reads what nobody wrote; see `findings`."""
+
+    def __init__(self, message: str, findings: Sequence[Finding] = (), *, at: Location | None = None) -> None:
+        super().__init__(message, at=at)
+        self.findings = tuple(findings)
+
+
+class DeadlockError(HazardError):
+    """No thread can go on and nothing is in flight; `findings` says who waits for what."""
+
+
+class UnwrittenError(HazardError):
+    """An output element that no instruction stored."""
+
+
+class InternalError(AccelError):
+    """A broken promise inside this library: please report it with the program that shows it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
