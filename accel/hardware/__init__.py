@@ -1,0 +1,32 @@
+"""Chips as data: specification, catalog, video formats, energy and cost."""
+
+from accel.hardware.catalog import chip, names
+from accel.hardware.parts import (
+    CostSpec,
+    EnergySpec,
+    HostSpec,
+    MatrixSpec,
+    MeshSpec,
+    NocSpec,
+    NodeSpec,
+    PortSpec,
+    VectorSpec,
+)
+from accel.hardware.schema import Range
+from accel.hardware.spec import ChipSpec
+
+__all__ = [
+    "ChipSpec",
+    "CostSpec",
+    "EnergySpec",
+    "HostSpec",
+    "MatrixSpec",
+    "MeshSpec",
+    "NocSpec",
+    "NodeSpec",
+    "PortSpec",
+    "Range",
+    "VectorSpec",
+    "chip",
+    "names",
+]

@@ -1,0 +1,158 @@
+"""The validated record behind every hardware description: typed fields, ranges, dotted paths in errors."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from accel.errors import SpecError, nearest
+
+__all__ = ["Bytes", "Count", "Cycles", "Natural", "Positive", "Range", "Share", "Spec", "build", "field_types", "plain"]
+
+# Ceilings are sanity, not policy: two orders of magnitude above anything built, low enough that products stay in int64.
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+Cycles = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 48)]
+Positive = Annotated[float, msgspec.Meta(gt=0.0, le=1e12)]
+Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+
+
+S = TypeVar("S", bound="Spec")
+
+
+@functools.cache
+def field_types(cls: type[Spec]) -> dict[str, Any]:
+    """Resolved type of every field of `cls`, ranges included, in declaration order."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {name: hints[name] for name in cls.__struct_fields__}
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all hardware records: immutable, keyword-only, checked on every construction.
+
+    A wrong type, a value out of range or a NaN raises SpecError with the dotted path (`node.sram_bytes`).
+    """
+
+    # Where a record of this class sits in its owner; a class has one place, so errors know their full path.
+    at: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in field_types(type(self)).items():
+            value = getattr(self, name)
+            checked = _checked(value, kind, self.path(name))
+            if checked is not value:
+                msgspec.structs.force_setattr(self, name, checked)
+        self.verify()
+
+    def verify(self) -> None:
+        """Check what no single field can show; a subclass raises SpecError through `refuse`."""
+
+    @classmethod
+    def path(cls, name: str) -> str:
+        """Dotted path of a field as errors and `replace` name it."""
+        return f"{cls.at}.{name}" if cls.at else name
+
+    @classmethod
+    def refuse(cls, name: str, rule: str) -> SpecError:
+        """SpecError about field `name`; `rule` says what is wrong and the way out."""
+        return SpecError(f"{cls.path(name)}: {rule}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from plain data (parsed TOML or JSON), everything checked; SpecError names the path."""
+        return build(cls, data, cls.at)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (dicts, lists, numbers, strings) that `from_dict` takes back unchanged."""
+        return cast("dict[str, Any]", plain(self))
+
+
+class Range(Spec, frozen=True, kw_only=True):
+    """A figure with its uncertainty, low <= nominal <= high; a plain number stands for all three."""
+
+    at: ClassVar[str] = ""
+    nominal: float
+    low: float
+    high: float
+
+    def verify(self) -> None:
+        """Order and sign of the three figures."""
+        if not 0.0 <= self.low <= self.nominal <= self.high <= 1e12:
+            raise SpecError(
+                f"range low={self.low!r}, nominal={self.nominal!r}, high={self.high!r} is out of order; "
+                "give 0 <= low <= nominal <= high <= 1e12"
+            )
+
+
+def plain(value: Any) -> Any:
+    """`value` as fresh dicts, lists, numbers and strings; tuples become lists, as TOML and JSON read them."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def build(cls: type[S], data: Any, path: str) -> S:
+    """Build `cls` from plain data found at dotted `path`; unknown, missing and wrong keys raise SpecError."""
+    if isinstance(data, cls):
+        return data
+    if cls is Range and isinstance(data, int | float) and not isinstance(data, bool):
+        data = {"nominal": data, "low": data, "high": data}
+    where = path or cls.__name__
+    if not isinstance(data, Mapping):
+        raise SpecError(f"{where} = {_short(data)} cannot be used: expected a table with {', '.join(field_types(cls))}")
+    kinds = field_types(cls)
+    for key in data:
+        if key not in kinds:
+            dotted = f"{path}.{key}" if path else str(key)
+            hint = nearest(str(key), kinds) or f"; the keys here are {', '.join(kinds)}"
+            raise SpecError(f"unknown key {dotted!r}{hint}")
+    required = {f.encode_name for f in msgspec.structs.fields(cls) if f.required}
+    missing = [name for name in kinds if name in required and name not in data]
+    if missing:
+        dotted = f"{path}.{missing[0]}" if path else missing[0]
+        raise SpecError(f"missing key {dotted!r}; every {cls.__name__} states it")
+    values = {key: _nested(value, kinds[key], f"{path}.{key}" if path else key) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except SpecError as error:
+        if cls is Range:  # a Range does not know which field it is
+            raise SpecError(f"{where}: {error}") from None
+        raise
+
+
+def _nested(value: Any, kind: Any, path: str) -> Any:
+    """Records inside `value` built with their path; everything else is left for the owner's own check."""
+    if isinstance(kind, type) and issubclass(kind, Spec):
+        return build(kind, value, path)
+    if get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        item = get_args(kind)[0]
+        if isinstance(item, type) and issubclass(item, Spec):
+            return tuple(build(item, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    return value
+
+
+def _checked(value: Any, kind: Any, path: str) -> Any:
+    """`value` as the field's type, or SpecError with path, value, rule and way out."""
+    value = _nested(value, kind, path)
+    if isinstance(kind, type) and issubclass(kind, Spec):
+        return value
+    if not isinstance(value, int | float | str | tuple | list | dict) and hasattr(value, "__index__"):
+        value = operator.index(value)  # a NumPy integer from a sweep axis
+    try:
+        checked = msgspec.convert(value, kind)
+    except (msgspec.ValidationError, OverflowError) as error:
+        text = str(error).replace("`", "")
+        rule, _, inside = text.partition(" - at $")
+        raise SpecError(f"{path}{inside} = {_short(value)} cannot be used: {rule[:1].lower()}{rule[1:]}") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise SpecError(f"{path} = {checked!r} cannot be used: expected a finite number")
+    return checked
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
