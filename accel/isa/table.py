@@ -1,0 +1,90 @@
+"""The instruction table: one literal row an instruction; everything else about the ISA is derived from it."""
+
+from __future__ import annotations
+
+from accel.errors import InternalError
+from accel.isa import semantics as s
+from accel.isa.schema import Direction, Engine, Kind, Operand, Row
+
+__all__ = ["BY_MNEMONIC", "BY_OPCODE", "ROWS", "opcode"]
+
+BOTH = ("sram", "memory")
+SRAM = ("sram",)
+
+
+def _w(name: str = "dst", spaces: tuple[str, ...] = SRAM) -> Operand:
+    return Operand(name, Kind.VIEW, Direction.WRITE, spaces)
+
+
+def _r(name: str, spaces: tuple[str, ...] = SRAM) -> Operand:
+    return Operand(name, Kind.VIEW, Direction.READ, spaces)
+
+
+def _vector(mnemonic: str, op: int, reads: str, f: object, meaning: str, *, passes: int | str = 1, imm: bool = False) -> Row:
+    operands = (_w(), *(_r(name) for name in reads.split())) + ((Operand("imm", Kind.FLOAT),) if imm else ())
+    return Row(mnemonic, op, Engine.VECTOR, "vector", operands, meaning, f, passes)  # type: ignore[arg-type]
+
+
+def _reduce(mnemonic: str, op: int, meaning: str) -> Row:
+    return Row(mnemonic, op, Engine.VECTOR, "reduce", (_w(), _r("x")), meaning)
+
+
+SEM = Kind.SEM
+ROWS: tuple[Row, ...] = (
+    # --- control --------------------------------------------------------------------------------------------------
+    Row("wait", 1, Engine.CONTROL, "issue", (Operand("sem", SEM, Direction.UPDATE), Operand("n", Kind.VALUE)),
+        "Blocks until the semaphore counts at least n, then takes n from it."),
+    Row("inc", 2, Engine.CONTROL, "issue",
+        (Operand("sem", SEM, Direction.UPDATE), Operand("n", Kind.VALUE), Operand("at", Kind.TARGET)),
+        "Adds n to the semaphore on every node of the target; may overtake a copy."),
+    Row("barrier", 3, Engine.CONTROL, "issue", (Operand("at", Kind.TARGET),),
+        "Blocks until one thread of every node of the target has arrived."),
+    Row("loop", 4, Engine.CONTROL, "issue", (Operand("trips", Kind.VALUE), Operand("end", Kind.IMM)),
+        "Repeats the rows up to its end; `end` is the distance in rows to the matching end, 0 trips skip the body."),
+    Row("end", 5, Engine.CONTROL, "issue", (Operand("begin", Kind.IMM),),
+        "Closes a loop; `begin` is the distance in rows back to it."),
+    Row("mark", 6, Engine.CONTROL, "issue", (Operand("phase", Kind.IMM),),
+        "Names the phase that follows, for profiles; free of cost and effect."),
+    # --- data movement --------------------------------------------------------------------------------------------
+    Row("copy", 16, Engine.DMA, "dma",
+        (_w("dst", BOTH), _r("src", BOTH), Operand("to", Kind.TARGET),
+         Operand("done", SEM, Direction.UPDATE), Operand("sent", SEM, Direction.UPDATE)),
+        "Moves bits from src to dst on every node of the target, asynchronously; done fires at each destination "
+        "(at the issuer when dst is memory), sent fires at the issuer when src may be overwritten."),
+    # --- matrix unit ----------------------------------------------------------------------------------------------
+    Row("matmul", 32, Engine.MATRIX, "matrix",
+        (Operand("dst", Kind.VIEW, Direction.UPDATE, SRAM), _r("a"), _r("b"), Operand("accumulate", Kind.IMM)),
+        "dst = a @ b, or dst += a @ b; each element one chain of fp32 fused multiply-adds with k ascending."),
+    # --- vector unit ----------------------------------------------------------------------------------------------
+    _vector("vec.fill", 48, "", s.fill, "dst = imm.", imm=True),
+    _vector("vec.copy", 49, "x", s.copy, "dst = x, bits untouched (dst and x of one format)."),
+    _vector("vec.cast", 50, "x", s.cast, "dst = x rounded to nearest even in the format of dst."),
+    _vector("vec.neg", 51, "x", s.negate, "dst = -x."),
+    _vector("vec.abs", 52, "x", s.absolute, "dst = |x|."),
+    _vector("vec.relu", 53, "x", s.relu, "dst = x where x > 0 or NaN, otherwise +0."),
+    _vector("vec.sqrt", 54, "x", s.square_root, "dst = square root of x.", passes="sqrt_passes"),
+    _vector("vec.add", 56, "x y", s.add, "dst = x + y."),
+    _vector("vec.sub", 57, "x y", s.subtract, "dst = x - y."),
+    _vector("vec.mul", 58, "x y", s.multiply, "dst = x * y."),
+    _vector("vec.div", 59, "x y", s.divide, "dst = x / y.", passes="divide_passes"),
+    _vector("vec.max", 60, "x y", s.maximum, "dst = the larger of x and y; NaN wins; +0 is larger than -0."),
+    _vector("vec.min", 61, "x y", s.minimum, "dst = the smaller of x and y; NaN wins; -0 is smaller than +0."),
+    _vector("vec.fma", 62, "x y z", s.fma, "dst = x * y + z with one rounding."),
+    _vector("vec.addi", 64, "x", s.add, "dst = x + imm.", imm=True),
+    _vector("vec.muli", 65, "x", s.multiply, "dst = x * imm.", imm=True),
+    _vector("vec.maxi", 66, "x", s.maximum, "dst = the larger of x and imm.", imm=True),
+    _vector("vec.mini", 67, "x", s.minimum, "dst = the smaller of x and imm.", imm=True),
+    _reduce("vec.reduce_sum", 72, "dst = sum over the last dimension of x: 16 interleaved chains, then a tree."),
+    _reduce("vec.reduce_max", 73, "dst = largest over the last dimension of x: 16 interleaved chains, then a tree."),
+    _reduce("vec.reduce_min", 74, "dst = smallest over the last dimension of x: 16 interleaved chains, then a tree."),
+)  # fmt: skip
+
+BY_MNEMONIC: dict[str, Row] = {row.mnemonic: row for row in ROWS}
+BY_OPCODE: dict[int, Row] = {row.opcode: row for row in ROWS}
+if len(BY_MNEMONIC) != len(ROWS) or len(BY_OPCODE) != len(ROWS):
+    raise InternalError("the instruction table names a mnemonic or an opcode twice")
+
+
+def opcode(mnemonic: str) -> int:
+    """Return the opcode of a mnemonic of the table."""
+    return BY_MNEMONIC[mnemonic].opcode
