@@ -1,0 +1,125 @@
+"""The program file: a magic, a JSON header, raw little-endian tables and a checksum; data, never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from accel.errors import InputError, Location, ProgramError
+from accel.isa.layout import CODE_WORDS, EXPR_WORDS, PRED_WORDS, SHARD_WORDS, TARGET_WORDS, VIEW_WORDS
+from accel.isa.program import FORMAT_VERSION, Buffer, Program, Semaphore, Tensor
+
+__all__ = ["from_bytes", "read", "to_bytes", "write"]
+
+MAGIC = b"accelprg"
+TABLES = {
+    "code": CODE_WORDS, "spans": None, "role_of": 0, "params": None, "views": VIEW_WORDS, "exprs": EXPR_WORDS,
+    "preds": PRED_WORDS, "targets": TARGET_WORDS, "shards": SHARD_WORDS, "semaphore_init": 0,
+}  # fmt: skip
+PLAIN = ("name", "rows", "cols", "threads", "thread_names", "sram_bytes", "memory_bytes", "marks", "chip", "flops", "facts")
+
+
+class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The JSON part of a program file; field for field what `Program` says about itself."""
+
+    format_version: int
+    name: str
+    rows: int
+    cols: int
+    threads: int
+    thread_names: tuple[tuple[str, ...], ...]
+    buffers: tuple[Buffer, ...]
+    semaphores: tuple[Semaphore, ...]
+    tensors: tuple[Tensor, ...]
+    sram_bytes: int
+    memory_bytes: int
+    lines: tuple[tuple[str, int], ...]
+    marks: tuple[str, ...]
+    chip: str
+    flops: int
+    facts: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def to_bytes(program: Program) -> bytes:
+    """Return the file image of a program; the same program always gives the same bytes."""
+    plain: dict[str, Any] = {name: getattr(program, name) for name in PLAIN}
+    header = Header(
+        format_version=FORMAT_VERSION, buffers=program.buffers, semaphores=program.semaphores, tensors=program.tensors,
+        lines=tuple((at.file, at.line) for at in program.lines),
+        shapes={name: getattr(program, name).shape for name in TABLES}, **plain,
+    )  # fmt: skip
+    text = msgspec.json.encode(header)
+    body = b"".join(np.ascontiguousarray(getattr(program, n), dtype="<i8").tobytes() for n in TABLES)
+    image = MAGIC + len(text).to_bytes(8, "little") + text + body
+    return image + hashlib.sha256(image).digest()
+
+
+def from_bytes(image: bytes, source: str = "program") -> Program:
+    """Return the program of a file image; raises ProgramError (naming `source`) for anything else."""
+    if len(image) < 48 or image[:8] != MAGIC:
+        raise ProgramError(f"{source} is not an accel program file; it must start with {MAGIC.decode()!r}")
+    if hashlib.sha256(image[:-32]).digest() != image[-32:]:
+        raise ProgramError(f"{source} is damaged: its checksum does not match; save the program again")
+    length = int.from_bytes(image[8:16], "little")
+    if length > len(image) - 48:
+        raise ProgramError(f"{source} is damaged: its header claims {length} bytes; save the program again")
+    try:
+        header = msgspec.json.decode(image[16 : 16 + length], type=Header)
+    except msgspec.MsgspecError as error:
+        raise ProgramError(f"{source} has a header this version cannot read ({error}); save the program again") from None
+    if header.format_version != FORMAT_VERSION:
+        raise ProgramError(
+            f"{source} has format version {header.format_version}, this package reads {FORMAT_VERSION}; build it again"
+        )
+    tables, at = {}, 16 + length
+    for name, width in TABLES.items():
+        shape = header.shapes.get(name, ())
+        flat = width == 0
+        if len(shape) not in ((1,) if flat else (2, 3)) or any(s < 0 or s > 2**40 for s in shape) or (width and shape[-1] != width):
+            raise ProgramError(f"{source} has table {name!r} of shape {shape}; build the program again")
+        count = int(np.prod(shape, dtype=object))
+        if at + 8 * count > len(image) - 32:
+            raise ProgramError(f"{source} ends inside table {name!r}; save the program again")
+        tables[name] = np.frombuffer(image, "<i8", count, at).astype(np.int64).reshape(shape)
+        at += 8 * count
+    if at != len(image) - 32:
+        raise ProgramError(f"{source} has {len(image) - 32 - at} bytes too many; save the program again")
+    plain = {name: getattr(header, name) for name in PLAIN}
+    return Program(
+        buffers=tuple(_located(b) for b in header.buffers), semaphores=tuple(_located(s) for s in header.semaphores),
+        tensors=header.tensors, lines=tuple(Location(*at) for at in header.lines), **tables, **plain,
+    )  # fmt: skip
+
+
+def _located(item: Any) -> Any:
+    fields = asdict(item)
+    fields["line"] = Location(*item.line) if item.line is not None else None
+    return type(item)(**fields)
+
+
+def write(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write a program file; the file appears whole or not at all."""
+    target = Path(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as handle:
+            handle.write(to_bytes(program))
+        os.replace(handle.name, target)
+    except OSError as error:
+        raise InputError(f"cannot write program file {target}: {error.strerror}; choose a writable folder") from None
+
+
+def read(path: str | os.PathLike[str]) -> Program:
+    """Read a program file; nothing in it is executed."""
+    try:
+        image = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read program file {path}: {error.strerror}") from None
+    return from_bytes(image, str(path))
