@@ -1,0 +1,30 @@
+"""The kernel library: one kernel and one lesson a file, reached as `accel.kernels` and imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+if __name__ == "kernels":
+    raise ImportError("Cannot import 'kernels' from here because the kernel library is a part of accel; use accel.kernels")
+
+from accel.errors import nearest
+
+__all__ = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the kernel `name` on first use; raises AttributeError naming the nearest kernel if there is none."""
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise AttributeError(
+        f"Cannot find kernel {name!r} in accel.kernels; use one of {', '.join(__all__)}{nearest(name, __all__)}"
+    )
+
+
+def __dir__() -> list[str]:
+    """List the kernels without importing them."""
+    return list(__all__)
