@@ -40,7 +40,7 @@ test-all: $(VENV)/.stamp-dev
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 --dist loadgroup -m "nightly or not nightly" tests
 
 lint: $(VENV)/.stamp-dev
-	$(BIN)/ruff check accel tests benchmarks docs
+	$(BIN)/ruff check accel kernels tests benchmarks docs
 	$(BIN)/mypy
 
 docs: $(VENV)/.stamp-dev

@@ -1,8 +1,9 @@
 """The folder where compiled code is kept: its key, its locks, its pruning, and what happens when it cannot be written.
 
 One folder per key `jit-<hash>`, and the key covers every source the compiled code could depend on, so a change in any
-callee or baked-in constant leads to a fresh folder (Numba's own cache misses that). A file holds one compiled signature
-and is written whole by a rename, so any number of processes may read and write at once; a damaged file is compiled anew.
+callee or baked-in constant leads to a fresh folder (Numba's own cache misses that). A file holds one compiled
+signature and is written whole by a rename, so any number of processes may read and write at once; a damaged file is
+compiled anew.
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-try:
+if sys.platform != "win32":  # no POSIX locks there: folders are then never pruned, which is safe
     import fcntl
-except ImportError:  # no POSIX locks on this platform: folders are then never pruned, which is safe
-    fcntl = None  # type: ignore[assignment]
 
-__all__ = ["KEPT_FOLDERS", "CacheInfo", "Store", "default_base", "source_key"]
+__all__ = ["ABOVE_COMPILED_CODE", "KEPT_FOLDERS", "CacheInfo", "Store", "default_base", "source_key"]
 
 KEPT_FOLDERS = 3
 _PREFIX = "jit-"
@@ -93,18 +92,18 @@ class Store:
         """Create the folder if needed, hold its shared lock, and return whether it is new."""
         new = not self.folder.is_dir()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
+        if sys.platform != "win32" and self.folder.stat().st_uid != os.getuid():
             # Compiled code is executed: a folder that someone else owns could hold anything.
             raise PermissionError("it belongs to another user")
         tempfile.TemporaryFile(dir=self.folder).close()  # raises where the folder cannot be written
-        if fcntl is None:
+        if sys.platform == "win32":
             return new
         while True:
             fd = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_SH)
             try:
                 # A pruner may have removed the folder between the open and the lock.
-                if os.path.samestat(os.fstat(fd), os.stat(self.folder / _LOCK)):
+                if os.path.samestat(os.fstat(fd), (self.folder / _LOCK).stat()):
                     break
             except FileNotFoundError:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,12 +165,13 @@ def _remove_if_owner(folder: Path, owner: int) -> None:
 
 def _prune(base: Path, current: Path) -> None:
     """Remove the oldest folders beyond `KEPT_FOLDERS`, leaving `current` and any that a live process has locked."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
-    folders: list[tuple[float, Path]] = []
-    for entry in os.scandir(base):
-        if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
-            folders.append((entry.stat().st_mtime, Path(entry.path)))
+    folders = [
+        (entry.stat().st_mtime, Path(entry.path))
+        for entry in os.scandir(base)
+        if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
+    ]
     for _, folder in sorted(folders, reverse=True)[KEPT_FOLDERS:]:
         if folder == current:
             continue

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
 import llvmlite
 import numba
-import numpy
+import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba import types
@@ -97,7 +97,7 @@ def isa_target() -> str:
     if not wanted:
         return able[-1]
     if wanted not in _TARGETS:
-        raise InputError(f"Cannot use ACCEL_TARGET={wanted!r}: it is none of {', '.join(_TARGETS)}; unset it or use one")
+        raise InputError(f"Cannot use ACCEL_TARGET={wanted!r}: it is not a target; use one of {', '.join(_TARGETS)}")
     if wanted not in able:
         raise InputError(f"Cannot use ACCEL_TARGET={wanted!r}: this processor lacks it; use one of {', '.join(able)}")
     return wanted
@@ -111,7 +111,7 @@ def _store() -> Store:
     cpu = host_cpu()
     facts = (
         platform.python_implementation(), platform.python_version(), platform.machine(),
-        numba.__version__, llvmlite.__version__, numpy.__version__,
+        numba.__version__, llvmlite.__version__, np.__version__,
         cpu.name, ",".join(sorted(cpu.features)), isa_target(),
         # Numba's own switches that change the code it makes.
         *(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_") and "CACHE" not in k),
@@ -168,6 +168,7 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
 
     @property
     def cache_path(self) -> str:
+        """The folder of the store."""
         return str(_store().folder)
 
     def _name(self, signature: Any, codegen: Any) -> tuple[str, str]:
@@ -176,6 +177,7 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
         return identity, f"{self._label}-{digest}".replace("<", "").replace(">", "")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the kept compilation of `sig`, or None."""
         target_context.refresh()
         begun = time.perf_counter()
         identity, name = self._name(sig, target_context.codegen())
@@ -183,7 +185,7 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
         if blob is None:
             _started.append(begun)
             return None
-        kept_identity, payload = pickle.loads(blob)  # our own folder, checksum checked: see compile_cache
+        kept_identity, payload = pickle.loads(blob)  # noqa: S301  # the store checked owner and checksum
         if kept_identity != identity:
             _started.append(begun)
             return None
@@ -192,6 +194,7 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
         return result
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a fresh compilation, unless its code holds addresses of this process."""
         begun = _started.pop() if _started else time.perf_counter()
         if not (data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted)):
             identity, name = self._name(sig, data.codegen)
@@ -206,6 +209,10 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
 
     def flush(self) -> None:
         """Nothing to do: a changed source has another key."""
+
+
+def _is_dispatcher(value: object) -> bool:
+    return isinstance(value, Dispatcher)
 
 
 def _module_in_package(fn: Callable[..., Any]) -> str | None:
@@ -225,7 +232,9 @@ class Jitted(Protocol[P, R_co]):
 
     plain: Callable[..., Any]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the compiled code, compiling it first for new argument types."""
+        ...
 
 
 @overload
@@ -240,8 +249,8 @@ def njit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if fn is None:
         return lambda function: njit(function, **options)
-    dispatcher = numba.njit(nogil=True, **options)(fn)
-    if isinstance(dispatcher, Dispatcher):  # NUMBA_DISABLE_JIT=1 hands back `fn` itself
+    dispatcher: Any = numba.njit(nogil=True, **options)(fn)
+    if _is_dispatcher(dispatcher):  # NUMBA_DISABLE_JIT=1 hands back `fn` itself
         module = _module_in_package(fn)
         if module is not None and fn.__closure__ is None:
             dispatcher._cache = _DiskCache(fn, module)
@@ -299,7 +308,7 @@ def _twin_value(value: Any) -> Any:
         return _twins[key][1]
     if key in _plain_intrinsics:
         return _plain_intrinsics[key][1]
-    if isinstance(value, Dispatcher):
+    if _is_dispatcher(value):
         return _twin_function(value, value.py_func)
     if type(value) is tuple:
         twins = tuple(map(_twin_value, value))

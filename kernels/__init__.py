@@ -7,11 +7,11 @@ import pkgutil
 from types import ModuleType
 
 if __name__ == "kernels":
-    raise ImportError("Cannot import 'kernels' from here because the kernel library is a part of accel; use accel.kernels")
+    raise ImportError("Cannot import 'kernels' because the kernel library is a part of accel; use accel.kernels instead")
 
 from accel.errors import nearest
 
-__all__ = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -27,4 +27,4 @@ def __getattr__(name: str) -> ModuleType:
 
 def __dir__() -> list[str]:
     """List the kernels without importing them."""
-    return list(__all__)
+    return sorted(__all__)
