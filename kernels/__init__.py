@@ -7,7 +7,7 @@ import pkgutil
 from types import ModuleType
 
 if __name__ == "kernels":
-    raise ImportError("Cannot import 'kernels' because the kernel library is a part of accel; use accel.kernels instead")
+    raise ImportError("Cannot import 'kernels' because the kernel library is part of accel; use accel.kernels instead")
 
 from accel.errors import nearest
 
