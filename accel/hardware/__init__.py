@@ -1,6 +1,7 @@
 """Chips as data: specification, catalog, video formats, energy and cost."""
 
 from accel.hardware.catalog import chip, names
+from accel.hardware.frames import FrameFormat, sram_bytes_for
 from accel.hardware.parts import (
     CostSpec,
     EnergySpec,
@@ -12,6 +13,7 @@ from accel.hardware.parts import (
     PortSpec,
     VectorSpec,
 )
+from accel.hardware.power import FullLoad, full_load_power
 from accel.hardware.schema import Range
 from accel.hardware.spec import ChipSpec
 
@@ -19,6 +21,8 @@ __all__ = [
     "ChipSpec",
     "CostSpec",
     "EnergySpec",
+    "FrameFormat",
+    "FullLoad",
     "HostSpec",
     "MatrixSpec",
     "MeshSpec",
@@ -28,5 +32,7 @@ __all__ = [
     "Range",
     "VectorSpec",
     "chip",
+    "full_load_power",
     "names",
+    "sram_bytes_for",
 ]

@@ -23,8 +23,8 @@ from accel.hardware.spec import ChipSpec
 __all__ = ["chip", "names"]
 
 
-# 7 nm energies: Jouppi et al., "Ten Lessons From Three Generations Shaped Google's TPUv4i", ISCA 2021, Table 2, quoted from
-# memory and not re-read, so every figure here is a prior: good for shares and orders of magnitude, never for calibration.
+# 7 nm energies: Jouppi et al., "Ten Lessons From Three Generations Shaped Google's TPUv4i", ISCA 2021, Table 2, quoted
+# from memory and not re-read, so every figure here is a prior: for shares and orders of magnitude, not for calibration.
 #   bf16 mul 0.21 pJ, bf16 add 0.11 pJ, fp32 mul 1.31 pJ, fp32 add 0.38 pJ, 64-bit access of a 1 MB SRAM 14 pJ and of a
 #   32 KB SRAM 8.5 pJ, 64-bit access of HBM2 250-450 pJ.
 def _energy_7nm(idle_w: Range) -> EnergySpec:
@@ -32,14 +32,14 @@ def _energy_7nm(idle_w: Range) -> EnergySpec:
         mac_pj=Range(nominal=0.59, low=0.32, high=1.00),  # bf16 mul + fp32 add; low with bf16 add; high: registers
         vector_flop_pj=Range(nominal=0.845, low=0.38, high=1.31),  # half an fp32 multiply-add; add alone; mul alone
         sram_pj_per_byte=Range(nominal=1.75, low=1.0625, high=2.6),  # 14 pJ / 8 B; 32 KB banks; 1.5 x for wires
-        link_pj_per_byte_hop=Range(nominal=1.0, low=0.5, high=2.0),  # 0.1 pJ/bit/mm over a 1.3 mm node, no router row known
+        link_pj_per_byte_hop=Range(nominal=1.0, low=0.5, high=2.0),  # 0.1 pJ/bit/mm x 1.3 mm a node; router guessed
         memory_pj_per_byte=Range(nominal=43.75, low=31.25, high=56.25),  # 350, 250, 450 pJ / 8 B
         idle_w=idle_w,
     )
 
 
 _UNIT_ASSUMPTIONS = {
-    "node.accesses_per_cycle": "2 address units; the published 400/270 GB/s a node counts all five ports, mesh included",
+    "node.accesses_per_cycle": "2 address units; the published 400/270 GB/s a node counts the mesh ports too",
     "node.matrix.accumulator_rows": "16 x 16 fp32 accumulator block held in registers; its size is not public",
     "node.matrix.accumulator_cols": "16 x 16 fp32 accumulator block held in registers; its size is not public",
     "node.matrix.fill_cycles": "8 stages from operand read to accumulator write, usual for a fused multiply-add array",
@@ -126,7 +126,7 @@ def _mini() -> ChipSpec:
         ),
         assumptions=_UNIT_ASSUMPTIONS
         | {
-            "name": "this chip does not exist: every figure that is not a D1 node's is chosen to make small tests telling",
+            "name": "this chip does not exist: what is not a D1 node's is chosen to make small tests telling",
             "noc.barrier_cycles": "a corner gathers and releases: 2 x 6 hops + 8",
             "ports.west.latency_cycles": "40 cycles: short, so that lessons show bandwidth first",
         },
@@ -170,10 +170,10 @@ def _d1() -> ChipSpec:
         ),
         assumptions=_UNIT_ASSUMPTIONS
         | {
-            "mesh.holes": "354 of 360 sites are enabled; which is not public: six in the last column, every third row",
+            "mesh.holes": "354 of 360 sites are enabled; which is not public: six of the last column, rows 2 to 17",
             "noc.barrier_cycles": "a corner gathers and releases: 2 x 36 hops + 8",
             "ports.west.routers": "one interface processor, attached to all 18 routers of the west edge",
-            "ports.west.latency_cycles": "400 cycles = 200 ns from request to first byte, an HBM read with its interface",
+            "ports.west.latency_cycles": "400 cycles = 200 ns to the first byte: an HBM read and its interface",
             "ports.west.interleave_bytes": "4 KiB blocks rotate over the routers",
             "ports.west.efficiency": "1.0: no refresh or turnaround loss is known",
             "energy.idle_w": "80 W of leakage, clocks and 576 serial links; the published limit is 400 W in all",
@@ -209,5 +209,5 @@ def chip(name_or_path: str | Path | ChipSpec) -> ChipSpec:
         raise SpecError(f"a chip cannot be {name_or_path!r}; give a catalog name, a .toml path or a ChipSpec")
     if str(name_or_path).endswith(".toml"):
         return ChipSpec.load(name_or_path)
-    hint = nearest(str(name_or_path), _CATALOG)
-    raise SpecError(f"unknown chip {str(name_or_path)!r}{hint or '; use ' + ', '.join(_CATALOG) + ' or a path ending in .toml'}")
+    hint = nearest(str(name_or_path), _CATALOG) or f"; use {', '.join(_CATALOG)} or a path ending in .toml"
+    raise SpecError(f"unknown chip {str(name_or_path)!r}{hint}")

@@ -113,7 +113,7 @@ class VectorSpec(Spec, frozen=True, kw_only=True):
     def verify(self) -> None:
         """Whole fp32 lanes."""
         if self.bytes_per_cycle % 4:
-            raise self.refuse("bytes_per_cycle", f"{self.bytes_per_cycle} is not a multiple of a 4-byte lane; use one that is")
+            raise self.refuse("bytes_per_cycle", f"{self.bytes_per_cycle} is no multiple of 4, a lane; use one that is")
 
 
 class NodeSpec(Spec, frozen=True, kw_only=True):
@@ -176,7 +176,7 @@ class PortSpec(Spec, frozen=True, kw_only=True):
         if not self.name.strip():
             raise self.refuse("name", "is empty; give the port a name")
         if not self.routers or len(set(self.routers)) != len(self.routers):
-            raise SpecError(f"ports.{self.name}.routers: needs at least one router and none twice; list its physical sites")
+            raise SpecError(f"ports.{self.name}.routers: needs a router, and none twice; list its physical sites")
 
 
 class EnergySpec(Spec, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 import tomli_w
 
 from accel.errors import SpecError, UnsupportedError, nearest
+from accel.hardware.frames import FrameFormat, sram_bytes_for
 from accel.hardware.parts import CostSpec, EnergySpec, HostSpec, MeshSpec, NocSpec, NodeSpec, PortSpec
 from accel.hardware.schema import Spec, field_types
 from accel.numerics.formats import fmt
@@ -142,6 +143,25 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
                     del data["assumptions"][known]
         return ChipSpec.from_dict(data)
 
+    def sized_for(
+        self, frame: FrameFormat, *, window: int = 1, halo_radius: int = 0, working_share: float = 0.5
+    ) -> ChipSpec:
+        """Return this chip with the smallest SRAM a node whose frame buffers hold `window` frame sets of `frame`.
+
+        Formula and arguments: `sram_bytes_for` over the nodes of the logical mesh. InputError for an argument out of
+        range; SpecError if no node may have that much SRAM.
+        """
+        size = sram_bytes_for(
+            frame, self.mesh_nodes, window=window, halo_radius=halo_radius, working_share=working_share
+        )
+        try:
+            return self.replace(**{"node.sram_bytes": size})
+        except SpecError as error:
+            raise SpecError(
+                f"{window} frame sets of {frame.frame_set_bytes} B on {self.mesh_nodes} nodes: {error}; "
+                "use a shorter window, a smaller share or more nodes"
+            ) from None
+
     def to_json(self) -> str:
         """The whole chip as JSON text; `from_json` gives back an equal chip."""
         return json.dumps(self.to_dict(), indent=2)
@@ -178,7 +198,7 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise SpecError(f"chip file {str(path)!r} cannot be read: {reason}; give a TOML file or a catalog name") from None
+            raise SpecError(f"chip file {str(path)!r} cannot be read: {reason}; give a TOML file") from None
         return cls.from_toml(text, source=str(path))
 
     def digest(self) -> str:
@@ -212,7 +232,7 @@ def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | in
     """The table and key that a dotted path names in plain chip data; SpecError names the nearest key."""
     owner: Any = data
     key: str | int = ""
-    parts = path.split(".") if isinstance(path, str) else [str(path)]
+    parts = path.split(".")
     for depth, part in enumerate(parts):
         if depth:
             owner = owner[key]
@@ -224,19 +244,18 @@ def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | in
             elif part.isdigit() and int(part) < len(owner):
                 key = int(part)
             else:
-                raise SpecError(
-                    f"{prefix}unknown key {shown!r}{nearest(part, names) or '; name an entry or give its index below ' + str(len(owner))}"
-                )
+                hint = nearest(part, names) or f"; name an entry or give its index, 0 to {len(owner) - 1}"
+                raise SpecError(f"{prefix}unknown key {shown!r}{hint}")
         elif isinstance(owner, dict):
             # Two tables have free keys; their own checks judge the content.
             free = parts[:depth] in (["assumptions"], ["node", "matrix", "step_cycles"])
             if part not in owner and not (free and depth == len(parts) - 1):
-                raise SpecError(
-                    f"{prefix}unknown key {shown!r}{nearest(part, owner) or '; the keys here are ' + ', '.join(owner)}"
-                )
+                hint = nearest(part, owner) or "; the keys here are " + ", ".join(owner)
+                raise SpecError(f"{prefix}unknown key {shown!r}{hint}")
             key = part
         else:
-            raise SpecError(f"{prefix}{'.'.join(parts[:depth])!r} is a plain value and has no key {part!r}; stop the path there")
+            shown = ".".join(parts[:depth])
+            raise SpecError(f"{prefix}{shown!r} is a plain value and has no key {part!r}; stop the path there")
     return owner, key
 
 

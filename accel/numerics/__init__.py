@@ -1,5 +1,23 @@
 """Number formats, conversion to and from their codes, and error bounds."""
 
+from accel.numerics.bounds import UNIT_ROUNDOFF, chain_matmul, gamma, matmul_error_bound
 from accel.numerics.formats import FORMATS, Format, available_formats, by_code, fmt, require
+from accel.numerics.storage import as_storage, decode, encode, from_storage, round_to
 
-__all__ = ["FORMATS", "Format", "available_formats", "by_code", "fmt", "require"]
+__all__ = [
+    "FORMATS",
+    "UNIT_ROUNDOFF",
+    "Format",
+    "as_storage",
+    "available_formats",
+    "by_code",
+    "chain_matmul",
+    "decode",
+    "encode",
+    "fmt",
+    "from_storage",
+    "gamma",
+    "matmul_error_bound",
+    "require",
+    "round_to",
+]

@@ -56,16 +56,16 @@ def _row(name: str, code: int, kind: str, layout: tuple[int, int, int], bias: in
     )
 
 
-# Sources: fp32, fp16: IEEE 754-2019. bf16: https://arxiv.org/abs/1905.12322. cfp8-*, shp16, uhp16: "Tesla Dojo Technology:
-# A Guide to Tesla's Configurable Floating Point Formats & Arithmetic" (2021). Codes are written into saved programs:
-# they never change and are never reused.
+# Sources: fp32, fp16: IEEE 754-2019. bf16: https://arxiv.org/abs/1905.12322. cfp8-*, shp16, uhp16: "Tesla Dojo
+# Technology: A Guide to Tesla's Configurable Floating Point Formats & Arithmetic" (2021). Codes are written into saved
+# programs: they never change and are never reused.
 _ROWS = (
     # name       code kind     (s, e, m)    bias  storage    infnan subnrm avail  meaning
     _row("fp32",     1, "float", (1, 8, 23),  127, "float32", True,  True,  True,  "IEEE binary32"),
     _row("bf16",     2, "float", (1, 8, 7),   127, "uint16",  True,  True,  True,  "upper half of binary32"),
     _row("fp16",     3, "float", (1, 5, 10),  15,  "uint16",  True,  True,  False, "IEEE binary16"),
-    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  False, "configurable 8-bit float, 3 fraction bits"),
-    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  False, "configurable 8-bit float, 2 fraction bits"),
+    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  False, "configurable, 3 fraction bits"),
+    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  False, "configurable, 2 fraction bits"),
     _row("shp16",    6, "cfp",   (1, 5, 10),  None, "uint16", False, True,  False, "signed configurable half"),
     _row("uhp16",    7, "cfp",   (0, 6, 10),  None, "uint16", False, True,  False, "unsigned configurable half"),
     _row("int8",     8, "int",   (1, 0, 7),   None, "int8",   False, False, False, "two's complement"),
@@ -83,11 +83,13 @@ def fmt(name: str | Format) -> Format:
     """Return the row called `name` (a row is returned as it is); InputError names the nearest known name."""
     if isinstance(name, Format):
         return name
-    row = FORMATS.get(name) if isinstance(name, str) else None
-    if row is None:
-        hint = nearest(name, FORMATS) if isinstance(name, str) else ""
-        raise InputError(f"unknown number format {name!r}{hint or '; use one of ' + ', '.join(FORMATS)}")
-    return row
+    key: object = name
+    if not isinstance(key, str):
+        raise InputError(f"a number format cannot be {key!r}; give its name, one of {', '.join(FORMATS)}")
+    known = ", ".join(FORMATS)
+    if key not in FORMATS:
+        raise InputError(f"unknown number format {key!r}{nearest(key, FORMATS) or f'; use {known}'}")
+    return FORMATS[key]
 
 
 def by_code(code: int) -> Format:
@@ -107,7 +109,6 @@ def require(name: str | Format) -> Format:
     """Return the row if it can be computed with; UnsupportedError names the formats that can."""
     row = fmt(name)
     if not row.available:
-        raise UnsupportedError(
-            f"number format {row.name!r} is declared but nothing computes in it yet; use {' or '.join(available_formats())}"
-        )
+        known = " or ".join(available_formats())
+        raise UnsupportedError(f"number format {row.name!r} is declared but nothing computes in it yet; use {known}")
     return row
