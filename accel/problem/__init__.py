@@ -1,0 +1,9 @@
+"""What is to be computed, on any machine: shapes, formats, flops, compulsory bytes and the bound on a chip."""
+
+from accel.problem.bound import Bound
+from accel.problem.conv import Conv2d
+from accel.problem.kinds import from_dict, kinds
+from accel.problem.matmul import Matmul
+from accel.problem.workload import Operand, Problem
+
+__all__ = ["Bound", "Conv2d", "Matmul", "Operand", "Problem", "from_dict", "kinds"]

@@ -1,0 +1,75 @@
+"""Checks that turn arguments of a problem into plain ints, pairs, flags and known format names."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Literal, SupportsIndex
+
+from accel.errors import InputError, nearest
+from accel.numerics import fmt
+
+__all__ = ["MAX_ELEMENTS", "check_choice", "check_elements", "check_flag", "check_format", "check_int", "check_pair"]
+
+MAX_ELEMENTS = 1 << 40
+"""Largest tensor of a problem, in elements: 2 TB in bf16, far above any chip or GPU of the catalogs."""
+
+
+def check_int(owner: str, name: str, value: object, *, low: int = 1, high: int = MAX_ELEMENTS) -> int:
+    """Return `value` as an int in [low, high]; InputError for bool, float, text, too small or too large."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise InputError(f"{owner}: {name}={value!r} is not an integer; give a whole number, {low} or more")
+    number = operator.index(value)
+    if not low <= number <= high:
+        limit = "2^40" if high == MAX_ELEMENTS else str(high)
+        raise InputError(f"{owner}: {name}={_short(number)} is outside {low}..{limit}; give a size inside that range")
+    return number
+
+
+def _short(number: int) -> str:
+    """Return an int as text that stays short: printing 10**5000 would itself be refused by Python."""
+    return str(number) if abs(number) < 10**30 else f"{'-' if number < 0 else ''}2^{abs(number).bit_length() - 1}.."
+
+
+def check_pair(owner: str, name: str, value: object, *, low: int) -> tuple[int, int]:
+    """Return `value`, an int or two ints (height, width), as two ints of at least `low`."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if len(value) != 2:
+            raise InputError(f"{owner}: {name} has {len(value)} entries; give one number or two (height, width)")
+        return check_int(owner, name, value[0], low=low), check_int(owner, name, value[1], low=low)
+    number = check_int(owner, name, value, low=low)
+    return number, number
+
+
+def check_flag(owner: str, name: str, value: object) -> bool:
+    """Return `value` if it is True or False; InputError otherwise (1 and "yes" are not taken for True)."""
+    if not isinstance(value, bool):
+        raise InputError(f"{owner}: {name}={value!r} is not a flag; give True or False")
+    return value
+
+
+def check_choice(owner: str, name: str, value: object, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`, else InputError with the nearest."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{owner}: {name}={value!r} is not one of {', '.join(choices)}{nearest(str(value), choices)}")
+    return value
+
+
+def check_format(owner: str, name: str, value: object) -> str:
+    """Return the number format `value` if `accel.numerics` knows it; InputError with the nearest otherwise."""
+    if not isinstance(value, str):
+        raise InputError(f"{owner}: {name}={value!r} is not the name of a number format; give for example 'bf16'")
+    return fmt(value).name
+
+
+def check_elements(owner: str, operand: str, shape: Sequence[int], role: Literal["in", "out"]) -> None:
+    """Refuse an operand above `MAX_ELEMENTS` elements."""
+    total = 1
+    for size in shape:
+        total *= size
+    if total > MAX_ELEMENTS:
+        what = "input" if role == "in" else "output"
+        raise InputError(
+            f"{owner}: {what} {operand} of shape {tuple(shape)} has {_short(total)} elements, more than 2^40; "
+            "split the problem into smaller ones"
+        )

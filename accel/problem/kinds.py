@@ -1,0 +1,25 @@
+"""The kinds of problem by name: the one place that turns plain data into a problem of the right kind."""
+
+from __future__ import annotations
+
+from accel.errors import InputError, nearest
+from accel.problem.conv import Conv2d
+from accel.problem.matmul import Matmul
+from accel.problem.workload import Problem
+
+__all__ = ["from_dict", "kinds"]
+
+_KINDS: dict[str, type[Problem]] = {Matmul.kind: Matmul, Conv2d.kind: Conv2d}
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of the kinds of problem."""
+    return tuple(_KINDS)
+
+
+def from_dict(data: object) -> Problem:
+    """Build the problem that `Problem.to_dict` described; InputError for an unknown kind, key or value."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise InputError(f"problem: kind {kind!r} is not one of {', '.join(_KINDS)}{nearest(str(kind), _KINDS)}")
+    return _KINDS[kind].from_dict(data)

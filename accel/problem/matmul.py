@@ -1,0 +1,79 @@
+"""Matrix multiplication as a problem: c = a @ b."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from msgspec.structs import force_setattr
+
+from accel.errors import InputError
+from accel.problem.checks import check_elements, check_flag, check_format, check_int
+from accel.problem.workload import Operand, Problem
+
+__all__ = ["Matmul"]
+
+
+class Matmul(Problem, frozen=True):
+    """c (m, n) = a (m, k) @ b (k, n); `trans_a` stores a as (k, m), `trans_b` stores b as (n, k).
+
+    `dtype` is the format of both inputs, `out_dtype` that of c. InputError for sizes below 1, above 2^40 or not whole.
+    """
+
+    kind: ClassVar[str] = "matmul"
+
+    m: int
+    n: int
+    k: int
+    dtype: str = "bf16"
+    out_dtype: str = "bf16"
+    trans_a: bool = False
+    trans_b: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "k"):
+            force_setattr(self, name, check_int("matmul", name, getattr(self, name)))
+        for name in ("dtype", "out_dtype"):
+            force_setattr(self, name, check_format("matmul", name, getattr(self, name)))
+        for name in ("trans_a", "trans_b"):
+            check_flag("matmul", name, getattr(self, name))
+        for name, operand in self.operands.items():
+            check_elements("matmul", name, operand.shape, operand.role)
+
+    @classmethod
+    def parse(
+        cls, text: object, *, dtype: str = "bf16", out_dtype: str = "bf16", trans_a: bool = False, trans_b: bool = False
+    ) -> Matmul:
+        """Build from "MxNxK", commas allowed for x; InputError otherwise.
+
+        >>> Matmul.parse("64x48x32").flops
+        196608
+        """
+        parts = re.split(r"[x,]", text.strip().lower()) if isinstance(text, str) else []
+        if len(parts) != 3 or not all(re.fullmatch(r"\s*[0-9]{1,15}\s*", part, re.ASCII) for part in parts):
+            raise InputError(f"matmul: shape {text!r} is not MxNxK; give three whole numbers such as 4096x4096x4096")
+        m, n, k = (int(part) for part in parts)
+        return cls(m, n, k, dtype=dtype, out_dtype=out_dtype, trans_a=trans_a, trans_b=trans_b)
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """a and b as stored, and c."""
+        a = (self.k, self.m) if self.trans_a else (self.m, self.k)
+        b = (self.n, self.k) if self.trans_b else (self.k, self.n)
+        return {
+            "a": Operand(a, self.dtype, "in"),
+            "b": Operand(b, self.dtype, "in"),
+            "c": Operand((self.m, self.n), self.out_dtype, "out"),
+        }
+
+    @property
+    def macs(self) -> int:
+        """m n k."""
+        return self.m * self.n * self.k
+
+    @property
+    def label(self) -> str:
+        """For example "matmul 4096x4096x4096 bf16" or "matmul 64x48x32 bf16>fp32 TN"."""
+        formats = self.dtype if self.dtype == self.out_dtype else f"{self.dtype}>{self.out_dtype}"
+        flags = f" {'NT'[self.trans_a]}{'NT'[self.trans_b]}" if self.trans_a or self.trans_b else ""
+        return f"matmul {self.m}x{self.n}x{self.k} {formats}{flags}"

@@ -1,0 +1,138 @@
+"""What every problem offers: operands, flops, compulsory bytes, arithmetic intensity, bound and a plain dict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import msgspec
+
+from accel.errors import InputError, nearest
+from accel.hardware import ChipSpec
+from accel.numerics import fmt
+from accel.problem.bound import Bound, Demand, bound_of
+
+__all__ = ["Operand", "Problem"]
+
+
+class Operand(NamedTuple):
+    """One tensor of a problem: shape in elements, number format, and whether it is read or written."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    role: Literal["in", "out"]
+
+    @property
+    def bytes(self) -> int:
+        """Storage of the whole tensor in bytes, unpadded."""
+        return -(-math.prod(self.shape) * fmt(self.dtype).bits // 8)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A computation named by shapes and formats alone; subclasses say what it is."""
+
+    kind: ClassVar[str] = "problem"
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """Tensors by name, inputs first."""
+        raise TypeError(f"{type(self).__name__} names no operands; use Matmul or Conv2d")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds as the field counts them (padding taps of a convolution included)."""
+        raise TypeError(f"{type(self).__name__} counts no work; use Matmul or Conv2d")
+
+    @property
+    def touching_macs(self) -> int:
+        """Multiply-adds that read an element of every input: `macs` without padding taps."""
+        return self.macs
+
+    @property
+    def taps(self) -> int:
+        """Filter positions that may read one input element (1 for a matmul); see `accel.problem.bound`."""
+        return 1
+
+    @property
+    def engine_dtype(self) -> str:
+        """The format of the inputs, hence the engine whose peak counts."""
+        return next(operand.dtype for operand in self.operands.values() if operand.role == "in")
+
+    @property
+    def label(self) -> str:
+        """Short text for tables."""
+        return self.kind
+
+    @property
+    def flops(self) -> int:
+        """Useful floating-point operations: 2 per multiply-add (machine contract, section 4)."""
+        return 2 * self.macs
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes of every operand moved once: the least any machine without resident operands exchanges with memory."""
+        return sum(operand.bytes for operand in self.operands.values())
+
+    @property
+    def arithmetic_intensity(self) -> float:
+        """Useful flops per compulsory byte."""
+        return self.flops / self.compulsory_bytes
+
+    def bound(self, chip: ChipSpec, resident: Iterable[str] = ()) -> Bound:
+        """Return the least seconds this problem takes on `chip`, whatever the kernel, with its cause.
+
+        `resident` names operands that start (or, for an output, may stay) sharded in SRAM: no memory traffic.
+        InputError for a name that is no operand; UnsupportedError where the chip lacks the format.
+        """
+        kept = self._check_resident(resident)
+        reads = sum(o.bytes for name, o in self.operands.items() if o.role == "in" and name not in kept)
+        writes = sum(o.bytes for name, o in self.operands.items() if o.role == "out" and name not in kept)
+        sizes = [fmt(operand.dtype).bits / 8 for operand in self.operands.values()]
+        demand = Demand(
+            flops=self.flops,
+            dtype=self.engine_dtype,
+            read_bytes=reads,
+            write_bytes=writes,
+            touching_macs=self.touching_macs,
+            taps=self.taps,
+            bytes_product=math.prod(sizes),
+            any_resident=bool(kept),
+        )
+        return bound_of(demand, chip)
+
+    def _check_resident(self, resident: Iterable[str]) -> frozenset[str]:
+        names = (resident,) if isinstance(resident, str) else tuple(resident)
+        for name in names:
+            if name not in self.operands:
+                raise InputError(
+                    f"{self.kind}: resident operand {name!r} is not one of {', '.join(self.operands)}"
+                    f"{nearest(str(name), self.operands)}"
+                )
+        return frozenset(names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data with the key `kind`, ready for JSON; `from_dict` takes it back."""
+        data: dict[str, Any] = {"kind": self.kind}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            data[name] = list(value) if isinstance(value, tuple) else value
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Build from `to_dict` data; InputError for an unknown or missing key, or another kind."""
+        if not isinstance(data, dict):
+            raise InputError(f"{cls.kind}: {type(data).__name__} is not a table of keys; give a dict")
+        if data.get("kind", cls.kind) != cls.kind:
+            raise InputError(f"{cls.kind}: the data are of kind {data['kind']!r}; use accel.problem.from_dict")
+        given = {key: value for key, value in data.items() if key != "kind"}
+        for key in given:
+            if key not in cls.__struct_fields__:
+                known = cls.__struct_fields__
+                raise InputError(f"{cls.kind}: unknown key {key!r}{nearest(str(key), known)}; keys: {', '.join(known)}")
+        required = cls.__struct_fields__[: len(cls.__struct_fields__) - len(cls.__struct_defaults__)]
+        missing = [key for key in required if key not in given]
+        if missing:
+            raise InputError(f"{cls.kind}: missing {', '.join(missing)}; give every size")
+        return cls(**given)
