@@ -1,0 +1,221 @@
+"""What users hold: a kernel that builds, and a program that runs, is timed, checked, listed and saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel import isa
+from accel.errors import DeadlockError, Finding, HazardError, InputError, nearest
+from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
+from accel.isa import container
+from accel.isa.disassembly import disassemble
+from accel.lang import Kernel as TracedKernel
+from accel.lang import TensorSpec
+from accel.numerics import as_storage, from_storage
+
+if TYPE_CHECKING:
+    from accel.machine import Sample
+    from accel.timing import Timing
+
+__all__ = ["Kernel", "Outputs", "Program", "kernel", "load"]
+
+
+class Outputs(Mapping[str, np.ndarray]):
+    """The output tensors of a run by name; bf16 comes as `ml_dtypes.bfloat16`, fp32 as float32.
+
+    written: after a sampled run, a boolean mask per tensor of the elements that were computed (None after a full run,
+    where every element is).
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], written: dict[str, np.ndarray] | None) -> None:
+        self._arrays = arrays
+        self.written = written
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            raise InputError(f"no output {name!r}; this program stores {_listed(self._arrays)}{nearest(name, self._arrays)}")
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+class Program:
+    """One kernel built for one chip; immutable. `isa` is the data that every engine below reads."""
+
+    def __init__(self, program: isa.Program, chip: ChipSpec) -> None:
+        self.isa = program
+        self.chip = chip
+        self._timings: dict[tuple[str, int | None], Timing] = {}
+
+    def __repr__(self) -> str:
+        p = self.isa
+        return f"<accel.Program {p.name}: {p.rows} x {p.cols} nodes of {self.chip.name}, {p.instructions} instructions>"
+
+    @property
+    def name(self) -> str:
+        """Return the name of the kernel."""
+        return self.isa.name
+
+    @property
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and format of every tensor that `run` takes."""
+        return {t.name: (t.shape, t.dtype) for t in self.isa.tensors if t.is_input}
+
+    @property
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and format of every tensor that `run` returns."""
+        return {t.name: (t.shape, t.dtype) for t in self.isa.tensors if t.is_output}
+
+    def run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        schedule: str | int = "natural",
+        engine: str = "jit",
+        sample: Sample | None = None,
+        **arrays: Any,
+    ) -> Outputs:
+        """Execute the program bit-accurately on `inputs` (also given as keywords, one array a tensor).
+
+        Arrays of any real dtype and memory order are taken; values that the tensor's format cannot hold are rounded
+        to nearest even first. schedule: "natural", or an int that seeds an adversarial order of copies and threads;
+        engine: "jit", or "plain" for the same functions uncompiled. seed keys random numbers (none in these
+        instructions yet). sample: compute only what the sampled output blocks need (see `sample_outputs`).
+
+        Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
+        """
+        from accel.machine import execute  # noqa: PLC0415 - imports Numba, which building and listing do without
+
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise InputError(f"seed must be an int, got {seed!r}")
+        if engine not in ("jit", "plain"):
+            raise InputError(f"unknown engine {engine!r}; use 'jit' or 'plain'")
+        if isinstance(schedule, bool) or not (schedule == "natural" or isinstance(schedule, int)):
+            raise InputError(f"unknown schedule {schedule!r}; use 'natural' or an int seed")
+        storage = self._storage({**(inputs or {}), **arrays})
+        result = execute(self.isa, storage, self.chip, schedule=schedule, engine=engine, sample=sample)
+        dtypes = {t.name: t.dtype for t in self.isa.tensors}
+        return Outputs({n: from_storage(a, dtypes[n], as_="native") for n, a in result.arrays.items()}, result.written)
+
+    def _storage(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        wanted = {t.name: t for t in self.isa.tensors if t.is_input}
+        for name in given:
+            if name not in wanted:
+                raise InputError(f"{self.name} has no input {name!r}; it takes {_listed(wanted)}{nearest(name, wanted)}")
+        storage = {}
+        for name, tensor in wanted.items():
+            if name not in given:
+                raise InputError(f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array")
+            array = as_storage(given[name], tensor.dtype)
+            if array.shape != tensor.shape:
+                raise InputError(
+                    f"input {name!r} has shape {array.shape}, the program was built for {tensor.shape}; "
+                    "reshape it or build for its shape"
+                )
+            storage[name] = array
+        return storage
+
+    def time(self, fidelity: str = "packet", *, packet_bytes: int | None = None, engine: str = "jit") -> Timing:
+        """Return the cycles of the program and where they went; needs no data. Results are remembered.
+
+        fidelity: "packet" (link occupancy, finite buffers, back-pressure) or "bound" (closed form, never above it).
+        """
+        from accel.timing import simulate  # noqa: PLC0415 - imports Numba, which building and listing do without
+
+        key = (fidelity, packet_bytes)
+        if engine != "jit" or key not in self._timings:
+            timing = simulate(self.isa, self.chip, fidelity=fidelity, packet_bytes=packet_bytes, engine=engine)
+            if engine != "jit":
+                return timing
+            self._timings[key] = timing
+        return self._timings[key]
+
+    def findings(self, schedules: int = 4) -> tuple[Finding, ...]:
+        """Return every hazard of the program: races, deadlocks, ambiguous waits, ...; empty means clean."""
+        from accel.check import inspect  # noqa: PLC0415 - imports Numba, which building and listing do without
+
+        return inspect(self.isa, self.chip, schedules=schedules)
+
+    def check(self, schedules: int = 4) -> None:
+        """Prove the program free of hazards, or raise HazardError (DeadlockError) whose `findings` lists all of them."""
+        findings = self.findings(schedules)
+        if findings:
+            kind = DeadlockError if any(f.kind == "deadlock" for f in findings) else HazardError
+            count = "1 hazard" if len(findings) == 1 else f"{len(findings)} hazards"
+            text = "\n".join(f"  {f.kind}: {f}" for f in findings)
+            raise kind(f"{self.name} has {count}\n{text}", findings)
+
+    def sample_outputs(self, blocks: int, seed: int = 0) -> Sample:
+        """Draw `blocks` stores of this program at random and return the causal slice that computes just them.
+
+        The slice is drawn from the finished program, so the program cannot know what will be looked at.
+        """
+        from accel.machine import draw_sample  # noqa: PLC0415 - imports Numba, which building and listing do without
+
+        return draw_sample(self.isa, blocks, seed)
+
+    def asm(self, role: int | None = None) -> str:
+        """Return the disassembly, of one role or of all."""
+        if role is not None and not 0 <= role < self.isa.roles:
+            raise InputError(f"no role {role}; {self.name} has roles 0 to {self.isa.roles - 1}")
+        return disassemble(self.isa, role)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program to a file that `accel.load` reads; whole or not at all."""
+        container.write(self.isa, path)
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """Read a program file written by `Program.save`; it runs, checks and times like the original."""
+    program = container.read(path)
+    return Program(program, ChipSpec.from_json(program.chip))
+
+
+class Kernel(TracedKernel):
+    """A kernel function; `build` turns it into a program for a chip."""
+
+    def build(
+        self,
+        chip: ChipSpec | str,
+        *,
+        mesh: tuple[int, int] | None = None,
+        resident: Iterable[str] = (),
+        flops: int = 0,
+        **arguments: Any,
+    ) -> Program:
+        """Trace the kernel for `chip`: tensors (`accel.tensor(shape, dtype)`) and parameters by name.
+
+        mesh restricts the program to the top-left rows x cols of the logical mesh; resident names the tensors that
+        already lie in SRAM; flops is the useful work of the problem (0: what the instructions do). Outputs are the tensors that the kernel stores to. Errors carry the author's file:line.
+        """
+        spec = find_chip(chip) if isinstance(chip, str) else chip
+        tensors = {n: v for n, v in arguments.items() if isinstance(v, TensorSpec)}
+        params = {n: v for n, v in arguments.items() if n not in tensors}
+        traced = self.trace(spec, tensors, params, mesh=mesh, resident=tuple(resident))
+        return Program(dataclasses.replace(traced, flops=flops) if flops else traced, spec)
+
+
+def kernel(fn: Callable[..., Any]) -> Kernel:
+    """Make a kernel of a function `fn(k, *tensors, **parameters)`; see the language reference."""
+    made = Kernel(fn)
+    functools.update_wrapper(made, fn)
+    return made
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "nothing"

@@ -1,0 +1,225 @@
+"""How matmul is cut over a mesh: the closed-form default tiling of `matmul.stationary`, and why it is legal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from accel.errors import InputError, UnsupportedError
+from accel.hardware import ChipSpec
+
+__all__ = ["Tiling", "choose", "fill_in"]
+
+GROUP = 8  # rows or columns are dealt in groups of one matrix-unit step, so only the last group can be ragged
+MAX_PASSES = 24
+STRIP_BYTES = 16 << 10  # staging for results on their way out: large enough for long packets, small beside the rest
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One legal way to run an (m, n, k) matmul.
+
+    grid_rows x grid_cols nodes take part, each owning whole groups of 8 rows and columns. Its block is cut in
+    passes_m x passes_n passes (one accumulator tile each); k goes in `steps` of bk = pieces * piece columns of a;
+    a resident operand is dealt over the owners a piece at a time. `stages` panels and `accumulators` tiles in flight.
+    """
+
+    m: int
+    n: int
+    k: int
+    grid_rows: int
+    grid_cols: int
+    passes_m: int
+    passes_n: int
+    piece: int
+    pieces: int
+    stages: int
+    accumulators: int
+    strip: int
+
+    @property
+    def bk(self) -> int:
+        """Return the columns of a in one step."""
+        return self.piece * self.pieces
+
+    @property
+    def steps(self) -> int:
+        """Return the number of k steps of a pass."""
+        return ceil(self.k / self.bk)
+
+    @property
+    def rows(self) -> int:
+        """Return the most rows that a node owns."""
+        return GROUP * ceil(ceil(self.m / GROUP) / self.grid_rows)
+
+    @property
+    def cols(self) -> int:
+        """Return the most columns that a node owns."""
+        return GROUP * ceil(ceil(self.n / GROUP) / self.grid_cols)
+
+    @property
+    def bm(self) -> int:
+        """Return the most rows of a pass."""
+        return GROUP * ceil(self.rows // GROUP / self.passes_m)
+
+    @property
+    def bn(self) -> int:
+        """Return the most columns of a pass."""
+        return GROUP * ceil(self.cols // GROUP / self.passes_n)
+
+    def homes(self, owners: int) -> int:
+        """Return how many pieces of a resident operand one of `owners` nodes keeps."""
+        return ceil(ceil(self.k / self.piece) / owners)
+
+    def sram_bytes(self, *, resident: frozenset[str], out_bytes: int) -> int:
+        """Return the SRAM of one node, in bytes: panels, accumulators, staging and resident homes (bf16 inputs)."""
+        panels = 2 * self.stages * self.bk * (self.bm + self.bn)
+        homes = 2 * self.piece * (
+            ("a" in resident) * self.homes(self.grid_cols) * self.rows
+            + ("b" in resident) * self.homes(self.grid_rows) * self.cols
+        )  # fmt: skip
+        if "c" in resident and out_bytes == 4:
+            return panels + homes + 4 * self.rows * self.cols
+        out = out_bytes * self.rows * self.cols if "c" in resident else 0
+        staging = 2 * out_bytes * self.strip * self.bn if out_bytes == 2 and not out else 0
+        return panels + homes + out + staging + 4 * self.accumulators * self.bm * self.bn
+
+    def cycles(self, chip: ChipSpec, *, resident: frozenset[str], out_bytes: int) -> float:
+        """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction.
+
+        Matrix time of the busiest node (16x16 blocks, 16 exposed accumulator cycles a block and step), against the
+        memory traffic of all passes; plus the first step, which nothing hides, and the last store.
+        """
+        unit, node, bandwidth = chip.node.matrix, chip.node, max(chip.memory_bytes_per_cycle, 1e-9)
+        groups_m, groups_n = self.rows // GROUP, self.cols // GROUP
+        block = unit.accumulator_rows * unit.accumulator_cols * 4 / node.port_bytes
+        blocks = self.passes_m * ceil(self.bm / unit.accumulator_rows) * self.passes_n * ceil(self.bn / unit.accumulator_cols)
+        full = groups_m * groups_n * ceil(self.k / unit.k)
+        matrix = full + self.steps * (blocks * block + self.passes_m * self.passes_n * (unit.fill_cycles + block))
+        a, b = 2 * self.m * self.k, 2 * self.k * self.n
+        c = out_bytes * self.m * self.n
+        traffic = ("a" not in resident) * a * self.passes_n + ("b" not in resident) * b * self.passes_m
+        tile = 4 * self.bm * self.bn / node.port_bytes
+        drain = self.passes_m * self.passes_n * tile if self.accumulators == 1 else tile
+        depth = min(self.bk, self.k)
+        first_a, first_b = 2 * depth * self.bm, 2 * depth * self.bn
+        first = (first_a + first_b) / node.mesh_bytes_per_cycle
+        if "a" not in resident:
+            first = max(first, first_a * self.grid_rows / bandwidth)
+        if "b" not in resident:
+            first += first_b * self.grid_cols / bandwidth
+        last = 0.0
+        if "c" not in resident:
+            traffic += c
+            passes = self.passes_m * self.passes_n
+            last = c / passes / bandwidth
+            if self.accumulators == 1:
+                drain += c * (passes - 1) / passes / bandwidth
+        return max(matrix + drain, traffic / bandwidth) + first + last
+
+
+def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], out_bytes: int) -> Tiling:
+    """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
+
+    UnsupportedError where none fits, naming the smallest and what a node has.
+    """
+    rows, cols = chip.mesh.rows, chip.mesh.cols
+    base = Tiling(
+        m=m, n=n, k=k, grid_rows=min(rows, ceil(m / GROUP)), grid_cols=min(cols, ceil(n / GROUP)), passes_m=1,
+        passes_n=1, piece=k, pieces=1, stages=2, accumulators=1, strip=16,
+    )  # fmt: skip
+    budget = chip.node.sram_bytes
+    best: tuple[float, Tiling] | None = None
+    least = (1 << 62, base)
+    for candidate in _candidates(base, budget, resident, out_bytes):
+        size = candidate.sram_bytes(resident=resident, out_bytes=out_bytes)
+        if size < least[0]:
+            least = (size, candidate)
+        if size <= budget:
+            cost = candidate.cycles(chip, resident=resident, out_bytes=out_bytes)
+            if best is None or cost < best[0]:
+                best = (cost, candidate)
+    if best is None:
+        kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
+        raise UnsupportedError(
+            f"matmul {m}x{n}x{k}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM a node, "
+            f"it has {budget}; keep fewer operands resident or use more or larger nodes"
+        )
+    return best[1]
+
+
+def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: int):  # type: ignore[no-untyped-def]
+    """Yield tilings worth pricing: every pass count, and for each the deep and the shallow k steps that fit."""
+    min_m = max(1, (-(-base.m // GROUP)) // base.grid_rows)
+    min_n = max(1, (-(-base.n // GROUP)) // base.grid_cols)
+    shared = max(base.grid_rows if "b" in resident else 1, base.grid_cols if "a" in resident else 1)
+    for passes_m in _passes(min_m):
+        for passes_n in _passes(min_n):
+            for accumulators in (1, 2) if passes_m * passes_n > 1 and "c" not in resident else (1,):
+                shape = replace(base, passes_m=passes_m, passes_n=passes_n, accumulators=accumulators)
+                shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, 2 * shape.bn))))
+                if resident & {"a", "b"}:
+                    yield from _resident_steps(shape, shared)
+                else:
+                    yield from _streamed_steps(shape, budget, out_bytes)
+
+
+def _passes(limit: int) -> list[int]:
+    return [p for p in range(1, min(limit, MAX_PASSES) + 1)] + [p for p in (32, 48, 64, 96, 128, 192, 256) if p <= limit]
+
+
+def _streamed_steps(shape: Tiling, budget: int, out_bytes: int):  # type: ignore[no-untyped-def]
+    for stages in (2, 3):
+        fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=frozenset(), out_bytes=out_bytes)
+        per_column = 2 * stages * (shape.bm + shape.bn)
+        most = (budget - fixed) // per_column + 1
+        if most < 1:
+            yield replace(shape, stages=stages, piece=min(shape.k, GROUP))
+            continue
+        fewest = ceil(shape.k / min(most, shape.k))
+        for steps in sorted({fewest, fewest + 1, fewest * 3 // 2, fewest * 2, fewest * 3, fewest * 4, fewest * 8, fewest * 16}):
+            depth = _rounded(ceil(shape.k / steps), shape.k)
+            while depth > most and depth > 4:
+                depth -= 4
+            if depth <= most:
+                yield replace(shape, stages=stages, piece=depth)
+
+
+def _resident_steps(shape: Tiling, owners: int):  # type: ignore[no-untyped-def]
+    # Pieces must be fine enough to be dealt evenly over the owners; a step gathers several of them.
+    smallest = min(shape.grid_rows, shape.grid_cols)
+    for rounds in (1, 2, 3, 4, 6, 8):
+        piece = _rounded(ceil(shape.k / (owners * rounds)), shape.k)
+        for pieces in range(1, max(1, min(smallest, ceil(shape.k / piece))) + 1):
+            yield replace(shape, piece=piece, pieces=pieces)
+
+
+def _rounded(depth: int, k: int) -> int:
+    """Return depth rounded up to whole micro-steps of 4, but not beyond k."""
+    return min(k, 4 * ceil(depth / 4))
+
+
+def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], out_bytes: int, **given: int) -> Tiling:
+    """Return `tiling` with the fields of `given` replaced and checked; InputError names the field and its range."""
+    known = ("passes_m", "passes_n", "piece", "pieces", "stages", "accumulators", "strip")
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(f"matmul has no tiling parameter {name!r}; use one of {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"matmul tiling parameter {name} must be a whole number >= 1, got {value!r}")
+    new = replace(tiling, **given)
+    limits = {
+        "passes_m": -(-new.m // GROUP) // new.grid_rows or 1, "passes_n": -(-new.n // GROUP) // new.grid_cols or 1,
+        "piece": new.k, "accumulators": 2, "stages": 8,
+        "pieces": min(new.grid_rows, new.grid_cols, -(-new.k // new.piece)) if resident & {"a", "b"} else 1,
+    }  # fmt: skip
+    for name, most in limits.items():
+        if getattr(new, name) > most:
+            raise InputError(f"matmul tiling parameter {name}={getattr(new, name)} is too large here; use 1 to {most}")
+    size = new.sram_bytes(resident=resident, out_bytes=out_bytes)
+    if size > chip.node.sram_bytes:
+        raise InputError(
+            f"matmul tiling needs {size} B of SRAM a node, {chip.name} has {chip.node.sram_bytes}; "
+            "use a smaller piece, fewer stages or more passes"
+        )
+    return new
