@@ -1,0 +1,185 @@
+"""Every Python and console block of the README and of docs/ runs, page by page.
+
+- `python` blocks of a page share a namespace and a temporary folder, and run in order.
+- `pycon` blocks are doctests: their output is compared.
+- `console` blocks: each line `$ accel ...` or `$ python ...` runs and must exit with 0. Installing and building (pip,
+  git, cd, make, python -m venv) is for the reader and is covered by the CI run; any other command is an error here.
+- `<!-- file: name.py -->` on the line before a block also writes it to the page's folder.
+- `<!-- exit: N -->` before a console block says that its last command exits with N.
+- `<!-- compare -->` before a console block compares standard output with the lines below each command; "..." matches
+  anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|:{3,})\s*(?P<info>[^`]*)$")
+MARK = re.compile(r"<!--\s*(file|exit|compare)\s*:?\s*(.*?)\s*-->")
+FOR_THE_READER = {"cd", "git", "make", "pip", "source", "."}
+SHOWN_ONLY = {"", "text", "toml", "json", "bash", "make", "csv", "diff", "math"}
+
+
+class Block(NamedTuple):
+    """One fenced block: language, text, first line number in its page, and the marks that stand before it."""
+
+    language: str
+    text: str
+    line: int
+    marks: dict[str, str]
+
+
+def blocks_of(page: str) -> list[Block]:
+    """Return the fenced blocks of a Markdown page in order; directives such as {toctree} have languages in braces."""
+    found: list[Block] = []
+    marks: dict[str, str] = {}
+    lines = iter(enumerate(page.splitlines(), 1))
+    for number, line in lines:
+        if opened := FENCE.match(line):
+            body = []
+            closed = False
+            for _, inner in lines:
+                if inner.strip() == opened["ticks"]:
+                    closed = True
+                    break
+                body.append(inner.removeprefix(opened["indent"]))
+            assert closed, f"line {number}: the block is not closed"
+            words = opened["info"].split()
+            found.append(Block(words[0] if words else "", "\n".join(body) + "\n", number + 1, marks))
+            marks = {}
+        elif mark := MARK.search(line):
+            marks = marks | {mark[1]: mark[2]}
+        elif line.strip():
+            marks = {}
+    return found
+
+
+def pages() -> list[Path]:
+    """Return the README and every page below docs/ that is written by hand or generated into the tree."""
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in found if path.is_file() and "_build" not in path.parts]
+
+
+def run_python(block: Block, namespace: dict[str, object], where: str) -> None:
+    """Execute the block so that a failure shows the page's own line number."""
+    code = compile("\n" * (block.line - 1) + block.text, where, "exec")
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, namespace)
+
+
+def run_doctest(block: Block, namespace: dict[str, object], where: str) -> None:
+    """Run the block as a doctest in the page's namespace."""
+    test = doctest.DocTestParser().get_doctest(block.text, namespace, where, where, block.line - 1)
+    report = io.StringIO()
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.write, clear_globs=False)
+    namespace.update(test.globs)
+    assert result.failed == 0, report.getvalue()
+
+
+def commands_of(block: Block) -> list[tuple[str, str]]:
+    """Return (command, shown output) pairs; a command goes on while its line ends in a backslash."""
+    pairs: list[tuple[str, str]] = []
+    lines = iter(block.text.splitlines())
+    for line in lines:
+        if line.startswith("$ "):
+            command = line[2:]
+            while command.endswith("\\"):
+                command = command[:-1] + next(lines).removeprefix("> ")
+            pairs.append((command, ""))
+        elif pairs:
+            pairs[-1] = (pairs[-1][0], pairs[-1][1] + line + "\n")
+    return pairs
+
+
+def run_console(block: Block, folder: Path, where: str) -> None:
+    """Run the block's commands in `folder`."""
+    pairs = commands_of(block)
+    assert pairs, f"{where}:{block.line}: a console block needs a line that starts with '$ '"
+    for index, (command, shown) in enumerate(pairs):
+        words = shlex.split(command, comments=True)
+        if words[0] in FOR_THE_READER or words[:3] in (["python3", "-m", "venv"], ["python3", "-m", "pip"]):
+            continue
+        if words[0] == "accel":
+            words[:1] = [sys.executable, "-c", "from accel.cli import main; main()"]
+        elif words[0] in {"python", "python3"}:
+            words[0] = sys.executable
+        else:
+            pytest.fail(f"{where}:{block.line}: cannot run {words[0]!r}; use accel or python, or show it as text")
+        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        wanted = int(block.marks.get("exit", 0)) if index == len(pairs) - 1 else 0
+        assert done.returncode == wanted, f"{where}:{block.line}: $ {command}\n{done.stdout}{done.stderr}"
+        if "compare" in block.marks:
+            matches = doctest.OutputChecker().check_output(shown, done.stdout, doctest.ELLIPSIS)
+            assert matches, f"{where}:{block.line}: $ {command}\nshown:\n{shown}printed:\n{done.stdout}"
+
+
+def run_page(text: str, where: str, folder: Path) -> int:
+    """Run every block of a page; return how many ran."""
+    namespace: dict[str, object] = {"__name__": "__page__"}
+    ran = 0
+    with contextlib.chdir(folder):
+        for block in blocks_of(text):
+            if name := block.marks.get("file"):
+                (folder / name).write_text(block.text, "utf-8")
+            if block.language == "python":
+                run_python(block, namespace, where)
+            elif block.language == "pycon":
+                run_doctest(block, namespace, where)
+            elif block.language == "console":
+                run_console(block, folder, where)
+            else:
+                known = block.language in SHOWN_ONLY or block.language.startswith("{")
+                assert known, f"{where}:{block.line}: unknown language {block.language!r}"
+                continue
+            ran += 1
+    return ran
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_page_runs(page: Path, tmp_path: Path) -> None:
+    run_page(page.read_text("utf-8"), page.relative_to(ROOT).as_posix(), tmp_path)
+
+
+def test_blocks_share_a_namespace_and_write_files(tmp_path: Path) -> None:
+    page = "```python\nx = 2\n```\n<!-- file: mine.py -->\n```python\ny = x * 3\n```\n```pycon\n>>> y\n6\n```\n"
+    assert run_page(page, "page", tmp_path) == 3
+    assert (tmp_path / "mine.py").read_text() == "y = x * 3\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "failure"),
+    [
+        ("```python\nraise ValueError('seen')\n```\n", "seen"),
+        ("```pycon\n>>> 1 + 1\n3\n```\n", "Expected"),
+        ("```console\n$ python -c 'raise SystemExit(3)'\n```\n", "SystemExit"),
+        ("<!-- compare -->\n```console\n$ python -c 'print(1)'\n2\n```\n", "printed"),
+        ("```console\n$ rm -r x\n```\n", "cannot run 'rm'"),
+        ("```console\nno command\n```\n", "needs a line"),
+        ("```pythn\n1\n```\n", "unknown language"),
+        ("```python\n1\n", "not closed"),
+    ],
+)
+def test_a_wrong_block_fails(page: str, failure: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, ValueError, pytest.fail.Exception), match=failure):
+        run_page(page, "page", tmp_path)
+
+
+def test_exit_and_compare_marks(tmp_path: Path) -> None:
+    page = (
+        "<!-- exit: 2 -->\n```console\n$ python -c 'raise SystemExit(2)'\n```\n"
+        "<!-- compare -->\n```console\n$ python -c 'print(\"a 17 b\")'\na ... b\n```\n"
+    )
+    assert run_page(page, "page", tmp_path) == 2
