@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from accel.errors import SpecError
 from accel.hardware.schema import Bytes, Count, Cycles, Natural, Positive, Range, Share, Spec
 from accel.numerics.formats import fmt
 
@@ -171,12 +170,16 @@ class PortSpec(Spec, frozen=True, kw_only=True):
     interleave_bytes: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 4096  # address block that one router serves
     efficiency: Share = 1.0  # sustained share of bytes_per_cycle
 
+    def path(self, name: str) -> str:
+        """Fields of a port are named by its name: `ports.west.latency_cycles`."""
+        return f"ports.{self.name}.{name}"
+
     def verify(self) -> None:
         """A name, and at least one router, none twice."""
         if not self.name.strip():
             raise self.refuse("name", "is empty; give the port a name")
         if not self.routers or len(set(self.routers)) != len(self.routers):
-            raise SpecError(f"ports.{self.name}.routers: needs a router, and none twice; list its physical sites")
+            raise self.refuse("routers", "needs a router, and none twice; list its physical sites")
 
 
 class EnergySpec(Spec, frozen=True, kw_only=True):

@@ -53,15 +53,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def verify(self) -> None:
         """Check what no single field can show; a subclass raises SpecError through `refuse`."""
 
-    @classmethod
-    def path(cls, name: str) -> str:
+    def path(self, name: str) -> str:
         """Dotted path of a field as errors and `replace` name it."""
-        return f"{cls.at}.{name}" if cls.at else name
+        return f"{self.at}.{name}" if self.at else name
 
-    @classmethod
-    def refuse(cls, name: str, rule: str) -> SpecError:
+    def refuse(self, name: str, rule: str) -> SpecError:
         """SpecError about field `name`; `rule` says what is wrong and the way out."""
-        return SpecError(f"{cls.path(name)}: {rule}")
+        return SpecError(f"{self.path(name)}: {rule}")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -103,7 +101,7 @@ def build(cls: type[S], data: Any, path: str) -> S:
         data = {"nominal": data, "low": data, "high": data}
     where = path or cls.__name__
     if not isinstance(data, Mapping):
-        raise SpecError(f"{where} = {_short(data)} cannot be used: expected a table with {', '.join(field_types(cls))}")
+        raise SpecError(f"{where} = {_short(data)} cannot be used; give a table with {', '.join(field_types(cls))}")
     kinds = field_types(cls)
     for key in data:
         if key not in kinds:
@@ -145,11 +143,11 @@ def _checked(value: Any, kind: Any, path: str) -> Any:
     try:
         checked = msgspec.convert(value, kind)
     except (msgspec.ValidationError, OverflowError) as error:
-        text = str(error).replace("`", "")
-        rule, _, inside = text.partition(" - at $")
-        raise SpecError(f"{path}{inside} = {_short(value)} cannot be used: {rule[:1].lower()}{rule[1:]}") from None
+        rule = str(error).partition(" - at ")[0].replace("Expected `int`", "give an integer")
+        rule = rule.replace("Expected `float`", "give a number").replace("Expected ", "give ").replace("`", "")
+        raise SpecError(f"{path} = {_short(value)} cannot be used; {rule}") from None
     if isinstance(checked, float) and not math.isfinite(checked):
-        raise SpecError(f"{path} = {checked!r} cannot be used: expected a finite number")
+        raise SpecError(f"{path} = {checked!r} cannot be used; give a finite number")
     return checked
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -228,6 +229,18 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _paths(data: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted path below plain chip data, ports by name."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield f"{prefix}{key}"
+            yield from _paths(value, f"{prefix}{key}.")
+    elif isinstance(data, list):
+        for entry in data:
+            if isinstance(entry, dict):
+                yield from _paths(entry, f"{prefix}{entry['name']}.")
+
+
 def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | int]:
     """The table and key that a dotted path names in plain chip data; SpecError names the nearest key."""
     owner: Any = data
@@ -250,7 +263,9 @@ def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | in
             # Two tables have free keys; their own checks judge the content.
             free = parts[:depth] in (["assumptions"], ["node", "matrix", "step_cycles"])
             if part not in owner and not (free and depth == len(parts) - 1):
+                elsewhere = [known for known in _paths(data) if known.endswith(f".{part}")] if not depth else []
                 hint = nearest(part, owner) or "; the keys here are " + ", ".join(owner)
+                hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else hint
                 raise SpecError(f"{prefix}unknown key {shown!r}{hint}")
             key = part
         else:
