@@ -292,9 +292,7 @@ def test_memory_bandwidth_is_the_narrowest_of_memory_edge_and_links():
 
 def test_logical_to_physical_maps():
     assert D1.physical(3, 4) == (3, 4)
-    mapped = MINI.replace(
-        mesh={"holes": [[0, 1]], "cols": 3, "rows": 2, "column_map": [3, 0, 2], "row_map": [3, 0]}
-    )
+    mapped = MINI.replace(mesh={"holes": [[0, 1]], "cols": 3, "rows": 2, "column_map": [3, 0, 2], "row_map": [3, 0]})
     assert [mapped.physical(0, c) for c in range(3)] == [(3, 3), (3, 0), (3, 2)]
     assert mapped.physical(1, 1) == (0, 0)
     assert (mapped.nodes, mapped.mesh_nodes) == (15, 6)

@@ -63,8 +63,9 @@ class MeshSpec(Spec, frozen=True, kw_only=True):
             for c in range(self.cols):
                 if self.physical(r, c) in dead:
                     raise self.refuse(
-                        "holes", f"logical node ({r}, {c}) sits on the disabled site {self.physical(r, c)}; "
-                        "shrink the logical mesh or map round the hole"
+                        "holes",
+                        f"logical node ({r}, {c}) sits on the disabled site {self.physical(r, c)}; "
+                        "shrink the logical mesh or map round the hole",
                     )
 
     def physical(self, row: int, col: int) -> tuple[int, int]:
@@ -151,8 +152,9 @@ class NocSpec(Spec, frozen=True, kw_only=True):
         """Packets made of whole link transfers."""
         if self.packet_bytes % self.link_bytes_per_cycle:
             raise self.refuse(
-                "packet_bytes", f"{self.packet_bytes} is not a multiple of noc.link_bytes_per_cycle = "
-                f"{self.link_bytes_per_cycle}; use one that is"
+                "packet_bytes",
+                f"{self.packet_bytes} is not a multiple of noc.link_bytes_per_cycle = "
+                f"{self.link_bytes_per_cycle}; use one that is",
             )
 
 

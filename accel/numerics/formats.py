@@ -46,13 +46,33 @@ class Format:
         return self.bits // 8
 
 
-def _row(name: str, code: int, kind: str, layout: tuple[int, int, int], bias: int | None, storage: str,
-         inf_nan: bool, subnormals: bool, available: bool, meaning: str) -> Format:
+def _row(
+    name: str,
+    code: int,
+    kind: str,
+    layout: tuple[int, int, int],
+    bias: int | None,
+    storage: str,
+    inf_nan: bool,
+    subnormals: bool,
+    available: bool,
+    meaning: str,
+) -> Format:
     sign, exponent, mantissa = layout
     return Format(
-        name=name, code=code, kind=kind, bits=sign + exponent + mantissa, signed=bool(sign), exponent=exponent,
-        mantissa=mantissa, bias=bias, storage=storage, inf_nan=inf_nan, subnormals=subnormals,
-        available=available, meaning=meaning,
+        name=name,
+        code=code,
+        kind=kind,
+        bits=sign + exponent + mantissa,
+        signed=bool(sign),
+        exponent=exponent,
+        mantissa=mantissa,
+        bias=bias,
+        storage=storage,
+        inf_nan=inf_nan,
+        subnormals=subnormals,
+        available=available,
+        meaning=meaning,
     )
 
 
