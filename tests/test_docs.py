@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|:{3,})\s*(?P<info>[^`]*)$")
 MARK = re.compile(r"<!--\s*(file|exit|compare)\s*:?\s*(.*?)\s*-->")
 FOR_THE_READER = {"cd", "git", "make", "pip", "source", "."}
-SHOWN_ONLY = {"", "text", "toml", "json", "bash", "make", "csv", "diff", "math"}
+SHOWN_ONLY = {"", "text", "toml", "json", "make", "csv", "diff", "math"}
 
 
 class Block(NamedTuple):
