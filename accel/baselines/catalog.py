@@ -20,7 +20,7 @@ class Gpu(NamedTuple):
 
     `peak_tflops` by number format in 1e12 flop/s: only formats that the matrix engines take, and `fp32` on the vector
     lanes (TF32 off). `sms` counts streaming multiprocessors or compute units. `usd` is the purchase price of one GPU,
-    `usd_per_hour` cloud rent of one GPU; None where no source is at hand. `sources` maps a field (or "*") to its origin.
+    `usd_per_hour` cloud rent of one GPU; None where no source is at hand. `sources` maps a field or "*" to its origin.
     """
 
     name: str
@@ -114,7 +114,8 @@ def gpu(name: str) -> Gpu:
     InputError with the nearest id for anything else. PCIe boards are not aliases of SXM modules: they run at other
     clocks and power limits, so their measurements would be another device's.
     """
-    row = _BY_ALIAS.get(name.strip().lower()) if isinstance(name, str) else None
+    row = _BY_ALIAS.get(str(name).strip().lower())
     if row is None:
-        raise InputError(f"gpu {name!r} is not in the catalog{nearest(str(name), _BY_NAME)}; ids: {', '.join(_BY_NAME)}")
+        hint = nearest(str(name), _BY_NAME)
+        raise InputError(f"gpu {name!r} is not in the catalog{hint}; ids: {', '.join(_BY_NAME)}")
     return row

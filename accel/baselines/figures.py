@@ -31,6 +31,9 @@ STAND_INS: dict[str, tuple[str, ...]] = {
 _NEAREST_FIT = {"fp16": ("a100-sxm-80gb", "fp16"), "fp32": ("h100-sxm", "fp32")}
 """Family whose parameters an uncalibrated figure borrows: the newest device fitted on that kind of engine."""
 
+FRAMEWORK_OVERHEAD_S = {"a100-sxm-80gb": 21e-6}
+"""Seconds of PyTorch overhead inside each timing of a GPU's rows (LLMCompass artifact); not borrowed by other GPUs."""
+
 
 class Baseline(NamedTuple):
     """A GPU's figure for a problem.
@@ -60,8 +63,8 @@ class Baseline(NamedTuple):
 def estimate(problem: Problem, gpu_id: str, data: str | os.PathLike[str] | None = None) -> Baseline:
     """Return the figure of one GPU for `problem`: a measured row of exactly this shape and format, else the model.
 
-    `data` adds the rows of a CSV (columns as `accel.baselines.measured`); they come before the packaged ones. InputError
-    for an unknown GPU (nearest named) or a bad CSV; UnsupportedError for a format the GPU has no engine for.
+    `data` adds the rows of a CSV (columns as `accel.baselines.measured`); they come before the packaged ones.
+    InputError for an unknown GPU (nearest named) or a bad CSV; UnsupportedError for a format no engine of it takes.
     """
     row = gpu(gpu_id)
     formats = _formats(problem, row)
@@ -159,7 +162,10 @@ def _modelled(problem: Problem, row: Gpu, dtype: str, fit: Fit) -> Baseline:
         f"fitted on {fit.fitted_rows} rows, scored on {fit.scored_rows} others: median {fit.median_error_pct:g} %, "
         f"mean {fit.mean_error_pct:g} %, p90 {fit.p90_error_pct:g} %"
     )
-    return _finish(problem, row, dtype, seconds, "model", fit.median_error_pct, [remark])
+    remarks = [remark]
+    if fit.operation == "matmul" and row.name in FRAMEWORK_OVERHEAD_S:
+        remarks.append(f"rows include about {FRAMEWORK_OVERHEAD_S[row.name] * 1e6:.0f} us of framework overhead")
+    return _finish(problem, row, dtype, seconds, "model", fit.median_error_pct, remarks)
 
 
 def _uncalibrated(problem: Problem, row: Gpu, dtype: str) -> Baseline:
@@ -168,7 +174,10 @@ def _uncalibrated(problem: Problem, row: Gpu, dtype: str) -> Baseline:
     donor = gpu(lender)
     fit = fits()[lender, lender_format, "matmul"]
     scale = (row.peak_tflops[dtype] / row.sms) / (donor.peak_tflops[lender_format] / donor.sms)
-    parameters: Parameters = fit.parameters._replace(sm_gbps=fit.parameters.sm_gbps * scale)
+    parameters: Parameters = fit.parameters._replace(
+        sm_gbps=fit.parameters.sm_gbps * scale,
+        launch_s=fit.parameters.launch_s - FRAMEWORK_OVERHEAD_S.get(lender, 0.0),
+    )
     seconds = tiled_seconds(as_tiled_work(problem, dtype), row, dtype, parameters)
-    remark = f"no {dtype} {family(problem)} sweep of this GPU at hand; efficiencies borrowed from {lender} {lender_format}"
+    remark = f"no {dtype} {family(problem)} sweep of this GPU at hand; shares borrowed from {lender} {lender_format}"
     return _finish(problem, row, dtype, seconds, "uncalibrated", None, [remark])

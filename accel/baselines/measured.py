@@ -15,14 +15,16 @@ from accel.problem import Conv2d, Matmul, Problem
 
 __all__ = ["CONV_COLUMNS", "GEMM_COLUMNS", "PRECISIONS", "MeasuredRow", "packaged_rows", "read_rows"]
 
-_ROOF = "tflops flops min_bytes peak_tflops hbm_gbps compute_roof_us memory_roof_us roofline_us bound time_over_roofline"
+_ROOF = (
+    "tflops flops min_bytes peak_tflops hbm_gbps compute_roof_us memory_roof_us roofline_us bound time_over_roofline"
+)
 GEMM_COLUMNS = tuple(
-    f"dataset device precision op batch m n k trans_a trans_b time_us {_ROOF} application kernel_name tile grid_x grid_y "
-    "grid_z block_x source".split()
+    f"dataset device precision op batch m n k trans_a trans_b time_us {_ROOF} application kernel_name tile "
+    "grid_x grid_y grid_z block_x source".split()
 )
 CONV_COLUMNS = tuple(
-    "dataset device precision op batch in_ch in_h in_w out_ch kernel_h kernel_w pad_h pad_w stride_h stride_w out_h out_w "
-    f"time_us {_ROOF} algo application kernel_name note source".split()
+    "dataset device precision op batch in_ch in_h in_w out_ch kernel_h kernel_w pad_h pad_w stride_h stride_w "
+    f"out_h out_w time_us {_ROOF} algo application kernel_name note source".split()
 )
 
 PRECISIONS = {"fp16_tc_fp32acc": "fp16", "fp16": "fp16", "bf16": "bf16", "fp8_e4m3": "fp8", "fp32_simt": "fp32"}
@@ -132,7 +134,13 @@ def _check_header(origin: str, header: list[str], columns: tuple[str, ...]) -> N
     missing = [name for name in columns if name not in header]
     unknown = [name for name in header if name not in columns]
     if missing or unknown or len(set(header)) != len(header):
-        fault = f"missing column {missing[0]}" if missing else f"column {unknown[0] if unknown else 'given twice'!r} is not known"
+        twice = [name for name in header if header.count(name) > 1]
+        if missing:
+            fault = f"column {missing[0]} is missing"
+        elif unknown:
+            fault = f"column {unknown[0]!r} is not known"
+        else:
+            fault = f"column {twice[0]} is given twice"
         raise InputError(f"data {origin}, line 1: {fault}; give the columns {', '.join(columns)}")
 
 
@@ -154,8 +162,8 @@ def _gemm_row(line: _Line) -> MeasuredRow:
         line, "m", Matmul, m=m, n=n, k=k, dtype=stored, out_dtype=stored, trans_a=trans_a == "T", trans_b=trans_b == "T"
     )
     return MeasuredRow(
-        line.cells["device"], dtype, problem, line.count("batch"), bool(trans_a and trans_b), line.microseconds() * 1e-6,
-        line.cells["dataset"], line.cells["application"], line.cells["source"],
+        line.cells["device"], dtype, problem, line.count("batch"), bool(trans_a and trans_b),
+        line.microseconds() * 1e-6, line.cells["dataset"], line.cells["application"], line.cells["source"],
     )  # fmt: skip
 
 

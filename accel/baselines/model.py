@@ -49,15 +49,17 @@ class TiledWork(NamedTuple):
 
 
 def as_tiled_work(problem: Problem, dtype: str) -> TiledWork:
-    """Return the problem as (implicit) matrix products in format `dtype`; InputError cannot arise here.
+    """Return the problem as (implicit) matrix products whose operands are stored in format `dtype`.
 
-    fwd: N P Q x K x C R S; dgrad: N H W x C x K R S / strides (only taps that land on a gradient); wgrad: C R S x K x N P Q;
-    groups are a batch. Padding taps count as work (the GPU libraries multiply them too).
+    m x n x k are, for fwd, N P Q x K x C R S; for dgrad, N H W x C x K R S / strides (only taps that land on a
+    gradient); for wgrad, C R S x K x N P Q; groups are a batch. Padding taps count as work: GPU
+    libraries multiply them too.
     """
     size = _FORMAT_BYTES[dtype]
     traffic = sum(
-        math.prod(operand.shape) * (size if operand.role == "in" else _output_bytes(problem, operand.dtype, size))
-        for operand in problem.operands.values()
+        problem.compulsory_elements(name)
+        * (size if operand.role == "in" else _output_bytes(problem, operand.dtype, size))
+        for name, operand in problem.operands.items()
     )
     if isinstance(problem, Matmul):
         return TiledWork(1, problem.m, problem.n, problem.k, problem.flops, traffic)

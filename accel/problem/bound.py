@@ -12,7 +12,8 @@ tensors. Loomis-Whitney: F^2 <= a b c. With T filter taps the inequality holds a
 (Cauchy-Schwarz; each weight belongs to one tap) gives F^2 <= T a b c; groups only tighten it. All those bytes pass the
 node's mesh port, `w` bytes a cycle each way. Nothing resident: (a ea + b eb) enter and c ec leave, so
 max(in, out) = t has t^3 >= 4 ea eb ec F^2 / T. With resident operands up to S bytes may be there at the start and S
-stay at the end: the busier direction carries at least (3 (ea eb ec F^2 / T)^(1/3) - 2 S) / 2 (arithmetic >= geometric mean).
+stay at the end: the busier direction carries at least (3 (ea eb ec F^2 / T)^(1/3) - 2 S) / 2 (arithmetic mean >=
+geometric mean).
 Which of the three is the output does not matter: swapping roles moves two tensors out and one in, and the product with
 the factor 4 is the same. Irony, Toledo, Tiskin 2004 is the same argument for matrices.
 
@@ -21,6 +22,7 @@ No bisection term: an all-in-one-half mapping crosses no bisection, so its lower
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from accel.hardware import ChipSpec
@@ -71,5 +73,5 @@ def _node_port_bytes(demand: Demand, chip: ChipSpec) -> float:
     busiest = demand.touching_macs / chip.nodes
     cube = demand.bytes_product * busiest * busiest / demand.taps
     if demand.any_resident:
-        return max(0.0, (3.0 * cube ** (1 / 3) - 2.0 * chip.node.sram_bytes) / 2.0)
-    return float((4.0 * cube) ** (1 / 3))
+        return max(0.0, (3.0 * math.cbrt(cube) - 2.0 * chip.node.sram_bytes) / 2.0)
+    return math.cbrt(4.0 * cube)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec.structs import force_setattr
 
@@ -23,8 +23,9 @@ DIRECTIONS = ("fwd", "dgrad", "wgrad")
 class Conv2d(Problem, frozen=True):
     """Convolution of n images h x w x c with k filters r x s; x (N,H,W,C), w (R,S,C/groups,K), y (N,P,Q,K).
 
-    `stride`, `pad` and `dilation` are one int or (height, width); kept as pairs. P = (h + 2 pad - dilation (r-1) - 1) //
-    stride + 1, Q alike. InputError for sizes out of range, groups that do not divide c and k, or an empty output.
+    `stride`, `pad` and `dilation` are one int or (height, width); kept as pairs.
+    P = (h + 2 pad - dilation (r - 1) - 1) // stride + 1, Q alike. InputError for sizes out of range, groups that do not
+    divide c and k, or an empty output.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -55,7 +56,9 @@ class Conv2d(Problem, frozen=True):
             force_setattr(self, name, check_format("conv2d", name, getattr(self, name)))
         check_choice("conv2d", "direction", self.direction, DIRECTIONS)
         if self.c % self.groups or self.k % self.groups:
-            raise InputError(f"conv2d: groups={self.groups} does not divide c={self.c} and k={self.k}; use a common divisor")
+            raise InputError(
+                f"conv2d: groups={self.groups} does not divide c={self.c} and k={self.k}; use a common divisor"
+            )
         if self.p < 1 or self.q < 1:
             raise InputError(
                 f"conv2d: a {self.r}x{self.s} filter with dilation {self.dilation} does not fit {self.h}x{self.w} "
@@ -125,6 +128,19 @@ class Conv2d(Problem, frozen=True):
         columns = _inside(self.w, self.q, self.s, self.strides[1], self.pads[1], self.dilations[1])
         return self.n * rows * columns * self.k * (self.c // self.groups)
 
+    def compulsory_elements(self, name: str) -> int:
+        """An output whole; an input without what only meets padding or falls between the strides."""
+        operand = self.operands[name]
+        if operand.role == "out":
+            return super().compulsory_elements(name)
+        rows = _touched(self.h, self.p, self.r, self.strides[0], self.pads[0], self.dilations[0])
+        columns = _touched(self.w, self.q, self.s, self.strides[1], self.pads[1], self.dilations[1])
+        if name == "x":
+            return self.n * rows.inputs * columns.inputs * self.c
+        if name == "w":
+            return rows.taps * columns.taps * (self.c // self.groups) * self.k
+        return self.n * rows.outputs * columns.outputs * self.k
+
     @property
     def taps(self) -> int:
         """r s."""
@@ -139,12 +155,47 @@ class Conv2d(Problem, frozen=True):
         return f"{text} {self.dtype if self.dtype == self.out_dtype else f'{self.dtype}>{self.out_dtype}'}"
 
 
-def _inside(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> int:
-    """Count pairs (output, tap) along one axis whose input position lies inside [0, size)."""
-    count = 0
+class _Touched(NamedTuple):
+    """How many positions of one axis take part in a product that is not on padding."""
+
+    inputs: int
+    outputs: int
+    taps: int
+
+
+def _spans(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> list[tuple[int, int, int]]:
+    """(offset, first output, last output) of every tap that meets [0, size) at position output * stride + offset."""
+    found = []
     for tap in range(taps):
         offset = tap * dilation - pad
-        first = max(0, -(offset // stride))  # smallest output with output * stride + offset >= 0
+        first = max(0, -(offset // stride))
         last = min(outputs - 1, (size - 1 - offset) // stride)
-        count += max(0, last - first + 1)
-    return count
+        if first <= last:
+            found.append((offset, first, last))
+    return found
+
+
+def _touched(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> _Touched:
+    """Count touched inputs, outputs and taps of one axis; inputs fall into one row of positions for each residue."""
+    spans = _spans(size, outputs, taps, stride, pad, dilation)
+    by_residue: dict[int, list[tuple[int, int]]] = {}
+    for offset, first, last in spans:
+        shift, residue = divmod(offset, stride)
+        by_residue.setdefault(residue, []).append((first + shift, last + shift))
+    inputs = sum(_union(ranges) for ranges in by_residue.values())
+    return _Touched(inputs, _union([(first, last) for _, first, last in spans]), len(spans))
+
+
+def _union(ranges: list[tuple[int, int]]) -> int:
+    """Count the integers in a union of closed ranges."""
+    total, reached = 0, None
+    for first, last in sorted(ranges):
+        start = first if reached is None else max(first, reached + 1)
+        if last >= start:
+            total, reached = total + last - start + 1, last
+    return total
+
+
+def _inside(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> int:
+    """Count pairs (output, tap) along one axis whose input position lies inside [0, size)."""
+    return sum(last - first + 1 for _, first, last in _spans(size, outputs, taps, stride, pad, dilation))

@@ -69,10 +69,18 @@ class Problem(msgspec.Struct, frozen=True):
         """Useful floating-point operations: 2 per multiply-add (machine contract, section 4)."""
         return 2 * self.macs
 
+    def compulsory_elements(self, name: str) -> int:
+        """Elements of one operand that must be moved: all of it, less what no multiply-add reads (strided filters)."""
+        return math.prod(self.operands[name].shape)
+
+    def compulsory_operand_bytes(self, name: str) -> int:
+        """Bytes of one operand that must be moved once."""
+        return -(-self.compulsory_elements(name) * fmt(self.operands[name].dtype).bits // 8)
+
     @property
     def compulsory_bytes(self) -> int:
         """Bytes of every operand moved once: the least any machine without resident operands exchanges with memory."""
-        return sum(operand.bytes for operand in self.operands.values())
+        return sum(self.compulsory_operand_bytes(name) for name in self.operands)
 
     @property
     def arithmetic_intensity(self) -> float:
@@ -86,8 +94,9 @@ class Problem(msgspec.Struct, frozen=True):
         InputError for a name that is no operand; UnsupportedError where the chip lacks the format.
         """
         kept = self._check_resident(resident)
-        reads = sum(o.bytes for name, o in self.operands.items() if o.role == "in" and name not in kept)
-        writes = sum(o.bytes for name, o in self.operands.items() if o.role == "out" and name not in kept)
+        moved = {name: self.compulsory_operand_bytes(name) for name in self.operands if name not in kept}
+        reads = sum(size for name, size in moved.items() if self.operands[name].role == "in")
+        writes = sum(size for name, size in moved.items() if self.operands[name].role == "out")
         sizes = [fmt(operand.dtype).bits / 8 for operand in self.operands.values()]
         demand = Demand(
             flops=self.flops,
