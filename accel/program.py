@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from accel.machine import Sample
     from accel.timing import Timing
 
-__all__ = ["Kernel", "Outputs", "Program", "kernel", "load"]
+__all__ = ["Kernel", "Outputs", "Program", "Verified", "kernel", "load"]
 
 
 class Outputs(Mapping[str, np.ndarray]):
@@ -40,7 +40,9 @@ class Outputs(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
-            raise InputError(f"no output {name!r}; this program stores {_listed(self._arrays)}{nearest(name, self._arrays)}")
+            raise InputError(
+                f"no output {name!r}; this program stores {_listed(self._arrays)}{nearest(name, self._arrays)}"
+            )
         return self._arrays[name]
 
     def __contains__(self, name: object) -> bool:
@@ -51,6 +53,18 @@ class Outputs(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+
+class Verified(NamedTuple):
+    """Bits of a run against an independent oracle: `checked` of `total` output elements, `wrong` of them differ."""
+
+    checked: int
+    total: int
+    wrong: int
+
+    def __str__(self) -> str:
+        verdict = f"{self.wrong} WRONG" if self.wrong else "bit-equal"
+        return f"verified {self.checked:,} of {self.total:,} outputs: {verdict}"
 
 
 class Program:
@@ -99,7 +113,7 @@ class Program:
 
         Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
         """
-        from accel.machine import execute  # noqa: PLC0415 - imports Numba, which building and listing do without
+        from accel.machine import execute
 
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise InputError(f"seed must be an int, got {seed!r}")
@@ -110,17 +124,23 @@ class Program:
         storage = self._storage({**(inputs or {}), **arrays})
         result = execute(self.isa, storage, self.chip, schedule=schedule, engine=engine, sample=sample)
         dtypes = {t.name: t.dtype for t in self.isa.tensors}
-        return Outputs({n: from_storage(a, dtypes[n], as_="native") for n, a in result.arrays.items()}, result.written)
+        return Outputs(
+            {n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in result.arrays.items()}, result.written
+        )
 
     def _storage(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         wanted = {t.name: t for t in self.isa.tensors if t.is_input}
         for name in given:
             if name not in wanted:
-                raise InputError(f"{self.name} has no input {name!r}; it takes {_listed(wanted)}{nearest(name, wanted)}")
+                raise InputError(
+                    f"{self.name} has no input {name!r}; it takes {_listed(wanted)}{nearest(name, wanted)}"
+                )
         storage = {}
         for name, tensor in wanted.items():
             if name not in given:
-                raise InputError(f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array")
+                raise InputError(
+                    f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array"
+                )
             array = as_storage(given[name], tensor.dtype)
             if array.shape != tensor.shape:
                 raise InputError(
@@ -135,7 +155,7 @@ class Program:
 
         fidelity: "packet" (link occupancy, finite buffers, back-pressure) or "bound" (closed form, never above it).
         """
-        from accel.timing import simulate  # noqa: PLC0415 - imports Numba, which building and listing do without
+        from accel.timing import simulate
 
         key = (fidelity, packet_bytes)
         if engine != "jit" or key not in self._timings:
@@ -147,12 +167,12 @@ class Program:
 
     def findings(self, schedules: int = 4) -> tuple[Finding, ...]:
         """Return every hazard of the program: races, deadlocks, ambiguous waits, ...; empty means clean."""
-        from accel.check import inspect  # noqa: PLC0415 - imports Numba, which building and listing do without
+        from accel.check import inspect
 
         return inspect(self.isa, self.chip, schedules=schedules)
 
     def check(self, schedules: int = 4) -> None:
-        """Prove the program free of hazards, or raise HazardError (DeadlockError) whose `findings` lists all of them."""
+        """Prove the program free of hazards, or raise HazardError (DeadlockError) with all of them in `findings`."""
         findings = self.findings(schedules)
         if findings:
             kind = DeadlockError if any(f.kind == "deadlock" for f in findings) else HazardError
@@ -165,7 +185,7 @@ class Program:
 
         The slice is drawn from the finished program, so the program cannot know what will be looked at.
         """
-        from accel.machine import draw_sample  # noqa: PLC0415 - imports Numba, which building and listing do without
+        from accel.machine import draw_sample
 
         return draw_sample(self.isa, blocks, seed)
 
@@ -196,18 +216,20 @@ class Kernel(TracedKernel):
         mesh: tuple[int, int] | None = None,
         resident: Iterable[str] = (),
         flops: int = 0,
+        facts: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> Program:
         """Trace the kernel for `chip`: tensors (`accel.tensor(shape, dtype)`) and parameters by name.
 
         mesh restricts the program to the top-left rows x cols of the logical mesh; resident names the tensors that
-        already lie in SRAM; flops is the useful work of the problem (0: what the instructions do). Outputs are the tensors that the kernel stores to. Errors carry the author's file:line.
+        already lie in SRAM; flops is the useful work of the problem (0: what the instructions do), facts are notes kept
+        with the program. Outputs are the tensors that the kernel stores to. Errors carry the author's file:line.
         """
         spec = find_chip(chip) if isinstance(chip, str) else chip
         tensors = {n: v for n, v in arguments.items() if isinstance(v, TensorSpec)}
         params = {n: v for n, v in arguments.items() if n not in tensors}
         traced = self.trace(spec, tensors, params, mesh=mesh, resident=tuple(resident))
-        return Program(dataclasses.replace(traced, flops=flops) if flops else traced, spec)
+        return Program(dataclasses.replace(traced, flops=flops, facts=dict(facts or {})), spec)
 
 
 def kernel(fn: Callable[..., Any]) -> Kernel:

@@ -21,7 +21,7 @@ The bound it approaches: max(multiply-adds / matrix units of the mesh, compulsor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +30,17 @@ import numpy as np
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
+from accel.kernels.matmul_parts import Panels, Results
 from accel.kernels.matmul_tiling import GROUP, Tiling, choose, fill_in
 from accel.lang import K, TensorSpec, tensor
-from accel.numerics import chain_matmul, fmt, from_storage, as_storage
+from accel.numerics import as_storage, chain_matmul, fmt, from_storage
 from accel.problem import Matmul
-from accel.program import Program, kernel
+from accel.program import Program, Verified, kernel
 
 if TYPE_CHECKING:
-    from accel.lang import Loop, View
+    from accel.lang import View
 
-__all__ = ["VERSIONS", "build", "one_node", "reference", "stationary", "summa"]
+__all__ = ["VERSIONS", "build", "one_node", "reference", "stationary", "summa", "verify"]
 
 
 def reference(a: Any, b: Any, *, out_dtype: str = "bf16", trans_a: bool = False, trans_b: bool = False) -> np.ndarray:
@@ -49,7 +50,32 @@ def reference(a: Any, b: Any, *, out_dtype: str = "bf16", trans_a: bool = False,
     """
     left, right = (from_storage(as_storage(x, "bf16"), "bf16", as_="float32") for x in (a, b))
     c = chain_matmul(left.T if trans_a else left, right.T if trans_b else right)
-    return from_storage(as_storage(c, out_dtype), out_dtype, as_="native")
+    return from_storage(as_storage(c, out_dtype), out_dtype, as_="ml_dtypes")
+
+
+def verify(program: Program, a: Any, b: Any, *, blocks: int | None = None, seed: int = 0) -> Verified:
+    """Run `program` (built here) on a and b and compare every computed element with `reference`, bit for bit.
+
+    blocks: None runs the whole program; a number runs the same program restricted to the causal slice of that many
+    of its stores, drawn after the build from `seed`, each over the full k.
+    """
+    shapes = {t.name: t for t in program.isa.tensors}
+    trans = {f"trans_{x}": program.isa.facts.get(f"trans_{x}") == "True" for x in "ab"}
+    out_dtype = shapes["c"].dtype
+    left, right = as_storage(a, "bf16"), as_storage(b, "bf16")
+    sample = None if blocks is None else program.sample_outputs(blocks, seed)
+    out = program.run(a=a, b=b, sample=sample)
+    got = as_storage(out["c"], out_dtype)
+    mask = np.ones(got.shape, bool) if out.written is None else out.written["c"]
+    wrong = 0
+    for pattern in np.unique(mask[mask.any(axis=1)], axis=0):  # rows that share the columns they computed
+        rows = np.flatnonzero((mask == pattern).all(axis=1) & mask.any(axis=1))
+        part_a = left[:, rows] if trans["trans_a"] else left[rows]
+        part_b = right[pattern] if trans["trans_b"] else right[:, pattern]
+        floats = (from_storage(np.ascontiguousarray(x), "bf16", as_="float32") for x in (part_a, part_b))
+        want = as_storage(reference(*floats, out_dtype=out_dtype, **trans), out_dtype)
+        wrong += int((want.view(f"u{want.itemsize}") != got[np.ix_(rows, pattern)].view(f"u{got.itemsize}")).sum())
+    return Verified(int(mask.sum()), got.size, wrong)
 
 
 @kernel
@@ -122,166 +148,70 @@ def summa(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: int
 
 
 @kernel
-def stationary(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, tiling: Tiling, trans_a: bool, trans_b: bool) -> None:
+def stationary(
+    k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, tiling: Tiling, trans_a: bool, trans_b: bool
+) -> None:
     """Version 3: see the module text. `tiling` says how; operands with `.resident` come from the nodes' own SRAM."""
     T, row, col = tiling, k.row, k.col
-    S, passes = T.stages, [(i, j) for i in range(T.passes_m) for j in range(T.passes_n)]
-    direct = c.resident and c.dtype == "fp32"  # the accumulators are the result
-    A_full, B_full, A_free, B_free = (k.sem(S, name) for name in ("A_full", "B_full", "A_free", "B_free"))
-    acc_full, acc_free, sent = k.sem(T.accumulators, "acc_full"), k.sem(T.accumulators, "acc_free"), k.sem(2, "sent")
-    A = k.sram((S, T.bk, T.bm) if trans_a else (S, T.bm, T.bk), "bf16", "A")
-    B = k.sram((S, T.bn, T.bk) if trans_b else (S, T.bk, T.bn), "bf16", "B")
-    acc = k.sram((T.accumulators, T.bm, T.bn), "fp32", "acc") if not direct else None
-    if a.resident:
-        homes = T.homes(T.grid_cols)
-        a_home = k.sram((homes, T.piece, T.rows) if trans_a else (homes, T.rows, T.piece), "bf16", "a_home")
-    if b.resident:
-        homes = T.homes(T.grid_rows)
-        b_home = k.sram((homes, T.cols, T.piece) if trans_b else (homes, T.piece, T.cols), "bf16", "b_home")
-    if c.resident:
-        c_home = k.sram((T.rows, T.cols), c.dtype, "c_home")
-    elif c.dtype == "bf16":
-        out = k.sram((2, T.strip, T.bn), "bf16", "out")
+    A = Panels(k, "A", a, T, across=T.bm, share=T.rows, owners=T.grid_cols, deep_first=trans_a)
+    B = Panels(k, "B", b, T, across=T.bn, share=T.cols, owners=T.grid_rows, deep_first=not trans_b)
+    results = Results(k, c, T)
     if row >= T.grid_rows or col >= T.grid_cols:
         return  # fewer groups of 8 than nodes: these have nothing to do
 
     top, height = _share(row, T.m, T.grid_rows)  # this node's rows of c
     left, width = _share(col, T.n, T.grid_cols)
-    row_cuts, col_cuts = _cuts(height, T.passes_m), _cuts(width, T.passes_n)
-    row_nodes = k.rect(row, row + 1, 0, T.grid_cols)
-    col_nodes = k.rect(0, T.grid_rows, col, col + 1)
-    total = len(passes) * T.steps
-
-    def a_view(where: Any, rows: slice, depth: slice) -> View:
-        return where[depth, rows] if trans_a else where[rows, depth]
-
-    def b_view(where: Any, depth: slice, cols: slice) -> View:
-        return where[cols, depth] if trans_b else where[depth, cols]
-
-    if a.resident:
-        for home in range(T.homes(T.grid_cols)):
-            _home(k, a_view, a_home[home], a, home, T, owner=col, owners=T.grid_cols, start=top, extent=height, a_side=True)
-    if b.resident:
-        for home in range(T.homes(T.grid_rows)):
-            _home(k, b_view, b_home[home], b, home, T, owner=row, owners=T.grid_rows, start=left, extent=width, a_side=False)
-    if c.resident:
-        k.collect(c[top : top + height, left : left + width], c_home[:height, :width])
-
-    def pieces(t: int | Loop, resident: bool, g: int | Loop, owners: int) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Yield (owner, first column, columns, home) of every piece of step t of a pass, g counting over passes."""
-        if not resident:
-            yield g % owners, 0, min(T.bk, T.k - t * T.bk) if isinstance(t, int) else T.bk, None
-            return
-        for x in range(T.pieces):
-            u = t * T.pieces + x
-            if u * T.piece < T.k:
-                yield u % owners, x * T.piece, min(T.piece, T.k - u * T.piece), u // owners
-
-    def depth_of(t: int | Loop) -> int:
-        return min(T.bk, T.k - t * T.bk) if isinstance(t, int) else T.bk
-
-    def count(t: int | Loop, resident: bool) -> int:
-        return ceil(depth_of(t) / T.piece) if resident else 1
+    A.place(k, start=top, extent=height, passes=T.passes_m, here=col, nodes=k.rect(row, row + 1, 0, T.grid_cols))
+    B.place(k, start=left, extent=width, passes=T.passes_n, here=row, nodes=k.rect(0, T.grid_rows, col, col + 1))
+    results.place(k, top, left, A.cuts, B.cuts)
+    passes = [(i, j) for i in range(T.passes_m) for j in range(T.passes_n)]
 
     @k.thread
     def load_a() -> None:
-        def load(p: int, t: Any, wait: bool) -> None:
-            i, g = passes[p][0], p * T.steps + t
-            r0, r1 = row_cuts[i], row_cuts[i + 1]
-            for owner, first, deep, home in pieces(t, a.resident, g, T.grid_cols):
-                with k.when(col == owner):
-                    if wait:
-                        k.wait(A_free[g % S], T.grid_cols)
-                    panel = a_view(A[g % S], slice(0, r1 - r0), slice(first, first + deep))
-                    if a.resident:
-                        source = a_view(a_home[home], slice(r0, r1), slice(0, deep))
-                    else:
-                        source = a_view(a, slice(top + r0, top + r1), slice(t * T.bk, t * T.bk + deep))
-                    k.copy(panel, source, to=row_nodes, done=A_full[g % S])
-
-        _walk(k, T, len(passes), load, a.resident)
+        _load(k, A, [i for i, _ in passes])
 
     @k.thread
     def load_b() -> None:
-        def load(p: int, t: Any, wait: bool) -> None:
-            j, g = passes[p][1], p * T.steps + t
-            c0, c1 = col_cuts[j], col_cuts[j + 1]
-            for owner, first, deep, home in pieces(t, b.resident, g, T.grid_rows):
-                with k.when(row == owner):
-                    if wait:
-                        k.wait(B_free[g % S], T.grid_rows)
-                    panel = b_view(B[g % S], slice(first, first + deep), slice(0, c1 - c0))
-                    if b.resident:
-                        source = b_view(b_home[home], slice(0, deep), slice(c0, c1))
-                    else:
-                        source = b_view(b, slice(t * T.bk, t * T.bk + deep), slice(left + c0, left + c1))
-                    k.copy(panel, source, to=col_nodes, done=B_full[g % S])
-
-        _walk(k, T, len(passes), load, b.resident)
+        _load(k, B, [j for _, j in passes])
 
     @k.thread
     def compute() -> None:
-        def multiply(p: int, t: Any, free: bool) -> None:
-            (i, j), g = passes[p], p * T.steps + t
-            h, w, deep = row_cuts[i + 1] - row_cuts[i], col_cuts[j + 1] - col_cuts[j], depth_of(t)
-            k.wait(A_full[g % S], count(t, a.resident))
-            k.wait(B_full[g % S], count(t, b.resident))
-            if direct:
-                tile = c_home[row_cuts[i] : row_cuts[i + 1], col_cuts[j] : col_cuts[j + 1]]
-            else:
-                assert acc is not None
-                tile = acc[p % T.accumulators, :h, :w]
-            panel_a = a_view(A[g % S], slice(0, h), slice(0, deep))
-            panel_b = b_view(B[g % S], slice(0, deep), slice(0, w))
-            k.matmul(tile, panel_a, panel_b, accumulate=not (isinstance(t, int) and t == 0), trans_a=trans_a, trans_b=trans_b)
-            if free:  # credit to whoever fills this slot next
-                after = (g + S) % T.steps if isinstance(g, int) else t + S
-                for owner, *_ in pieces(after, a.resident, g + S, T.grid_cols):
-                    k.inc(A_free[g % S], at=(row, owner))
-                for owner, *_ in pieces(after, b.resident, g + S, T.grid_rows):
-                    k.inc(B_free[g % S], at=(owner, col))
-
-        for p in range(len(passes)):
-            if p >= T.accumulators and not direct:
-                k.wait(acc_free[p % T.accumulators])
-            last = max(0, min(T.steps, total - S - p * T.steps))  # from here on nobody refills the slot
-            looped = not (a.resident or b.resident)
-            for t, free in _span(k, T.steps, looped, 1, min(T.steps - 1, last), lambda t: t < last):
-                multiply(p, t, free)
-            if not direct:
-                k.inc(acc_full[p % T.accumulators])
-
-    if direct:
-        return
-
-    @k.thread
-    def drain() -> None:
-        assert acc is not None
-        strips = 0
         for p, (i, j) in enumerate(passes):
-            h, w, slot = row_cuts[i + 1] - row_cuts[i], col_cuts[j + 1] - col_cuts[j], p % T.accumulators
-            k.wait(acc_full[slot])
-            if c.resident:
-                k.vec.cast(c_home[row_cuts[i] : row_cuts[i + 1], col_cuts[j] : col_cuts[j + 1]], acc[slot, :h, :w])
-            for r in range(0, 0 if c.resident else h, T.strip):
-                high = min(T.strip, h - r)
-                y, x = top + row_cuts[i] + r, left + col_cuts[j]
-                if strips >= 2:
-                    k.wait(sent[strips % 2])
-                source = acc[slot, r : r + high, :w]
-                if c.dtype == "bf16":
-                    source = out[strips % 2, :high, :w]
-                    k.vec.cast(source, acc[slot, r : r + high, :w])
-                k.copy(c[y : y + high, x : x + w], source, sent=sent[strips % 2])
-                strips += 1
-            if c.dtype == "fp32":  # results leave straight from the accumulators, so both must be out
-                for s in range(max(0, strips - 2), strips):
-                    k.wait(sent[s % 2])
-                strips = 0
-            if p + T.accumulators < len(passes):
-                k.inc(acc_free[slot])
-        for s in range(max(0, strips - 2), strips):
-            k.wait(sent[s % 2])
+            tile = results.tile(k, p, i, j)
+            last = max(0, min(T.steps, (len(passes) - p) * T.steps - T.stages))  # from here on no slot is refilled
+            for t, free in _span(k, T.steps, A.looped and B.looped, 1, min(T.steps - 1, last), range(last)):
+                g = p * T.steps + t
+                k.wait(A.full[g % T.stages], A.count(t))
+                k.wait(B.full[g % T.stages], B.count(t))
+                more = not (isinstance(t, int) and t == 0)
+                panel_a, panel_b = A.panel(g, t, i), B.panel(g, t, j)
+                k.matmul(tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
+                if free:  # credit to whoever fills this slot next
+                    for owner in A.owners_of(g + T.stages):
+                        k.inc(A.free[g % T.stages], at=(row, owner))
+                    for owner in B.owners_of(g + T.stages):
+                        k.inc(B.free[g % T.stages], at=(owner, col))
+            results.finished(k, p)
+
+    if not results.direct:
+
+        @k.thread
+        def drain() -> None:
+            results.drain(k, passes)
+
+
+def _load(k: K, side: Panels, passes: list[int]) -> None:
+    """Fill the panels of one operand, step after step; the regular middle of a pass is a hardware loop."""
+    T = side.tiling
+    for p, part in enumerate(passes):
+        fresh = min(T.steps, max(0, T.stages - p * T.steps))  # the first steps of all find their slots empty
+        for t, wait in _span(k, T.steps, side.looped, fresh, T.steps - 1, range(fresh, T.steps)):
+            g = p * T.steps + t
+            for owner, panel, source in side.pieces(g, t, part):
+                with k.when(side.here == owner):
+                    if wait:
+                        k.wait(side.free[g % T.stages], side.owners)
+                    k.copy(panel, source, to=side.nodes, done=side.full[g % T.stages])
 
 
 def _round(k: K, out: View, acc: View) -> None:
@@ -298,55 +228,17 @@ def _share(index: Any, size: int, owners: int) -> tuple[Any, int]:
     return first * GROUP, groups * GROUP
 
 
-def _cuts(extent: int, parts: int) -> list[int]:
-    """Return the parts + 1 borders that cut `extent` elements in parts of whole groups, as equal as can be."""
-    groups = ceil(extent / GROUP)
-    return [min(extent, GROUP * (x * groups // parts)) for x in range(parts + 1)]
-
-
-def _home(
-    k: K, view: Callable[..., View], home: View, source: TensorSpec, index: int, T: Tiling, *, owner: Any, owners: int,
-    start: Any, extent: int, a_side: bool,
-) -> None:  # fmt: skip
-    """Declare that this node holds piece `index * owners + owner` of a resident operand, where there is one."""
-    full = T.k // T.piece
-    first = index * owners
-    if first >= ceil(T.k / T.piece):
-        return
-    if owner + first < full:
-        deep = T.piece
-    elif owner + first == full and T.k % T.piece:
-        deep = T.k % T.piece
-    else:
-        return
-    depth = slice((owner + first) * T.piece, (owner + first) * T.piece + deep)
-    across = slice(start, start + extent)
-    inner, own = slice(0, deep), slice(0, extent)
-    if a_side:
-        k.preload(view(home, own, inner), view(source, across, depth))
-    else:
-        k.preload(view(home, inner, own), view(source, depth, across))
-
-
-def _walk(k: K, T: Tiling, passes: int, load: Callable[[int, Any, bool], None], resident: bool) -> None:
-    """Call load(pass, step, must wait for the slot) for every step; the regular middle of a pass is a hardware loop."""
-    for p in range(passes):
-        fresh = max(0, T.stages - p * T.steps)  # the first steps of all find their slots empty
-        for t, wait in _span(k, T.steps, not resident, fresh, T.steps - 1, lambda t, fresh=fresh: t >= fresh):
-            load(p, t, wait)
-
-
-def _span(k: K, steps: int, looped: bool, low: int, high: int, flag: Callable[[int], bool]) -> Iterable[tuple[Any, bool]]:
-    """Yield (step, flag) over range(steps), those in [low, high) as a hardware loop where there are enough of them."""
+def _span(k: K, steps: int, looped: bool, low: int, high: int, flagged: range) -> Iterator[tuple[Any, bool]]:
+    """Yield (step, step in flagged) over range(steps); those in [low, high) as a hardware loop if there are enough."""
     if not looped or high - low < 4:
         low = high = steps
     for t in range(low):
-        yield t, flag(t)
+        yield t, t in flagged
     if high > low:
         for i in k.loop(high - low):
-            yield i + low, flag(low)
+            yield i + low, low in flagged
     for t in range(high, steps):
-        yield t, flag(t)
+        yield t, t in flagged
 
 
 VERSIONS = {"one_node": one_node, "summa": summa, "stationary": stationary}
@@ -384,8 +276,9 @@ def build(
         chosen = choose(spec, m, n, k, resident=held, out_bytes=out_bytes)
         chosen = fill_in(chosen, spec, resident=held, out_bytes=out_bytes, **tiling) if tiling else chosen
         return stationary.build(
-            spec, resident=held, flops=problem.flops, tiling=chosen, trans_a=trans_a, trans_b=trans_b, **tensors
-        )
+            spec, resident=held, flops=problem.flops, facts={"trans_a": str(trans_a), "trans_b": str(trans_b)},
+            tiling=chosen, trans_a=trans_a, trans_b=trans_b, **tensors,
+        )  # fmt: skip
     return _lesson(spec, problem, version, held, tensors, tiling)
 
 
@@ -394,11 +287,18 @@ def _supported(chip: ChipSpec, problem: Matmul) -> None:
     if problem.dtype not in taken:
         raise UnsupportedError(f"matmul on {chip.name} takes {', '.join(taken) or 'no format'}, not {problem.dtype}")
     if problem.out_dtype not in ("bf16", "fp32"):
-        raise UnsupportedError(f"matmul stores bf16 or fp32, not {problem.out_dtype}; cast the result in a kernel of your own")
+        raise UnsupportedError(
+            f"matmul stores bf16 or fp32, not {problem.out_dtype}; cast the result in a kernel of your own"
+        )
 
 
 def _lesson(
-    chip: ChipSpec, problem: Matmul, version: str, held: frozenset[str], tensors: dict[str, TensorSpec], tiling: dict[str, int]
+    chip: ChipSpec,
+    problem: Matmul,
+    version: str,
+    held: frozenset[str],
+    tensors: dict[str, TensorSpec],
+    tiling: dict[str, int],
 ) -> Program:
     """Build version 1 or 2, with tiles that fit by default."""
     m, n, k = problem.m, problem.n, problem.k

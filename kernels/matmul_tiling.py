@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -12,6 +13,8 @@ __all__ = ["Tiling", "choose", "fill_in"]
 
 GROUP = 8  # rows or columns are dealt in groups of one matrix-unit step, so only the last group can be ragged
 MAX_PASSES = 24
+MANY_PASSES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+LEAST_DEPTH = 64  # columns of a step: 128-byte rows or longer, so that a panel is not a rain of small memory bursts
 STRIP_BYTES = 16 << 10  # staging for results on their way out: large enough for long packets, small beside the rest
 
 
@@ -93,7 +96,12 @@ class Tiling:
         unit, node, bandwidth = chip.node.matrix, chip.node, max(chip.memory_bytes_per_cycle, 1e-9)
         groups_m, groups_n = self.rows // GROUP, self.cols // GROUP
         block = unit.accumulator_rows * unit.accumulator_cols * 4 / node.port_bytes
-        blocks = self.passes_m * ceil(self.bm / unit.accumulator_rows) * self.passes_n * ceil(self.bn / unit.accumulator_cols)
+        blocks = (
+            self.passes_m
+            * ceil(self.bm / unit.accumulator_rows)
+            * self.passes_n
+            * ceil(self.bn / unit.accumulator_cols)
+        )
         full = groups_m * groups_n * ceil(self.k / unit.k)
         matrix = full + self.steps * (blocks * block + self.passes_m * self.passes_n * (unit.fill_cycles + block))
         a, b = 2 * self.m * self.k, 2 * self.k * self.n
@@ -115,7 +123,8 @@ class Tiling:
             last = c / passes / bandwidth
             if self.accumulators == 1:
                 drain += c * (passes - 1) / passes / bandwidth
-        return max(matrix + drain, traffic / bandwidth) + first + last
+        # Close to balance neither side hides the other quite; the sixth-power mean leaves that slack.
+        return float(((matrix + drain) ** 6 + (traffic / bandwidth) ** 6) ** (1 / 6)) + first + last
 
 
 def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], out_bytes: int) -> Tiling:
@@ -142,13 +151,13 @@ def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], 
     if best is None:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
         raise UnsupportedError(
-            f"matmul {m}x{n}x{k}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM a node, "
-            f"it has {budget}; keep fewer operands resident or use more or larger nodes"
+            f"matmul {m}x{n}x{k}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM, "
+            f"a node has {budget}; keep fewer operands resident or use more or larger nodes"
         )
     return best[1]
 
 
-def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: int):  # type: ignore[no-untyped-def]
+def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: int) -> Iterator[Tiling]:
     """Yield tilings worth pricing: every pass count, and for each the deep and the shallow k steps that fit."""
     min_m = max(1, (-(-base.m // GROUP)) // base.grid_rows)
     min_n = max(1, (-(-base.n // GROUP)) // base.grid_cols)
@@ -165,10 +174,10 @@ def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: 
 
 
 def _passes(limit: int) -> list[int]:
-    return [p for p in range(1, min(limit, MAX_PASSES) + 1)] + [p for p in (32, 48, 64, 96, 128, 192, 256) if p <= limit]
+    return [*range(1, min(limit, MAX_PASSES) + 1), *(p for p in MANY_PASSES if p <= limit)]
 
 
-def _streamed_steps(shape: Tiling, budget: int, out_bytes: int):  # type: ignore[no-untyped-def]
+def _streamed_steps(shape: Tiling, budget: int, out_bytes: int) -> Iterator[Tiling]:
     for stages in (2, 3):
         fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=frozenset(), out_bytes=out_bytes)
         per_column = 2 * stages * (shape.bm + shape.bn)
@@ -177,15 +186,15 @@ def _streamed_steps(shape: Tiling, budget: int, out_bytes: int):  # type: ignore
             yield replace(shape, stages=stages, piece=min(shape.k, GROUP))
             continue
         fewest = ceil(shape.k / min(most, shape.k))
-        for steps in sorted({fewest, fewest + 1, fewest * 3 // 2, fewest * 2, fewest * 3, fewest * 4, fewest * 8, fewest * 16}):
+        for steps in sorted({fewest + 1, fewest * 3 // 2, *(fewest * x for x in (1, 2, 3, 4, 8, 16))}):
             depth = _rounded(ceil(shape.k / steps), shape.k)
             while depth > most and depth > 4:
                 depth -= 4
-            if depth <= most:
+            if depth <= most and (depth >= min(shape.k, LEAST_DEPTH) or steps == fewest):
                 yield replace(shape, stages=stages, piece=depth)
 
 
-def _resident_steps(shape: Tiling, owners: int):  # type: ignore[no-untyped-def]
+def _resident_steps(shape: Tiling, owners: int) -> Iterator[Tiling]:
     # Pieces must be fine enough to be dealt evenly over the owners; a step gathers several of them.
     smallest = min(shape.grid_rows, shape.grid_cols)
     for rounds in (1, 2, 3, 4, 6, 8):

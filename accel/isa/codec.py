@@ -45,7 +45,9 @@ def encode(mnemonic: str, *, pred: int = 0, line: int = 0, **operands: Value) ->
     """
     row = BY_MNEMONIC.get(mnemonic)
     if row is None:
-        raise ProgramError(f"unknown instruction {mnemonic!r}; the table has no such row{nearest(mnemonic, BY_MNEMONIC)}")
+        raise ProgramError(
+            f"unknown instruction {mnemonic!r}; the table has no such row{nearest(mnemonic, BY_MNEMONIC)}"
+        )
     words = [0] * CODE_WORDS
     words[W_OPCODE], words[W_PRED], words[W_LINE] = row.opcode, pred, line
     at = W_FIRST
@@ -55,7 +57,9 @@ def encode(mnemonic: str, *, pred: int = 0, line: int = 0, **operands: Value) ->
         value = operands.pop(operand.name)
         width = WORDS_OF[operand.kind]
         if operand.kind is Kind.FLOAT:
-            parts: Sequence[float] = (bits_of_float(float(value)),)  # type: ignore[arg-type]
+            if isinstance(value, tuple):
+                raise ProgramError(f"{mnemonic} operand {operand.name!r} takes one number, got {value!r}")
+            parts: Sequence[float] = (bits_of_float(float(value)),)
         else:
             parts = value if isinstance(value, tuple) else (value,)
         if len(parts) != width or not all(isinstance(p, int) for p in parts):

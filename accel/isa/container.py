@@ -23,7 +23,19 @@ TABLES = {
     "code": CODE_WORDS, "spans": None, "role_of": 0, "params": None, "views": VIEW_WORDS, "exprs": EXPR_WORDS,
     "preds": PRED_WORDS, "targets": TARGET_WORDS, "shards": SHARD_WORDS, "semaphore_init": 0,
 }  # fmt: skip
-PLAIN = ("name", "rows", "cols", "threads", "thread_names", "sram_bytes", "memory_bytes", "marks", "chip", "flops", "facts")
+PLAIN = (
+    "name",
+    "rows",
+    "cols",
+    "threads",
+    "thread_names",
+    "sram_bytes",
+    "memory_bytes",
+    "marks",
+    "chip",
+    "flops",
+    "facts",
+)
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +86,9 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
     try:
         header = msgspec.json.decode(image[16 : 16 + length], type=Header)
     except msgspec.MsgspecError as error:
-        raise ProgramError(f"{source} has a header this version cannot read ({error}); save the program again") from None
+        raise ProgramError(
+            f"{source} has a header this version cannot read ({error}); save the program again"
+        ) from None
     if header.format_version != FORMAT_VERSION:
         raise ProgramError(
             f"{source} has format version {header.format_version}, this package reads {FORMAT_VERSION}; build it again"
@@ -83,7 +97,11 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
     for name, width in TABLES.items():
         shape = header.shapes.get(name, ())
         flat = width == 0
-        if len(shape) not in ((1,) if flat else (2, 3)) or any(s < 0 or s > 2**40 for s in shape) or (width and shape[-1] != width):
+        if (
+            len(shape) not in ((1,) if flat else (2, 3))
+            or any(s < 0 or s > 2**40 for s in shape)
+            or (width and shape[-1] != width)
+        ):
             raise ProgramError(f"{source} has table {name!r} of shape {shape}; build the program again")
         count = int(np.prod(shape, dtype=object))
         if at + 8 * count > len(image) - 32:
@@ -111,7 +129,7 @@ def write(program: Program, path: str | os.PathLike[str]) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as handle:
             handle.write(to_bytes(program))
-        os.replace(handle.name, target)
+        Path(handle.name).replace(target)
     except OSError as error:
         raise InputError(f"cannot write program file {target}: {error.strerror}; choose a writable folder") from None
 

@@ -6,8 +6,29 @@ from collections.abc import Iterator
 
 from accel.isa.codec import Instruction, decode
 from accel.isa.layout import (
-    E_LOOPS, E_NLOOPS, E_NPARAMS, E_PARAMS, EXPR_LOOP_WORDS, P_COUNT, P_TERMS, REL_EQ, REL_GE, REL_LT, REL_NE,
-    SPACE_SRAM, T_COL0, T_COL1, T_ROW0, T_ROW1, TARGET_ALL, TARGET_SELF, V_DTYPE, V_NDIM, V_OBJECT, V_SHAPE, V_SPACE,
+    E_LOOPS,
+    E_NLOOPS,
+    E_NPARAMS,
+    E_PARAMS,
+    EXPR_LOOP_WORDS,
+    P_COUNT,
+    P_TERMS,
+    REL_EQ,
+    REL_GE,
+    REL_LT,
+    REL_NE,
+    SPACE_SRAM,
+    T_COL0,
+    T_COL1,
+    T_ROW0,
+    T_ROW1,
+    TARGET_ALL,
+    TARGET_SELF,
+    V_DTYPE,
+    V_NDIM,
+    V_OBJECT,
+    V_SHAPE,
+    V_SPACE,
     V_STRIDE,
 )  # fmt: skip
 from accel.isa.program import Program
@@ -80,13 +101,16 @@ def _shape(shape: tuple[int, ...], dtype: str) -> str:
 
 def _view(program: Program, view: int, address: int, expr: int) -> str:
     words = program.views[view]
-    sram = int(words[V_SPACE]) == SPACE_SRAM
-    owner = (program.buffers if sram else program.tensors)[int(words[V_OBJECT])]
-    base = owner.offset if isinstance(owner, type(program.buffers[0]) if program.buffers else ()) else owner.address  # type: ignore[union-attr]
+    index = int(words[V_OBJECT])
+    name, base = (
+        (program.buffers[index].name, program.buffers[index].offset)
+        if int(words[V_SPACE]) == SPACE_SRAM
+        else (program.tensors[index].name, program.tensors[index].address)
+    )
     first = max(0, 4 - int(words[V_NDIM]))
     shape = ",".join(str(int(w)) for w in words[V_SHAPE + first : V_SHAPE + 4])
     stride = ",".join(str(int(w)) for w in words[V_STRIDE + first : V_STRIDE + 4])
-    return f"{owner.name}+{_sum(program, address - base, expr)} {by_code(int(words[V_DTYPE])).name}[{shape}:{stride}]"
+    return f"{name}+{_sum(program, address - base, expr)} {by_code(int(words[V_DTYPE])).name}[{shape}:{stride}]"
 
 
 def _sum(program: Program, constant: int, expr: int) -> str:

@@ -57,13 +57,17 @@ def rows_as_dicts() -> list[dict[str, object]]:
 
 def _section(row: Row) -> str:
     names = ", ".join(o.name for o in row.operands)
-    lines = [f"\n### {row.mnemonic}\n\n`{row.mnemonic} {names}`".rstrip() + f" (opcode {row.opcode})\n\n{row.meaning}\n"]
+    lines = [
+        f"\n### {row.mnemonic}\n\n`{row.mnemonic} {names}`".rstrip() + f" (opcode {row.opcode})\n\n{row.meaning}\n"
+    ]
     lines.append("\n| word | operand | kind | access | space |\n|---|---|---|---|---|\n")
     for o in row.operands:
         at, width = row.word(o.name), WORDS_OF[o.kind]
         words = str(at) if width == 1 else f"{at}-{at + width - 1}"
         access = "" if o.direction is Direction.NONE else o.direction.name.lower()
-        kind = {Kind.SEM: "semaphore", Kind.IMM: "immediate", Kind.FLOAT: "fp32 immediate"}.get(o.kind, o.kind.name.lower())
+        kind = {Kind.SEM: "semaphore", Kind.IMM: "immediate", Kind.FLOAT: "fp32 immediate"}.get(
+            o.kind, o.kind.name.lower()
+        )
         lines.append(f"| {words} | `{o.name}` | {kind} | {access} | {' or '.join(o.spaces)} |\n")
     passes = f", {row.passes} micro-operations" if row.passes != 1 else ""
     lines.append(f"\nCost: {COST[row.cost]}{passes}.\n")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 
 from accel.errors import InternalError
 from accel.isa.layout import CODE_WORDS, W_FIRST
 
-__all__ = ["Direction", "Engine", "Kind", "Operand", "Row"]
+__all__ = ["Direction", "Engine", "Kind", "Operand", "Row", "Semantics"]
+
+
+Semantics: TypeAlias = Callable[[float, float, float], float]
 
 
 class Engine(IntEnum):
@@ -70,7 +74,7 @@ class Row:
     cost: str
     operands: tuple[Operand, ...]
     meaning: str
-    semantics: Callable[[float, float, float], float] | None = None
+    semantics: Semantics | None = None
     passes: int | str = 1
 
     def __post_init__(self) -> None:

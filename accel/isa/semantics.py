@@ -122,7 +122,7 @@ def fma(x: float, y: float, z: float) -> float:
     b = s - p
     e = (p - (s - b)) + (c - b)
     if e != 0.0:
-        low, exponent = math.frexp(s)
+        low, _ = math.frexp(s)
         scaled = low * 9007199254740992.0  # 2**53: an integer whose parity is that of the significand of s
         if math.fmod(scaled, 2.0) == 0.0:
             # s is even, so the odd neighbour toward e is the nearer float64 on that side

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accel.errors import InternalError
 from accel.isa import semantics as s
-from accel.isa.schema import Direction, Engine, Kind, Operand, Row
+from accel.isa.schema import Direction, Engine, Kind, Operand, Row, Semantics
 
 __all__ = ["BY_MNEMONIC", "BY_OPCODE", "ROWS", "opcode"]
 
@@ -20,9 +20,11 @@ def _r(name: str, spaces: tuple[str, ...] = SRAM) -> Operand:
     return Operand(name, Kind.VIEW, Direction.READ, spaces)
 
 
-def _vector(mnemonic: str, op: int, reads: str, f: object, meaning: str, *, passes: int | str = 1, imm: bool = False) -> Row:
+def _vector(
+    mnemonic: str, op: int, reads: str, f: Semantics, meaning: str, *, passes: int | str = 1, imm: bool = False
+) -> Row:
     operands = (_w(), *(_r(name) for name in reads.split())) + ((Operand("imm", Kind.FLOAT),) if imm else ())
-    return Row(mnemonic, op, Engine.VECTOR, "vector", operands, meaning, f, passes)  # type: ignore[arg-type]
+    return Row(mnemonic, op, Engine.VECTOR, "vector", operands, meaning, f, passes)
 
 
 def _reduce(mnemonic: str, op: int, meaning: str) -> Row:
