@@ -1,0 +1,112 @@
+"""Hardware loops, traced twice and compared, and predicated blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from accel.errors import Location, TraceError
+from accel.isa import table
+from accel.isa.layout import W_LINE, W_OPCODE, W_PRED
+from accel.isa.schema import WORDS_OF
+from accel.lang.expr import Expr, Pred
+
+if TYPE_CHECKING:
+    from accel.lang.tracer import Row, Tracer
+
+__all__ = ["HardwareLoop", "When"]
+
+
+
+def describe(row: Row) -> str:
+    """Return a short text of a code row, for messages."""
+    entry = table.BY_OPCODE[row[W_OPCODE]]
+    at, parts = 3, []
+    for operand in entry.operands:
+        last = entry.word(operand.name)
+        at = last
+        parts.append(f"{operand.name}={'/'.join(str(v) for v in row[at : at + WORDS_OF[operand.kind]])}")
+    return f"{entry.mnemonic}({', '.join(parts)}{f', pred={row[W_PRED]}' if row[W_PRED] else ''})"
+
+
+class HardwareLoop:
+    """The iterator behind `k.loop`: runs the body twice, compares what it emitted, keeps it once."""
+
+    __slots__ = ("_begin", "_first", "_index", "_saved", "_trip", "at", "depth", "dead", "most", "name", "open", "tracer",
+                 "trips")  # fmt: skip
+
+    def __init__(self, tracer: Tracer, trips: int | Expr, most: int, at: Location) -> None:
+        self.tracer, self.trips, self.most, self.at = tracer, trips, most, at
+        self.depth, self.open, self.name, self.dead = 0, False, "i", False
+        self._trip, self._begin = 0, 0
+        self._first: list[Row] = []
+
+    def __iter__(self) -> HardwareLoop:
+        return self
+
+    def __next__(self) -> int | Expr:
+        tracer = self.tracer
+        self._trip += 1
+        if self._trip == 1:
+            return self._start()
+        tracer.leave_to(self)
+        if self.dead:
+            raise self._finish()
+        rows = tracer.rows
+        body = rows[self._begin + 1 :]
+        if self._trip == 2:
+            self._first = body
+            del rows[self._begin + 1 :]
+            return self._index
+        if body != self._first:
+            self._differ(body)
+        if body:
+            distance = len(body) + 1
+            opened = rows[self._begin]
+            rows[self._begin] = (*opened[:5], distance, *opened[6:])
+            tracer.push((END, 0, opened[W_LINE], distance, *PAD_END))
+        else:
+            del rows[self._begin :]
+        raise self._finish()
+
+    def _start(self) -> int | Expr:
+        tracer = self.tracer
+        if self.most == 0 or tracer.active.dead:
+            # Nothing of the body runs: it is traced once for its errors and dropped.
+            self.dead = self.most == 0 or tracer.active.dead
+        self._index, self._begin, self._saved = tracer.enter_loop(self)
+        return self._index
+
+    def _finish(self) -> StopIteration:
+        self.tracer.exit_loop(self, self._saved)
+        return StopIteration()
+
+    def _differ(self, body: list[Row]) -> None:
+        first = self._first
+        n = next((i for i, (a, b) in enumerate(zip(first, body, strict=False)) if a != b), min(len(first), len(body)))
+        one = describe(first[n]) if n < len(first) else "absent"
+        two = describe(body[n]) if n < len(body) else "absent"
+        row = body[n] if n < len(body) else first[n]
+        raise TraceError(
+            f"loop body is not trip-invariant: instruction {n} was {one} on the first trip and {two} on the second "
+            "(Python state changed between them); derive it from the loop index, for example i % 2, or use range()",
+            at=self.tracer.tables.lines.items[row[W_LINE]],
+        )
+
+
+class When:
+    """The context manager behind `k.when`: instructions inside take effect only where the predicate holds."""
+
+    __slots__ = ("_pred", "_saved", "_tracer")
+
+    def __init__(self, tracer: Tracer, pred: Pred | Expr | bool | int) -> None:
+        self._tracer, self._pred = tracer, pred
+
+    def __enter__(self) -> None:
+        self._saved = self._tracer.enter_when(self._pred)
+
+    def __exit__(self, *exc: object) -> None:
+        self._tracer.exit_when(self._saved)
+
+
+END = table.opcode("end")
+PAD_END = (0,) * 12

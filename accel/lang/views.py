@@ -1,0 +1,282 @@
+"""Views: strided windows of a buffer or tensor, indexed like NumPy arrays, with bounds checked for every node."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Union
+
+from accel.errors import BoundsError, TraceError
+from accel.isa import layout as w
+from accel.lang.expr import Expr, Sym
+
+if TYPE_CHECKING:
+    from accel.lang.tracer import Tracer
+
+__all__ = ["Buffer", "Index", "Layout", "TensorRef", "View"]
+
+Index = Union[int, Expr, slice]
+
+
+class Layout:
+    """What a view looks like wherever it starts: owner, format, shape and byte strides; one object a trace."""
+
+    __slots__ = ("derived", "dtype", "esize", "ints", "name", "obj", "plain_id", "shape", "space", "strides", "tracer")
+
+    def __init__(self, tracer: Tracer, space: int, obj: int, name: str, dtype: str, esize: int,
+                 shape: tuple[int, ...], strides: tuple[int, ...]) -> None:  # fmt: skip
+        self.tracer, self.space, self.obj, self.name = tracer, space, obj, name
+        self.dtype, self.esize, self.shape, self.strides = dtype, esize, shape, strides
+        self.derived: dict[tuple[Any, ...], Layout] = {}
+        self.ints: dict[int, tuple[Layout, int]] = {}
+        self.plain_id = -1
+
+    def derive(self, takes: tuple[Any, ...]) -> Layout:
+        """Return the layout after indexing: per dimension -1 (dropped), a length, or (length, step)."""
+        found = self.derived.get(takes)
+        if found is None:
+            shape: list[int] = []
+            strides: list[int] = []
+            for take, stride in zip(takes, self.strides, strict=False):
+                if isinstance(take, tuple):
+                    shape.append(take[0])
+                    strides.append(stride * take[1])
+                elif take >= 0:
+                    shape.append(take)
+                    strides.append(stride)
+            shape += self.shape[len(takes) :]
+            strides += self.strides[len(takes) :]
+            found = self.derived[takes] = self.tracer.layout(self, tuple(shape), tuple(strides))
+        return found
+
+    def squeezed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return shape and strides without dimensions of one element."""
+        kept = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
+        return tuple(n for n, _ in kept), tuple(s for _, s in kept)
+
+    def view_id(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+        """Return the id of a descriptor with these dimensions, at most four."""
+        if len(shape) > w.DIMS:
+            raise TraceError(
+                f"a view of {self.name!r} with {len(shape)} dimensions {shape} does not fit a descriptor of {w.DIMS}; "
+                "index some of them with an int, or move it in several instructions"
+            )
+        lead = w.DIMS - len(shape)
+        return self.tracer.tables.views.id((
+            self.space, self.tracer.code_of(self.dtype), self.obj, max(len(shape), 1),
+            (1,) * lead + shape, (0,) * lead + strides,
+        ))  # fmt: skip
+
+    def plain(self) -> int:
+        """Return the id of the descriptor without dimensions of one element."""
+        if self.plain_id < 0:
+            self.plain_id = self.view_id(*self.squeezed())
+        return self.plain_id
+
+
+class View:
+    """A window of SRAM or of a tensor: what instructions take. Index it like a NumPy array.
+
+    Ints and per-node expressions drop a dimension, slices keep it. A slice never clips: leaving the window is an
+    error, for the worst node of the role. The length of a slice must be the same on all nodes of a role; where it
+    is not, the role splits by length.
+    """
+
+    __slots__ = ("c", "lay", "s")
+
+    def __init__(self, lay: Layout, c: int, s: Sym) -> None:
+        self.lay = lay
+        self.c = c
+        self.s = s
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the extents in elements."""
+        return self.lay.shape
+
+    @property
+    def dtype(self) -> str:
+        """Return the name of the number format."""
+        return self.lay.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of dimensions."""
+        return len(self.lay.shape)
+
+    @property
+    def T(self) -> View:
+        """Return the view with its dimensions in reverse order; no data moves."""
+        return self.transpose(*reversed(range(self.ndim)))
+
+    def __len__(self) -> int:
+        if not self.lay.shape:
+            raise TypeError(f"a view of one element of {self.lay.name!r} has no length")
+        return self.lay.shape[0]
+
+    def transpose(self, *axes: int) -> View:
+        """Return the view with its dimensions permuted; no data moves. TraceError if `axes` is not a permutation."""
+        lay = self.lay
+        if sorted(axes) != list(range(len(lay.shape))):
+            raise TraceError(f"axes {axes} do not permute the {len(lay.shape)} dimensions of {lay.name!r}; name each once")
+        return View(
+            lay.tracer.layout(lay, tuple(lay.shape[a] for a in axes), tuple(lay.strides[a] for a in axes)), self.c, self.s
+        )
+
+    def split(self, axis: int, inner: int) -> View:
+        """Return the view with dimension `axis` cut in two, (n // inner, inner); no data moves.
+
+        The way to give `k.matmul` a two-level M, N or K. TraceError unless `inner` divides the dimension.
+        """
+        lay = self.lay
+        axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
+        if not 0 <= axis < len(lay.shape) or inner < 1 or lay.shape[axis] % inner:
+            raise TraceError(f"dimension {axis} of {lay.name!r} {lay.shape} cannot be split by {inner}; use a divisor of it")
+        n, stride = lay.shape[axis], lay.strides[axis]
+        shape = (*lay.shape[:axis], n // inner, inner, *lay.shape[axis + 1 :])
+        strides = (*lay.strides[:axis], stride * inner, stride, *lay.strides[axis + 1 :])
+        return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: Index | tuple[Any, ...]) -> View:
+        lay = self.lay
+        if key.__class__ is int:
+            hit = lay.ints.get(key)  # type: ignore[arg-type]
+            if hit is not None:
+                return View(hit[0], self.c + hit[1], self.s)
+        items: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+        shape = lay.shape
+        if len(items) > len(shape) or Ellipsis in [i for i in items if i.__class__ is type(Ellipsis)]:
+            items = _expand(lay, items)
+        c, s, strides = self.c, self.s, lay.strides
+        takes: list[Any] = []
+        dim = 0
+        for item in items:
+            size, stride = shape[dim], strides[dim]
+            if isinstance(item, slice):
+                start, stop, step = item.start, item.stop, item.step
+                if step is not None:
+                    step = _step(lay, step)
+                if start is None:
+                    start = 0
+                if stop is None:
+                    stop = size
+                if isinstance(start, Expr):
+                    low, begin, at = start.c + start.s.lo, start.c, start.s
+                    if isinstance(stop, Expr):
+                        length = stop.c - begin if stop.s is at else _length(lay, start, stop)
+                    else:
+                        length = _length(lay, start, stop)
+                    if low < 0 or begin + at.hi + length > size:
+                        lay.tracer.bounds(lay, dim, start, length, size)
+                    c += begin * stride
+                    at = at.muls.get(stride) or at.mul(stride)
+                    s = s.adds.get(at) or s.add(at)
+                else:
+                    if isinstance(stop, Expr):
+                        stop = start + _length(lay, start, stop)
+                    if not (start.__class__ is int and stop.__class__ is int):
+                        start, stop = _index(lay, dim, start), _index(lay, dim, stop)
+                    if start < 0:
+                        start += size
+                    if stop < 0:
+                        stop += size
+                    length = stop - start
+                    if start < 0 or stop > size:
+                        lay.tracer.bounds(lay, dim, start, length, size)
+                    c += start * stride
+                if length <= 0:
+                    length = lay.tracer.empty(lay, dim, item, length)
+                takes.append(length if step is None else (-(-length // step), step))
+            elif isinstance(item, Expr):
+                if item.c + item.s.lo < 0 or item.c + item.s.hi >= size:
+                    lay.tracer.bounds(lay, dim, item, 1, size)
+                c += item.c * stride
+                at = item.s.muls.get(stride) or item.s.mul(stride)
+                s = s.adds.get(at) or s.add(at)
+                takes.append(-1)
+            else:
+                number = _index(lay, dim, item)
+                if number < 0:
+                    number += size
+                if not 0 <= number < size:
+                    lay.tracer.bounds(lay, dim, number, 1, size)
+                c += number * stride
+                takes.append(-1)
+            dim += 1
+        found = lay.derived.get(tuple(takes)) or lay.derive(tuple(takes))
+        if key.__class__ is int and not lay.tracer.active.terms:
+            lay.ints[key] = (found, c - self.c)  # type: ignore[index]
+        return View(found, c, s)
+
+    def __repr__(self) -> str:
+        where = "SRAM" if self.lay.space == w.SPACE_SRAM else "memory"
+        return f"<view of {self.lay.name!r} in {where}: {self.lay.dtype} {self.lay.shape}>"
+
+
+class Buffer(View):
+    """A static SRAM allocation (`k.sram`), at the same place on every node; indexing gives views."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """Return the name it was allocated under."""
+        return self.lay.name
+
+
+class TensorRef(View):
+    """A tensor argument of the kernel, in the chip's memory or resident in SRAM shards; indexing gives views."""
+
+    __slots__ = ("resident",)
+
+    def __init__(self, lay: Layout, c: int, s: Sym, resident: bool) -> None:
+        super().__init__(lay, c, s)
+        self.resident = resident
+
+    @property
+    def name(self) -> str:
+        """Return the name of the kernel's parameter."""
+        return self.lay.name
+
+
+def _expand(lay: Layout, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Replace one Ellipsis by the full slices it stands for; too many indices are an error."""
+    dots = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(items) - len(dots) > len(lay.shape) or len(dots) > 1:
+        raise BoundsError(
+            f"{len(items) - len(dots)} indices into {lay.name!r}, which has {len(lay.shape)} dimensions {lay.shape}; "
+            "give at most one index a dimension"
+        )
+    if not dots:
+        return items
+    full = (slice(None),) * (len(lay.shape) - len(items) + 1)
+    return (*items[: dots[0]], *full, *items[dots[0] + 1 :])
+
+
+def _index(lay: Layout, dim: int, item: object) -> int:
+    if isinstance(item, bool) or not hasattr(item, "__index__"):
+        raise TraceError(
+            f"dimension {dim} of {lay.name!r} cannot be indexed by {item!r}; use an int, a slice, k.row, k.col or a loop index"
+        )
+    return operator.index(item)  # type: ignore[arg-type]
+
+
+def _step(lay: Layout, step: object) -> int:
+    if not isinstance(step, int) or step < 1:
+        raise TraceError(f"slice step {step!r} of {lay.name!r}: a step is a positive int")
+    return step
+
+
+def _length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
+    """Return the length of a slice, the same on all nodes of the role: otherwise the role splits by length."""
+    difference = stop - start
+    if isinstance(difference, Expr):
+        if difference.s.loops:
+            raise TraceError(
+                f"a slice of {lay.name!r} is {difference} long, which changes from trip to trip; a descriptor has one shape: "
+                "use range(), or slices of one length"
+            )
+        return difference.split()
+    return difference
