@@ -1,0 +1,228 @@
+"""Runs a program to the bit: checks it, lays out its bytes, calls the interpreter, and turns failures into errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import InputError, UnsupportedError, nearest
+from accel.isa import layout as w
+from accel.machine import words as s
+from accel.machine.arena import Arena
+from accel.machine.report import failure
+from accel.machine.validate import validate
+from accel.numerics.formats import fmt
+
+if TYPE_CHECKING:
+    from accel.isa.program import Program
+
+__all__ = ["Box", "Execution", "Needed", "execute", "execute_sample", "needed"]
+
+Box = tuple[tuple[int, int], ...]  # (first, one past last) element of every dimension
+SEMAPHORE_LIMIT = (1 << 16) - 1  # the contract's least width; a chip's own width is passed in
+ENGINES = ("jit", "plain")
+BARRIERS = 4096  # different barrier rectangles a program may use
+
+
+@dataclass(frozen=True, eq=False)
+class Needed:
+    """buffers[node, buffer]: whether its contents decide a sampled element; memory traffic follows from that."""
+
+    buffers: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """outputs and written: a storage array and a mask by name of output; instructions: rows executed on all nodes."""
+
+    outputs: dict[str, Any]
+    written: dict[str, Any]
+    instructions: int
+
+
+def _functions(engine: str) -> tuple[Callable[..., int], Callable[..., int]]:
+    if engine not in ENGINES:
+        raise InputError(f"no engine {engine!r}{nearest(str(engine), ENGINES) or '; use jit or plain'}")
+    from accel.machine.interpreter import interpret, run_shards  # imports Numba
+
+    if engine == "jit":
+        return interpret, run_shards
+    return interpret.plain, run_shards.plain
+
+
+class _Run:
+    """The tables of one run and the calls that work on them."""
+
+    def __init__(self, program: Program, arena: Arena, views: Any, buffers: Any, *, engine: str, seed: int | None,
+                 limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
+        from accel.machine.matmul import scratch
+        from accel.machine.moves import nest_space
+        from accel.machine.schedule import flight
+        from accel.machine.vector import pieces
+
+        self.program, self.arena, self.views, self.needed = program, arena, views, buffers
+        self.engine, self.limit = _functions(engine), limit
+        nodes, per_node = program.nodes, program.threads
+        self.threads = np.zeros((max(1, nodes * per_node), s.THREAD_WORDS), np.int64)
+        self.queue = np.zeros(max(1, nodes * per_node) + 1, np.int64)
+        config = self.config = np.zeros(s.CONFIG_WORDS, np.int64)
+        config[s.C_ROWS], config[s.C_COLS], config[s.C_THREADS] = program.rows, program.cols, per_node
+        config[s.C_MARK], config[s.C_RANDOM], config[s.C_LIMIT] = wanted is not None, seed is not None, limit
+        count = 0
+        for node in range(nodes):
+            role = int(program.role_of[node])
+            for thread in range(per_node) if role >= 0 else ():
+                at = node * per_node + thread
+                self.threads[at, [s.S_PC, s.S_LAST]] = program.spans[role, thread]
+                self.threads[at, s.S_STATUS] = s.READY
+                self.queue[count], count = at, count + 1
+        config[s.C_READY] = count
+        init = np.asarray(program.semaphore_init, np.int64).ravel()
+        self.sems = np.tile(init, (nodes, 1)) if init.size else np.zeros((nodes, 0), np.int64)
+        self.groups = np.zeros((BARRIERS, s.GROUP_WORDS), np.int64)
+        self.events, self.copies = flight(nodes, seed is not None)
+        self.copies[:, s.K_ROW] = -1
+        self.rng = np.array([_scramble(seed or 0)], np.uint64)
+        # How eager deliveries are is part of the seed: from "only when nothing else can run" to "at once".
+        config[s.C_DELAY] = (0, 16, 96, 192, 256)[(seed or 0) % 5]
+        self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
+        self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
+        self.work, (self.piece, self.bits), self.nest = scratch(), pieces(), nest_space()
+        self.rect, self.error = np.zeros(4, np.int64), np.zeros(s.ERROR_WORDS, np.int64)
+
+    def go(self) -> int:
+        """Run preloads, threads and collects; raise what went wrong, return the number of rows executed."""
+        with np.errstate(all="ignore"):
+            self._shards(w.DIR_PRELOAD)
+            p, a, u8 = self.program, self.arena, self.arena.u8
+            code = self.engine[0](
+                p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
+                self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
+                u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
+                a.shadows, self.work, self.work.view(np.uint32), self.piece, self.bits, self.nest, self.rect, self.error,
+            )  # fmt: skip
+            if code:
+                raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)
+            self._shards(w.DIR_COLLECT)
+        return int(self.config[s.C_EXECUTED])
+
+    def _shards(self, direction: int) -> None:
+        p, a = self.program, self.arena
+        code = self.engine[1](
+            p.shards, direction, self.views, p.exprs, p.params, p.role_of, self.threads, self.config, a.u8, a.bases,
+            self.needed, self.wanted, self.kept, a.shadow, a.shadows, self.nest, self.rect, self.error,
+        )  # fmt: skip
+        if code:
+            raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit, shard=True)
+
+
+def _scramble(seed: int) -> int:
+    """Return a nonzero 64-bit state from any integer (the finaliser of SplitMix64, Steele, Lea and Flood, 2014)."""
+    x = (seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (x ^ (x >> 31)) or 1
+
+
+def _seed(schedule: str | int) -> int | None:
+    if schedule == "natural":
+        return None
+    if isinstance(schedule, bool) or not isinstance(schedule, (int, np.integer)):
+        raise InputError(f'no schedule {schedule!r}; use "natural" or an integer seed')
+    return int(schedule)
+
+
+def _all_buffers(program: Program) -> Any:
+    return np.ones((program.nodes, max(1, len(program.buffers))), np.uint8)
+
+
+def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int = "natural", engine: str = "jit",
+            semaphore_limit: int = SEMAPHORE_LIMIT) -> dict[str, Any]:  # fmt: skip
+    """Run a program and return its outputs by name.
+
+    inputs and outputs are arrays of storage codes (bf16 as uint16, fp32 as float32) in the shapes of the tensors.
+    schedule: "natural", or an integer seed for a random legal order of threads, copies and tokens. engine: "jit", or
+    "plain" for the same functions uncompiled. semaphore_limit: the largest count of a semaphore.
+    Raises InputError, ProgramError, BoundsError, DeadlockError, UnwrittenError.
+    """
+    views = validate(program)
+    seed = _seed(schedule)
+    buffers = _all_buffers(program)
+    arena = Arena.build(program, program.role_of >= -1)
+    arena.load(inputs)
+    _Run(program, arena, views, buffers, engine=engine, seed=seed, limit=semaphore_limit).go()
+    arena.require_written()
+    return arena.outputs()
+
+
+def _intervals(program: Program, regions: Mapping[str, Sequence[Box]]) -> Any:
+    """Return the sorted disjoint byte intervals of memory that sampled regions cover."""
+    tensors = {t.name: t for t in program.tensors if t.is_output}
+    spans = []
+    for name, boxes in regions.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            hint = nearest(name, tensors) or f"; its outputs are {', '.join(tensors) or 'none'}"
+            raise InputError(f"program {program.name!r} has no output {name!r}{hint}")
+        item = fmt(tensor.dtype).bytes
+        for box in boxes:
+            if len(box) != len(tensor.shape) or not all(
+                0 <= lo < hi <= n for (lo, hi), n in zip(box, tensor.shape, strict=True)
+            ):
+                raise InputError(f"box {box} does not lie in output {name!r} of shape {tensor.shape}")
+            index = np.zeros(1, np.int64)
+            for (lo, hi), n in zip(box[:-1], tensor.shape[:-1], strict=True):
+                index = (index[:, None] * n + np.arange(lo, hi)).ravel()
+            lo, hi = box[-1] if box else (0, 1)
+            first = tensor.address + item * (index * (tensor.shape[-1] if box else 1) + lo)
+            spans.append(np.stack([first, first + item * (hi - lo)], axis=1))
+    if not spans:
+        raise InputError("nothing is sampled; name at least one box of an output")
+    flat = np.concatenate(spans)
+    flat = flat[np.argsort(flat[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(flat[:, 1])
+    starts = np.concatenate([[True], flat[1:, 0] > reach[:-1]])
+    ends = np.append(np.flatnonzero(starts)[1:] - 1, len(flat) - 1)
+    return np.ascontiguousarray(np.stack([flat[starts, 0], reach[ends]], axis=1))
+
+
+def needed(program: Program, regions: Mapping[str, Sequence[Box]], *, engine: str = "jit",
+           semaphore_limit: int = SEMAPHORE_LIMIT) -> Needed:  # fmt: skip
+    """Return which buffers of which nodes decide the sampled output regions.
+
+    regions: by output name, boxes of (first, one past last) element ranges. Runs the program's whole control flow with
+    no data, from the stores that meet a region backwards through copies and instructions, until nothing is added.
+    """
+    views = validate(program)
+    wanted = _intervals(program, regions)
+    buffers = np.zeros_like(_all_buffers(program))
+    kept = np.zeros((max(1, len(program.tensors)), 2), np.int64)
+    kept[: len(program.tensors), 0] = [t.is_output for t in program.tensors]
+    empty = Arena(program, np.zeros(64, np.uint8), np.full(program.nodes, -1, np.int64), np.zeros(1, np.uint8),
+                  np.full(max(1, len(program.tensors)), -1, np.int64))  # fmt: skip
+    while True:
+        run = _Run(program, empty, views, buffers, engine=engine, seed=None, limit=semaphore_limit, wanted=wanted,
+                   kept=kept)  # fmt: skip
+        run.go()
+        if not run.config[s.C_CHANGED]:
+            return Needed(buffers)
+
+
+def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *, schedule: str | int = "natural",
+                   engine: str = "jit", semaphore_limit: int = SEMAPHORE_LIMIT) -> Execution:  # fmt: skip
+    """Run the same program with data only where `what` says it matters; all control flow of all nodes still runs.
+
+    Elements outside `written` hold no result. Raises as `execute` does, except for outputs never written.
+    """
+    if what.buffers.shape != _all_buffers(program).shape:
+        raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
+    views = validate(program)
+    arena = Arena.build(program, what.buffers.any(axis=1))
+    arena.load(inputs)
+    run = _Run(program, arena, views, what.buffers, engine=engine, seed=_seed(schedule), limit=semaphore_limit)
+    rows = run.go()
+    written = {t.name: arena.written(i).copy() for i, t in enumerate(program.tensors) if t.is_output}
+    return Execution(arena.outputs(), written, rows)

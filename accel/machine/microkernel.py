@@ -1,0 +1,180 @@
+"""The matrix micro-kernel: a block of fp32 chains held in vector registers, written as LLVM vector code.
+
+`tile(rows, wide, ...)` advances rows x columns chains by `depth` steps. One step of one chain is a fused multiply-add
+with a single rounding, k ascending, so every target gives the same bits: AVX-512 and AVX2 use `llvm.fma`; the portable
+form adds an exact float64 product to the float64 value of the chain and rounds to fp32. For bf16 operands that is the
+fused result: a product has 16 significant bits, so a float64 sum that is inexact lies far from any fp32 midpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accel.jit import intrinsic, ir, isa_target, types
+
+__all__ = ["BLOCK_DEPTH", "COLUMNS", "LANES", "ROWS", "ROW_PITCH", "TARGET", "tile"]
+
+TARGET = isa_target()
+# rows x (2 x lanes) accumulators: 28 of 32 zmm, 12 of 16 ymm; the portable form needs registers for float64 halves.
+ROWS, LANES = {"avx512": (14, 16), "avx2": (6, 8), "portable": (4, 8)}[TARGET]
+COLUMNS = 2 * LANES
+BLOCK_DEPTH = 512  # steps a packed panel holds: 14 rows of fp32 stay in a 32 KiB first-level cache
+ROW_PITCH = BLOCK_DEPTH + 16  # a row's pitch that is no power of two, so that rows fall into different cache sets
+HEIGHTS = tuple(sorted({ROWS, min(8, ROWS), min(4, ROWS), 1}, reverse=True))
+UNROLL = 4
+CANONICAL_NAN = 0x7FC00000
+
+
+def _tile_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, pitch: int, depth: int,
+                keep: int) -> None:  # fmt: skip
+    columns = COLUMNS if wide else LANES
+    at = ic + pitch * np.arange(rows)[:, None] + np.arange(columns)
+    chains = c[at] if keep else np.zeros((rows, columns), np.float32)
+    for k in range(depth):
+        left = a[ia + ROW_PITCH * np.arange(rows) + k].astype(np.float64)
+        right = b[ib + COLUMNS * k : ib + COLUMNS * k + columns].astype(np.float64)
+        chains = (chains.astype(np.float64) + left[:, None] * right).astype(np.float32)
+    chains.view(np.uint32)[np.isnan(chains)] = CANONICAL_NAN
+    c[at] = chains
+
+
+class _Emitter:
+    """Emits one fully unrolled block of `height` rows by `vectors` registers of LANES lanes."""
+
+    def __init__(self, builder: Any, height: int, vectors: int) -> None:
+        self.builder, self.height, self.vectors = builder, height, vectors
+        self.single, self.double = ir.FloatType(), ir.DoubleType()
+        self.vector = ir.VectorType(self.single, LANES)
+        self.wide = ir.VectorType(self.double, LANES)
+        self.index = ir.IntType(64)
+        name = f"llvm.fma.v{LANES}f32"
+        module = builder.module
+        fma = module.globals.get(name)
+        self.fma = fma or ir.Function(module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        return self.builder.gep(pointer, [offset])
+
+    def load(self, pointer: Any) -> Any:
+        loaded = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
+        loaded.align = 4
+        return loaded
+
+    def splat(self, scalar: Any) -> Any:
+        i32 = ir.IntType(32)
+        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), scalar, ir.Constant(i32, 0))
+        mask = ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
+        return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), mask)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        if TARGET != "portable":
+            return self.builder.call(self.fma, [a, b, c])
+        a, b, c = (self.builder.fpext(v, self.wide) for v in (a, b, c))
+        return self.builder.fptrunc(self.builder.fadd(c, self.builder.fmul(a, b)), self.vector)
+
+    def step(self, a: Any, b: Any, chains: list[Any], unrolled: int) -> list[Any]:
+        """Return the chains after `unrolled` steps from panel positions a and b."""
+        for u in range(unrolled):
+            right = [self.load(self.at(b, self.index(u * COLUMNS + v * LANES))) for v in range(self.vectors)]
+            for r in range(self.height):
+                left = self.splat(self.builder.load(self.at(a, self.index(r * ROW_PITCH + u))))
+                for v in range(self.vectors):
+                    i = r * self.vectors + v
+                    chains[i] = self.multiply_add(left, right[v], chains[i])
+        return chains
+
+    def loop(self, a: Any, b: Any, begin: Any, end: Any, chains: list[Any], unrolled: int) -> list[Any]:
+        """Emit `for k in range(begin, end, unrolled)` around `step`."""
+        builder = self.builder
+        before = builder.block
+        head = builder.append_basic_block("head")
+        body = builder.append_basic_block("body")
+        after = builder.append_basic_block("after")
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(self.index)
+        phis = [builder.phi(self.vector) for _ in chains]
+        k.add_incoming(begin, before)
+        for phi, chain in zip(phis, chains, strict=True):
+            phi.add_incoming(chain, before)
+        builder.cbranch(builder.icmp_signed("<", k, end), body, after)
+        builder.position_at_end(body)
+        stepped = self.step(self.at(a, k), self.at(b, builder.mul(k, self.index(COLUMNS))), list(phis), unrolled)
+        k.add_incoming(builder.add(k, self.index(unrolled)), body)
+        for phi, chain in zip(phis, stepped, strict=True):
+            phi.add_incoming(chain, body)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return phis
+
+    def block(self, a: Any, b: Any, c: Any, pitch: Any, depth: Any, keep: Any) -> None:
+        """Emit: load or clear the chains, run `depth` steps, store them with NaN made canonical."""
+        builder = self.builder
+        places = [
+            self.at(c, builder.add(builder.mul(pitch, self.index(r)), self.index(v * LANES)))
+            for r in range(self.height)
+            for v in range(self.vectors)
+        ]
+        start = builder.block
+        reload = builder.append_basic_block("reload")
+        ready = builder.append_basic_block("ready")
+        builder.cbranch(builder.icmp_signed("!=", keep, self.index(0)), reload, ready)
+        builder.position_at_end(reload)
+        kept = [self.load(place) for place in places]
+        builder.branch(ready)
+        builder.position_at_end(ready)
+        chains = []
+        for value in kept:
+            phi = builder.phi(self.vector)
+            phi.add_incoming(ir.Constant(self.vector, [0.0] * LANES), start)
+            phi.add_incoming(value, reload)
+            chains.append(phi)
+        whole = builder.and_(depth, self.index(-UNROLL))
+        chains = self.loop(a, b, self.index(0), whole, chains, UNROLL)
+        chains = self.loop(a, b, whole, depth, chains, 1)
+        bits = ir.VectorType(ir.IntType(32), LANES)
+        nan = ir.Constant(bits, [CANONICAL_NAN] * LANES)
+        for place, chain in zip(places, chains, strict=True):
+            value = builder.select(builder.fcmp_unordered("uno", chain, chain), builder.bitcast(nan, self.vector), chain)
+            builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=4)
+
+
+@intrinsic(plain=_tile_plain)
+def tile(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, pitch: Any,
+         depth: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Advance a block of chains: tile(rows, wide, a, ia, b, ib, c, ic, pitch, depth, keep).
+
+    rows: one of HEIGHTS; wide: 1 for COLUMNS columns, 0 for LANES. a, b, c: float32 arrays. a[ia + r * ROW_PITCH + k]
+    is the left operand, b[ib + k * COLUMNS + n] the right one, c[ic + r * pitch + n] the chain, which starts from +0
+    unless `keep`. Elements are not bounds checked: the caller owns the panels.
+    """
+    word = types.int64
+    signature = types.void(word, word, a, word, b, word, c, word, word, word, word)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def data(i: int) -> Any:
+            return context.make_array(sig.args[i])(context, builder, args[i]).data
+
+        left, right, chain = (builder.gep(data(i), [args[i + 1]]) for i in (2, 4, 6))
+        last = builder.append_basic_block("tiled")
+        for height in HEIGHTS:
+            for vectors in (2, 1):
+                here = builder.append_basic_block(f"tile{height}x{vectors}")
+                other = builder.append_basic_block("other")
+                chosen = builder.and_(
+                    builder.icmp_signed("==", args[0], ir.IntType(64)(height)),
+                    builder.icmp_signed("==", args[1], ir.IntType(64)(vectors - 1)),
+                )
+                builder.cbranch(chosen, here, other)
+                builder.position_at_end(here)
+                _Emitter(builder, height, vectors).block(left, right, chain, args[8], args[9], args[10])
+                builder.branch(last)
+                builder.position_at_end(other)
+        builder.branch(last)
+        builder.position_at_end(last)
+        return context.get_dummy_value()
+
+    return signature, emit

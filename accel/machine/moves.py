@@ -1,0 +1,120 @@
+"""Moving bits: the nest of a strided copy, and the record of which output elements were stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accel.isa.layout import DIMS, V_SHAPE, V_STRIDE
+from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.machine.words import X_ITEM
+
+__all__ = ["move", "nest_space", "touch"]
+
+
+def _move_bytes_plain(u8: Any, dst: int, src: int, count: int) -> None:
+    u8[dst : dst + count] = u8[src : src + count].copy()
+
+
+@intrinsic(plain=_move_bytes_plain)
+def move_bytes(typingctx: Any, u8: Any, dst: Any, src: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
+    """Move `count` bytes inside one array, as if through a buffer: move_bytes(u8, dst, src, count)."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        cgutils.raw_memmove(builder, builder.gep(data, [args[1]]), builder.gep(data, [args[2]]), args[3], 1)
+        return context.get_dummy_value()
+
+    return types.void(u8, types.int64, types.int64, types.int64), emit
+
+
+def _mark_bytes_plain(u8: Any, at: int, count: int) -> None:
+    u8[at : at + count] = 1
+
+
+@intrinsic(plain=_mark_bytes_plain)
+def mark_bytes(typingctx: Any, u8: Any, at: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
+    """Set `count` bytes to one: mark_bytes(u8, at, count)."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        cgutils.memset(builder, builder.gep(data, [args[1]]), args[2], ir.IntType(8)(1))
+        return context.get_dummy_value()
+
+    return types.void(u8, types.int64, types.int64), emit
+
+
+@njit
+def _squeeze(view: Any, shape: Any, stride: Any) -> int:
+    """Write the dimensions of a view that are not 1 to `shape` and `stride`; return how many."""
+    n = 0
+    for d in range(DIMS):
+        if view[V_SHAPE + d] != 1:
+            shape[n], stride[n] = view[V_SHAPE + d], view[V_STRIDE + d]
+            n += 1
+    return n
+
+
+@njit
+def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> None:
+    """Move the elements of view `src` at byte src_at to view `dst` at dst_at; equal shapes after dropping ones.
+
+    nest: work space of `nest_space`. Elements move in row-major order, neighbours in one piece.
+    """
+    shape, to, by = nest[0], nest[1], nest[2]
+    n = _squeeze(dst, shape, to)
+    _squeeze(src, shape, by)
+    run = dst[X_ITEM]
+    while n > 0 and to[n - 1] == run and by[n - 1] == run:
+        run *= shape[n - 1]
+        n -= 1
+    # Dimensions that are left, right-aligned to four, as plain loops.
+    s0, s1, s2, s3 = 1, 1, 1, 1
+    d0, d1, d2, d3, e0, e1, e2, e3 = 0, 0, 0, 0, 0, 0, 0, 0
+    if n > 0:
+        s3, d3, e3 = shape[n - 1], to[n - 1], by[n - 1]
+    if n > 1:
+        s2, d2, e2 = shape[n - 2], to[n - 2], by[n - 2]
+    if n > 2:
+        s1, d1, e1 = shape[n - 3], to[n - 3], by[n - 3]
+    if n > 3:
+        s0, d0, e0 = shape[n - 4], to[n - 4], by[n - 4]
+    for i0 in range(s0):
+        for i1 in range(s1):
+            for i2 in range(s2):
+                at = dst_at + i0 * d0 + i1 * d1 + i2 * d2
+                of = src_at + i0 * e0 + i1 * e1 + i2 * e2
+                if run == 2:
+                    for i3 in range(s3):
+                        u8[at + i3 * d3] = u8[of + i3 * e3]
+                        u8[at + i3 * d3 + 1] = u8[of + i3 * e3 + 1]
+                else:
+                    for i3 in range(s3):
+                        move_bytes(u8, at + i3 * d3, of + i3 * e3, run)
+
+
+@njit
+def touch(shadow: Any, view: Any, at: int, nest: Any) -> None:
+    """Set the shadow byte of every element of a view; `at` is the shadow index of the view's first element."""
+    shape, stride = nest[0], nest[1]
+    n = _squeeze(view, shape, stride)
+    item, run = view[X_ITEM], 1
+    while n > 0 and stride[n - 1] == run * item:
+        run *= shape[n - 1]
+        n -= 1
+    total = 1
+    for d in range(n):
+        total *= shape[d]
+    for flat in range(total):
+        rest, place = flat, at
+        for d in range(n - 1, -1, -1):
+            place += (rest % shape[d]) * (stride[d] // item)
+            rest //= shape[d]
+        mark_bytes(shadow, place, run)
+
+
+def nest_space() -> Any:
+    """Return the work space that `move`, `touch` and elementwise rows take for the loops of a nest."""
+    return np.zeros((8, 8), np.int64)

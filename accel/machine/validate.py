@@ -1,0 +1,231 @@
+"""Refuses program tables that no engine may follow: every index, shape, stride and loop is checked before the start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import InputError, Location, ProgramError, UnsupportedError
+from accel.isa import layout as w
+from accel.isa.schema import WORDS_OF, Kind
+from accel.isa.table import BY_MNEMONIC, BY_OPCODE
+from accel.machine.words import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
+from accel.numerics.formats import by_code
+
+if TYPE_CHECKING:
+    from accel.isa.program import Program, Table
+
+__all__ = ["extended_views", "location", "validate"]
+
+LARGEST = 1 << 40  # no address, stride or count of a sound program comes near; sums of a few cannot wrap
+LOOP, END = BY_MNEMONIC["loop"].opcode, BY_MNEMONIC["end"].opcode
+MOVES = ("copy", "vec.copy")
+
+
+def location(program: Program, row: int) -> Location | None:
+    """Return the author's line of a code row, or None where the program has none."""
+    line = int(program.code[row, w.W_LINE])
+    return program.lines[line] if 0 <= line < len(program.lines) else None
+
+
+def _refuse(program: Program, row: int, text: str) -> ProgramError:
+    code = int(program.code[row, w.W_OPCODE])
+    name = BY_OPCODE[code].mnemonic if code in BY_OPCODE else f"opcode {code}"
+    return ProgramError(f"Cannot run row {row} ({name}): {text}; rebuild the program", at=location(program, row))
+
+
+def _shaped(program: Program, name: str, words: int | None, rows: int | None = None) -> None:
+    table = getattr(program, name)
+    if table.ndim != 2 or (words is not None and table.shape[1] != words) or (rows is not None and len(table) != rows):
+        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} has shape {table.shape}; rebuild the program")
+    if table.size and int(np.abs(table).max()) > LARGEST:
+        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild the program")
+
+
+def _within(program: Program, name: str, column: Any, low: int, high: int, what: str) -> None:
+    column = np.asarray(column)
+    if column.size and (int(column.min()) < low or int(column.max()) >= high):
+        bad = int(column[(column < low) | (column >= high)].flat[0])
+        raise ProgramError(
+            f"Cannot run {program.name!r}: table {name!r} names {what} {bad}, but there are {high}; rebuild the program"
+        )
+
+
+def extended_views(program: Program) -> Table:
+    """Return the view table with extents, element sizes and the bytes of the object each view may touch."""
+    views = np.zeros((max(1, len(program.views)), VX_WORDS), np.int64)
+    for i, view in enumerate(program.views):
+        views[i, : w.VIEW_WORDS] = view
+        where = f"Cannot run {program.name!r}: view {i}"
+        try:
+            item = by_code(int(view[w.V_DTYPE])).bytes
+        except InputError as error:
+            raise ProgramError(f"{where}: {error}") from None
+        shape, stride = view[w.V_SHAPE : w.V_SHAPE + w.DIMS], view[w.V_STRIDE : w.V_STRIDE + w.DIMS]
+        if view[w.V_RING_BYTES]:
+            raise UnsupportedError(f"{where} is a ring; use a plain buffer, rings are not executed yet")
+        if view[w.V_SPACE] not in (w.SPACE_SRAM, w.SPACE_MEMORY) or shape.min() < 1 or (stride % item).any():
+            raise ProgramError(f"{where} has space {view[w.V_SPACE]}, shape {shape.tolist()}, strides {stride.tolist()};"
+                               " sizes must be at least 1 and strides whole elements")  # fmt: skip
+        if float(np.prod(shape.astype(float))) > LARGEST:
+            raise ProgramError(f"{where} has more than 2^40 elements; rebuild the program")
+        reach = (shape - 1) * stride
+        objects = program.buffers if view[w.V_SPACE] == w.SPACE_SRAM else program.tensors
+        if not 0 <= view[w.V_OBJECT] < len(objects):
+            raise ProgramError(f"{where} names object {view[w.V_OBJECT]} of {len(objects)}; rebuild the program")
+        target: Any = objects[int(view[w.V_OBJECT])]
+        begin = target.offset if view[w.V_SPACE] == w.SPACE_SRAM else target.address
+        views[i, X_LOW] = np.minimum(reach, 0).sum()
+        views[i, X_HIGH] = np.maximum(reach, 0).sum() + item
+        views[i, X_ITEM], views[i, X_COUNT] = item, np.prod(shape)
+        views[i, X_BEGIN], views[i, X_END] = begin, begin + target.nbytes
+        if view[w.V_SPACE] == w.SPACE_MEMORY and by_code(int(view[w.V_DTYPE])).name != target.dtype:
+            raise ProgramError(f"{where} reads tensor {target.name!r} ({target.dtype}) in another format; cast in SRAM")
+    return views
+
+
+def _objects(program: Program) -> None:
+    for kind, objects, limit in (("buffer", program.buffers, program.sram_bytes),
+                                 ("tensor", program.tensors, program.memory_bytes)):  # fmt: skip
+        for item in objects:
+            begin = item.offset if kind == "buffer" else item.address  # type: ignore[union-attr]
+            if begin < 0 or item.nbytes < 0 or begin + item.nbytes > limit:
+                raise ProgramError(
+                    f"Cannot run {program.name!r}: {kind} {item.name!r} takes bytes {begin} to {begin + item.nbytes} of"
+                    f" {limit}; rebuild the program"
+                )
+
+
+def _operands(program: Program, views: Table) -> None:
+    code = program.code
+    for number in np.unique(code[:, w.W_OPCODE]).tolist():
+        rows = np.flatnonzero(code[:, w.W_OPCODE] == number)
+        row = BY_OPCODE.get(number)
+        if row is None:
+            raise _refuse(program, int(rows[0]), "the instruction table has no such row")
+        picked = code[rows]
+        at = w.W_FIRST
+        for operand in row.operands:
+            if operand.kind is Kind.VIEW:
+                _within(program, "code", picked[:, at], 0, len(program.views), "view")
+                spaces = [w.SPACE_SRAM if s == "sram" else w.SPACE_MEMORY for s in operand.spaces]
+                wrong = ~np.isin(views[picked[:, at], w.V_SPACE], spaces)
+                if wrong.any():
+                    raise _refuse(program, int(rows[wrong][0]), f"operand {operand.name} must lie in {operand.spaces}")
+                _within(program, "code", picked[:, at + 2], 0, len(program.exprs), "expression")
+            elif operand.kind in (Kind.SEM, Kind.VALUE):
+                _within(program, "code", picked[:, at + 1], 0, len(program.exprs), "expression")
+            elif operand.kind is Kind.TARGET:
+                _within(program, "code", picked[:, at], 0, len(program.targets), "target")
+            at += WORDS_OF[operand.kind]
+        _shapes(program, views, row.mnemonic, rows, picked)
+
+
+def _shapes(program: Program, views: Table, mnemonic: str, rows: Table, picked: Table) -> None:
+    """Refuse operands whose shapes or formats do not belong together, one check a distinct set of views."""
+    row = BY_MNEMONIC[mnemonic]
+    if not row.views:
+        return
+    columns = [row.word(o.name) for o in row.views]
+    sets, first = np.unique(picked[:, columns], axis=0, return_index=True)
+    for ids, at in zip(sets.tolist(), first.tolist(), strict=True):
+        shapes = [tuple(views[i, w.V_SHAPE : w.V_SHAPE + w.DIMS].tolist()) for i in ids]
+        formats = [by_code(int(views[i, w.V_DTYPE])).name for i in ids]
+        index = int(rows[at])
+        if mnemonic in MOVES and formats[0] != formats[1]:
+            raise _refuse(program, index, f"{formats[1]} cannot move to {formats[0]}")
+        if mnemonic == "copy":
+            fits = [n for n in shapes[0] if n != 1] == [n for n in shapes[1] if n != 1]
+            if (views[ids, w.V_SPACE] == w.SPACE_MEMORY).all():
+                raise _refuse(program, index, "memory cannot be copied to memory")
+        elif mnemonic == "matmul":
+            d, a, b = shapes
+            fits = d[:2] == a[:2] and d[2:] == b[2:] and a[2:] == b[:2]
+            if formats[0] != "fp32" or formats[1:] != ["bf16", "bf16"]:
+                raise UnsupportedError(
+                    f"matmul of {formats[1]} and {formats[2]} into {formats[0]} is not executed; use bf16 into fp32",
+                    at=location(program, index),
+                )
+        else:
+            if not set(formats) <= {"fp32", "bf16"} and mnemonic not in MOVES:
+                raise UnsupportedError(
+                    f"{mnemonic} on {', '.join(formats)} is not executed; use fp32 or bf16", at=location(program, index)
+                )
+            fits = all(shape == shapes[0] for shape in shapes)
+            if row.cost == "reduce":
+                fits = shapes[0] == (*shapes[1][:3], 1)
+        if not fits:
+            raise _refuse(program, index, f"operands of shapes {', '.join(map(str, shapes))} do not fit")
+
+
+def _loops(program: Program) -> None:
+    """Refuse loops that do not nest, nest too deep, or leave their span; every end must find its loop."""
+    code = program.code
+    for role in range(program.roles):
+        for thread in range(program.threads):
+            begin, end = (int(v) for v in program.spans[role, thread])
+            if not 0 <= begin <= end <= len(code):
+                raise ProgramError(f"Cannot run {program.name!r}: rows {begin} to {end} of a thread are not there; rebuild it")
+            open_rows: list[int] = []
+            for row in begin + np.flatnonzero(np.isin(code[begin:end, w.W_OPCODE], (LOOP, END))):
+                at = int(row)
+                if code[at, w.W_OPCODE] == LOOP:
+                    open_rows.append(at)
+                    close = at + int(code[at, BY_MNEMONIC["loop"].word("end")])
+                    if not at < close < end or code[close, w.W_OPCODE] != END:
+                        raise _refuse(program, at, "its end is not there")
+                    if len(open_rows) > w.DEPTHS:
+                        raise _refuse(program, at, f"loops nest at most {w.DEPTHS} deep")
+                else:
+                    opened = open_rows.pop() if open_rows else -1
+                    back = int(code[at, BY_MNEMONIC["end"].word("begin")])
+                    if opened < 0 or at - back != opened or opened + code[opened, BY_MNEMONIC["loop"].word("end")] != at:
+                        raise _refuse(program, at, "its loop is not there")
+                    if code[at, w.W_PRED]:
+                        raise _refuse(program, at, "an end takes no predicate")
+            if open_rows:
+                raise _refuse(program, open_rows[-1], "its end is not there")
+
+
+def validate(program: Program) -> Table:
+    """Return the extended view table of a program that is safe to follow; ProgramError or UnsupportedError otherwise."""
+    for name, words, rows in (
+        ("code", w.CODE_WORDS, None), ("views", w.VIEW_WORDS, None), ("exprs", w.EXPR_WORDS, None),
+        ("preds", w.PRED_WORDS, None), ("targets", w.TARGET_WORDS, None), ("shards", w.SHARD_WORDS, None),
+        ("params", None, program.nodes),
+    ):  # fmt: skip
+        _shaped(program, name, words, rows)
+    if program.rows < 1 or program.cols < 1 or program.role_of.shape != (program.nodes,) or program.params.shape[1] < 2:
+        raise ProgramError(f"Cannot run {program.name!r}: its mesh, roles and parameters do not fit; rebuild the program")
+    if program.spans.shape != (program.roles, program.threads, 2) or len(program.exprs) < 1 or len(program.preds) < 1:
+        raise ProgramError(f"Cannot run {program.name!r}: spans or row 0 of a table are missing; rebuild the program")
+    _within(program, "role_of", program.role_of, -1, program.roles, "role")
+    _within(program, "code", program.code[:, w.W_PRED], 0, len(program.preds), "predicate")
+    exprs = program.exprs
+    _within(program, "exprs", exprs[:, w.E_NPARAMS], 0, w.EXPR_PARAMS + 1, "a count of parameters")
+    _within(program, "exprs", exprs[:, w.E_NLOOPS], 0, w.EXPR_LOOPS + 1, "a count of loops")
+    parameters = exprs[:, w.E_PARAMS : w.E_LOOPS : 2]
+    _within(program, "exprs", parameters, 0, program.params.shape[1], "parameter")
+    for j in range(w.EXPR_LOOPS):
+        at = w.E_LOOPS + w.EXPR_LOOP_WORDS * j
+        _within(program, "exprs", exprs[:, at + w.L_DEPTH], 0, w.DEPTHS, "loop level")
+        _within(program, "exprs", exprs[:, at + w.L_MOD], 0, LARGEST, "modulus")
+    preds = program.preds
+    _within(program, "preds", preds[:, w.P_COUNT], 0, w.PRED_TERMS + 1, "a count of terms")
+    for j in range(w.PRED_TERMS):
+        used = preds[preds[:, w.P_COUNT] > j]
+        _within(program, "preds", used[:, w.P_TERMS + 3 * j], 0, len(exprs), "expression")
+        _within(program, "preds", used[:, w.P_TERMS + 3 * j + 2], w.REL_EQ, w.REL_GE + 1, "relation")
+    _within(program, "targets", program.targets[:, 1::2], 0, len(exprs), "expression")
+    _objects(program)
+    views = extended_views(program)
+    _operands(program, views)
+    _loops(program)
+    shards = program.shards
+    for at in (w.H_DST, w.H_SRC):
+        _within(program, "shards", shards[:, at], 0, len(program.views), "view")
+        _within(program, "shards", shards[:, at + 2], 0, len(exprs), "expression")
+    _within(program, "shards", shards[:, w.H_ROLE], 0, program.roles, "role")
+    _within(program, "shards", shards[:, w.H_DIRECTION], 0, w.DIR_COLLECT + 1, "direction")
+    return views

@@ -1,0 +1,31 @@
+"""Word positions of the executor's own tables: views with extents, threads, copies in flight, errors."""
+
+from __future__ import annotations
+
+# --- views: the program's words, then what a bounds check needs -----------------------------------------------------
+VX_WORDS = 24
+X_LOW, X_HIGH, X_ITEM, X_BEGIN, X_END, X_COUNT = 16, 17, 18, 19, 20, 21
+# [address + X_LOW, address + X_HIGH) is what a view touches and must lie in [X_BEGIN, X_END), the object it names.
+
+# --- threads: row node * threads + thread ---------------------------------------------------------------------------
+THREAD_WORDS = 20
+S_PC, S_LAST, S_STATUS, S_DEPTH, S_SEM, S_COUNT, S_GROUP, S_TRIP, S_LIMIT = 0, 1, 2, 3, 4, 5, 6, 8, 12
+ENDED, READY, WAITING, JOINING = 0, 1, 2, 3  # JOINING: at a barrier
+
+# --- config: scalars of a run, and the counters it leaves behind ----------------------------------------------------
+CONFIG_WORDS = 24
+C_ROWS, C_COLS, C_THREADS, C_MARK, C_RANDOM, C_LIMIT, C_HEAD, C_READY = 0, 1, 2, 3, 4, 5, 6, 7
+C_EVENTS, C_COPIES, C_CHANGED, C_EXECUTED, C_GROUPS, C_EARLY, C_DELAY, C_RESTRICTED = 8, 9, 10, 11, 12, 13, 14, 15
+
+# --- copies and tokens in flight under a random schedule ----------------------------------------------------------
+EVENT_WORDS = 4
+EV_KIND, EV_A, EV_B, EV_C = 0, 1, 2, 3  # a part: copy, destination node; a token: node, semaphore, count
+PART, TOKEN = 0, 1
+COPY_WORDS = 10
+K_ROW, K_ISSUER, K_DST_VIEW, K_DST, K_SRC_VIEW, K_SRC, K_LEFT, K_DONE, K_SENT, K_THREAD = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+ERROR_WORDS = 8
+F_NODE, F_THREAD, F_ROW, F_A, F_B, F_C = 1, 2, 3, 4, 5, 6
+OK, DEADLOCK, BOUNDS, ALIGNMENT, SEMAPHORE, OVERFLOW, TARGET, COUNT, DEPTH, GROUPS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
