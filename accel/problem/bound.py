@@ -23,11 +23,53 @@ No bisection term: an all-in-one-half mapping crosses no bisection, so its lower
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from accel.hardware import ChipSpec
+__all__ = ["Bound", "Chip", "Demand", "bound_of"]
 
-__all__ = ["Bound", "Demand", "bound_of"]
+
+class _Port(Protocol):
+    """A memory port: routers, and bytes a cycle of one router link, of the whole edge and of the memory behind."""
+
+    @property
+    def routers(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def link_bytes_per_cycle(self) -> int: ...
+    @property
+    def edge_bytes_per_cycle(self) -> float: ...
+    @property
+    def bytes_per_cycle(self) -> float: ...
+    @property
+    def efficiency(self) -> float: ...
+
+
+class _Node(Protocol):
+    """A node: SRAM, and the bytes a cycle of its mesh port each way."""
+
+    @property
+    def sram_bytes(self) -> int: ...
+    @property
+    def mesh_bytes_per_cycle(self) -> int: ...
+
+
+class Chip(Protocol):
+    """What the bound reads of a chip; `accel.hardware.ChipSpec`, on a floor above, has this form."""
+
+    @property
+    def clock_hz(self) -> int:
+        """Cycles a second."""
+    @property
+    def nodes(self) -> int:
+        """Enabled nodes."""
+    @property
+    def node(self) -> _Node:
+        """One node; all are alike."""
+    @property
+    def ports(self) -> Sequence[_Port]:
+        """Memory ports."""
+    def peak_flops(self, dtype: str, /) -> float:
+        """Peak flop a second of all enabled nodes in a number format."""
 
 
 class Bound(NamedTuple):
@@ -51,7 +93,7 @@ class Demand(NamedTuple):
     any_resident: bool
 
 
-def bound_of(demand: Demand, chip: ChipSpec) -> Bound:
+def bound_of(demand: Demand, chip: Chip) -> Bound:
     """Return the bound of `demand` on `chip`; ties go to the earlier of compute, memory, cut."""
     memory_rate = sum(port.bytes_per_cycle * port.efficiency for port in chip.ports) * chip.clock_hz
     edge_rate = chip.clock_hz * sum(
@@ -68,7 +110,7 @@ def bound_of(demand: Demand, chip: ChipSpec) -> Bound:
     return Bound(terms[cause], cause, terms)
 
 
-def _node_port_bytes(demand: Demand, chip: ChipSpec) -> float:
+def _node_port_bytes(demand: Demand, chip: Chip) -> float:
     """Bytes that the busiest node must pass in its busier direction (module docstring, node cut)."""
     busiest = demand.touching_macs / chip.nodes
     cube = demand.bytes_product * busiest * busiest / demand.taps

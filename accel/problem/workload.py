@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import msgspec
 
 from accel.errors import InputError, nearest
-from accel.hardware import ChipSpec
 from accel.numerics import fmt
-from accel.problem.bound import Bound, Demand, bound_of
+from accel.problem.bound import Bound, Chip, Demand, bound_of
 
 __all__ = ["Operand", "Problem"]
 
@@ -87,7 +86,7 @@ class Problem(msgspec.Struct, frozen=True):
         """Useful flops per compulsory byte."""
         return self.flops / self.compulsory_bytes
 
-    def bound(self, chip: ChipSpec, resident: Iterable[str] = ()) -> Bound:
+    def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
         """Return the least seconds this problem takes on `chip`, whatever the kernel, with its cause.
 
         `resident` names operands that start (or, for an output, may stay) sharded in SRAM: no memory traffic.
