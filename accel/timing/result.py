@@ -1,0 +1,67 @@
+"""Timing: what one simulated run of a program took, and where every lost cycle went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from accel.errors import Location
+from accel.isa.program import Table
+
+__all__ = ["Segment", "Timing"]
+
+
+class Segment(NamedTuple):
+    """A stretch of the critical path: in cycles [start, end) this (node, thread) did or waited for `cause`."""
+
+    start: int
+    end: int
+    node: tuple[int, int]
+    thread: int
+    line: Location | None
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timing:
+    """The outcome of `simulate`; cycles are whole cycles of the chip's clock, bytes are bytes.
+
+    utilization: useful flops over peak of all enabled nodes; losses: share of all node-cycles by cause, in the fixed
+    order of `ledger.CAUSES`, adding up to 1 exactly as counted in `loss_parts`, whole parts of a node-cycle of which
+    `parts_per_cycle` make one. busy: per unit the busy cycles of each node (rows, cols). link_bytes: (site rows,
+    site cols, 4), bytes that left each router east, west, south, north. stall_cycles: blocked thread-cycles of each
+    source line. energy_j with energy_low_j and energy_high_j, energy_shares by consumer of the nominal. events:
+    packets leaving routers plus instruction starts and ends (0 for fidelity "bound", which simulates none).
+    """
+
+    program: str
+    chip: str
+    fidelity: str
+    cycles: int
+    seconds: float
+    flops: int
+    tflops: float
+    utilization: float
+    losses: dict[str, float]
+    loss_parts: dict[str, int]
+    parts_per_cycle: int
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    energy_shares: dict[str, float]
+    events: int
+    bytes: dict[str, int]
+    busy: dict[str, Table]
+    link_bytes: Table
+    stall_cycles: dict[Location, int]
+    critical_path: tuple[Segment, ...]
+    bound_cycles: int
+    bounds: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        worst = sorted(self.losses.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in worst[:4] if share)
+        return (
+            f"{self.program} on {self.chip}: {self.cycles:,} cycles, {self.seconds * 1e6:.3f} us, {self.tflops:.2f} TFLOPS, "
+            f"utilization {self.utilization:.1%} ({shares})"
+        )
