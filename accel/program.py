@@ -21,10 +21,10 @@ from accel.lang import TensorSpec
 from accel.numerics import as_storage, from_storage
 
 if TYPE_CHECKING:
-    from accel.machine import Sample
+    from accel.machine import Needed
     from accel.timing import Timing
 
-__all__ = ["Kernel", "Outputs", "Program", "Verified", "kernel", "load"]
+__all__ = ["Kernel", "Outputs", "Program", "Sample", "Verified", "kernel", "load"]
 
 
 class Outputs(Mapping[str, np.ndarray]):
@@ -53,6 +53,16 @@ class Outputs(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+
+class Sample(NamedTuple):
+    """Sampled output elements and what of the program decides them.
+
+    regions: by output, boxes of (first, one past last) per dimension; needed: the buffers of the nodes in the slice.
+    """
+
+    regions: Mapping[str, tuple[tuple[tuple[int, int], ...], ...]]
+    needed: Needed
 
 
 class Verified(NamedTuple):
@@ -113,7 +123,7 @@ class Program:
 
         Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
         """
-        from accel.machine import execute
+        from accel.machine import execute, execute_sample
 
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise InputError(f"seed must be an int, got {seed!r}")
@@ -122,11 +132,15 @@ class Program:
         if isinstance(schedule, bool) or not (schedule == "natural" or isinstance(schedule, int)):
             raise InputError(f"unknown schedule {schedule!r}; use 'natural' or an int seed")
         storage = self._storage({**(inputs or {}), **arrays})
-        result = execute(self.isa, storage, self.chip, schedule=schedule, engine=engine, sample=sample)
+        limit = (1 << self.chip.node.semaphore_bits) - 1
+        options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit}
+        if sample is None:
+            arrays, written = execute(self.isa, storage, **options), None
+        else:
+            execution = execute_sample(self.isa, storage, sample.needed, **options)
+            arrays, written = execution.outputs, execution.written
         dtypes = {t.name: t.dtype for t in self.isa.tensors}
-        return Outputs(
-            {n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in result.arrays.items()}, result.written
-        )
+        return Outputs({n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in arrays.items()}, written)
 
     def _storage(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         wanted = {t.name: t for t in self.isa.tensors if t.is_input}
@@ -181,13 +195,27 @@ class Program:
             raise kind(f"{self.name} has {count}\n{text}", findings)
 
     def sample_outputs(self, blocks: int, seed: int = 0) -> Sample:
-        """Draw `blocks` stores of this program at random and return the causal slice that computes just them.
+        """Draw `blocks` boxes of output elements at random and return the causal slice that computes just them.
 
-        The slice is drawn from the finished program, so the program cannot know what will be looked at.
+        Boxes span at most 16 rows of 128 elements and are drawn from the finished program, so that the program cannot
+        know what will be looked at. The slice is the same program: all control flow of all nodes runs, data moves only
+        where a sampled element depends on it.
         """
-        from accel.machine import draw_sample
+        from accel.machine import needed
 
-        return draw_sample(self.isa, blocks, seed)
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+            raise InputError(f"a sample needs at least 1 block, got {blocks!r}")
+        rng = np.random.default_rng(seed)
+        regions: dict[str, list[tuple[tuple[int, int], ...]]] = {}
+        outputs = sorted(self.outputs.items())
+        for index in range(blocks):
+            name, (shape, _) = outputs[index % len(outputs)]
+            sizes = [min(n, most) for n, most in zip(shape, (*(1,) * len(shape), 16, 128)[-len(shape) :], strict=True)]
+            firsts = [int(rng.integers(0, n - size + 1)) for n, size in zip(shape, sizes, strict=True)]
+            regions.setdefault(name, []).append(tuple((f, f + n) for f, n in zip(firsts, sizes, strict=True)))
+        limit = (1 << self.chip.node.semaphore_bits) - 1
+        frozen = {name: tuple(boxes) for name, boxes in regions.items()}
+        return Sample(frozen, needed(self.isa, frozen, semaphore_limit=limit))
 
     def asm(self, role: int | None = None) -> str:
         """Return the disassembly, of one role or of all."""

@@ -8,6 +8,7 @@ from math import ceil
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
+from accel.lang.tracer import SRAM_ALIGN
 
 __all__ = ["Tiling", "choose", "fill_in"]
 
@@ -76,16 +77,18 @@ class Tiling:
 
     def sram_bytes(self, *, resident: frozenset[str], out_bytes: int) -> int:
         """Return the SRAM of one node, in bytes: panels, accumulators, staging and resident homes (bf16 inputs)."""
-        panels = 2 * self.stages * self.bk * (self.bm + self.bn)
-        homes = 2 * self.piece * (
-            ("a" in resident) * self.homes(self.grid_cols) * self.rows
-            + ("b" in resident) * self.homes(self.grid_rows) * self.cols
-        )  # fmt: skip
-        if "c" in resident and out_bytes == 4:
-            return panels + homes + 4 * self.rows * self.cols
-        out = out_bytes * self.rows * self.cols if "c" in resident else 0
-        staging = 2 * out_bytes * self.strip * self.bn if out_bytes == 2 and not out else 0
-        return panels + homes + out + staging + 4 * self.accumulators * self.bm * self.bn
+        buffers = [2 * self.stages * self.bk * self.bm, 2 * self.stages * self.bk * self.bn]
+        if "a" in resident:
+            buffers.append(2 * self.homes(self.grid_cols) * self.rows * self.piece)
+        if "b" in resident:
+            buffers.append(2 * self.homes(self.grid_rows) * self.cols * self.piece)
+        if "c" in resident:
+            buffers.append(out_bytes * self.rows * self.cols)
+        elif out_bytes == 2:
+            buffers.append(2 * out_bytes * self.strip * self.bn)
+        if "c" not in resident or out_bytes == 2:
+            buffers.append(4 * self.accumulators * self.bm * self.bn)
+        return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
 
     def cycles(self, chip: ChipSpec, *, resident: frozenset[str], out_bytes: int) -> float:
         """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction.
