@@ -1,0 +1,107 @@
+"""inspect(): walk a program under several schedules and report every hazard in one list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from accel.check import layout as w
+from accel.check.layout import State, Tables
+from accel.check.pools import grown
+from accel.check.prepare import first_state, groups_of, tables_of
+from accel.check.report import Reporter
+from accel.errors import Finding, InputError, ProgramError, UnsupportedError
+from accel.hardware.spec import ChipSpec
+from accel.isa import layout as isa
+from accel.isa.program import Program
+
+__all__ = ["inspect"]
+
+_WRONG = {
+    w.WRONG_OPCODE: "holds an unknown opcode",
+    w.WRONG_ADDRESS: "leaves its buffer or tensor",
+    w.WRONG_SEM: "names a semaphore that is not there",
+    w.WRONG_TARGET: "targets nodes outside the mesh",
+    w.WRONG_LOOP: "breaks the nesting of hardware loops (at most 4 deep, each with its own end)",
+    w.WRONG_COUNT: "waits for or adds a negative count",
+    w.WRONG_BARRIER: "joins a barrier of nodes that it is not one of",
+}
+
+
+def inspect(
+    program: Program, chip: ChipSpec, *, schedules: int = 4, seed: int = 0, engine: str = "jit"
+) -> tuple[Finding, ...]:
+    """Return every hazard of `program` on `chip`, grouped over nodes and repetitions; empty = clean.
+
+    One natural execution of the control flow, without data, decides by happens-before; `schedules` more orders of
+    threads and copies (drawn from `seed`) must show nothing new. Of `chip` only `node.semaphore_bits` matters.
+    engine: "jit", or "plain" for the same walk in plain Python. Never prints; never raises for a finding.
+    Raises InputError for bad arguments, ProgramError for rows that break the machine, UnsupportedError for programs
+    too large to check.
+    """
+    if isinstance(schedules, bool) or not isinstance(schedules, int) or not 0 <= schedules <= 1000:
+        raise InputError(f"Cannot check under schedules={schedules!r}; give a whole number from 0 to 1000")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"Cannot check with seed={seed!r}; give a whole number from 0 up")
+    if engine not in ("jit", "plain"):
+        raise InputError(f"Cannot check with engine={engine!r}; use 'jit' or 'plain'")
+    groups, of_buffer = groups_of(program)
+    tables, sram_words, memory_words = tables_of(program, groups, of_buffer, chip.node.semaphore_bits)
+    reporter = Reporter(program, tables, groups, chip.node.semaphore_bits)
+    for mode in range(schedules + 1):
+        state = first_state(program, tables, sram_words, memory_words, mode, seed)
+        shard_rows = _shards(program, tables, state, isa.DIR_PRELOAD, engine)
+        state = _walk(program, tables, state, engine)
+        stuck = bool((state.threads[:, w.T_STATUS] != w.OVER).any())
+        if not stuck:
+            shard_rows += _shards(program, tables, state, isa.DIR_COLLECT, engine)
+        reporter.add(state, shard_rows, stuck)
+    return reporter.findings()
+
+
+def _walk(program: Program, tables: Tables, state: State, engine: str) -> State:
+    from accel.check.walk import run
+
+    core: Any = run if engine == "jit" else run.plain
+    while True:
+        result = core(tables, state)
+        if result == w.END:
+            return state
+        row, node = int(state.top[w.X_ERROR_ROW]), int(state.top[w.X_ERROR_NODE])
+        if result == w.BROKEN:
+            line = int(program.code[row, isa.W_LINE])
+            raise ProgramError(
+                f"instruction {row} of {program.name!r} {_WRONG[int(state.top[w.X_ERROR_WHAT])]} on node {program.node(node)}; "
+                "correct the row or rebuild the program",
+                at=program.lines[line] if line < len(program.lines) else None,
+            )
+        if result == w.TOO_LONG:
+            raise UnsupportedError(
+                f"{program.name!r} runs more than 400 million instructions, too many to check; check a smaller shape"
+            )
+        state = grown(state, result, program.name)
+
+
+def _shards(program: Program, tables: Tables, state: State, direction: int, engine: str) -> list[tuple[int, int, int]]:
+    """Apply the preloads or collects to the shadow; return (shard, view group, node) of collects of unwritten bytes."""
+    from accel.check.walk import shard
+
+    core: Any = shard if engine == "jit" else shard.plain
+    bad: list[tuple[int, int, int]] = []
+    for index, row in enumerate(program.shards):
+        if row[isa.H_DIRECTION] != direction:
+            continue
+        for node in np.flatnonzero(program.role_of == row[isa.H_ROLE]).tolist():
+            result = core(tables, state, row, node)
+            if result == w.BROKEN:
+                raise ProgramError(
+                    f"shard {index} of {program.name!r} leaves its buffer or tensor on node {program.node(node)}; "
+                    "correct the row or rebuild the program"
+                )
+            if result == w.UNSET:
+                bad.append((index, int(tables.foot[row[isa.H_SRC], w.F_GROUP]), node))
+    return bad
+
+
+
