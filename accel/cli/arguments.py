@@ -1,0 +1,112 @@
+"""Options that several verbs share, and the small grammars of their values."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from accel.errors import InputError
+
+__all__ = ["KernelOptions", "kernel_options", "parse_mesh", "parse_names", "parse_params", "parse_tensors"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class KernelOptions(NamedTuple):
+    """What names one program: the kernel, its shape or tensors, parameters and chip; None where not given."""
+
+    kernel: str
+    chip: str
+    shape: str | None
+    dtype: str | None
+    out_dtype: str | None
+    trans_a: bool
+    trans_b: bool
+    variant: str | None
+    resident: str | None
+    arg: tuple[str, ...]
+    param: tuple[str, ...]
+    mesh: str | None
+
+    def given(self) -> dict[str, bool]:
+        """Return which options are set, by their spelling."""
+        return {f"--{name.replace('_', '-')}": bool(getattr(self, name)) for name in self._fields[2:]}
+
+
+_OPTIONS = (
+    click.option(
+        "--chip", default="d1", metavar="NAME|FILE.toml", show_default=True, help="Catalog chip or TOML file."
+    ),
+    click.option("--shape", metavar="MxNxK", help="Shape of a library kernel's problem."),
+    click.option("--dtype", metavar="FORMAT", help="Number format of the inputs (default bf16)."),
+    click.option("--out-dtype", metavar="FORMAT", help="Number format of the result (default: as --dtype)."),
+    click.option("--trans-a", is_flag=True, help="a is stored transposed (k, m)."),
+    click.option("--trans-b", is_flag=True, help="b is stored transposed (n, k)."),
+    click.option("--variant", metavar="NAME", help="Version of the library kernel (default: its best)."),
+    click.option("--resident", metavar="a,b,c", help="Tensors that already lie in the nodes' SRAM."),
+    click.option(
+        "--arg", multiple=True, metavar="NAME=FMT[SHAPE]", help="Tensor of a file.py:fn kernel: a=bf16[512,512]."
+    ),
+    click.option("--param", multiple=True, metavar="NAME=VALUE", help="Kernel parameter: bm=64."),
+    click.option("--mesh", metavar="RxC", help="Top-left part of the mesh for a file.py:fn kernel."),
+)
+
+
+def kernel_options(command: F) -> F:
+    """Add KERNEL and the options that build its program."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("kernel", metavar="KERNEL")(command)
+
+
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """Return the names of a comma-separated list, spaces and empty entries dropped."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def parse_tensors(texts: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return {name: (shape, format)} of "a=bf16[512,512]" options; InputError for anything else."""
+    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)=([\w-]+)\[(\d{1,15}(?:[,x]\d{1,15})*)\]", text.replace(" ", ""), re.ASCII)
+        if match is None:
+            raise InputError(f"--arg {text!r} is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'")
+        name, dtype, shape = match.groups()
+        if name in tensors:
+            raise InputError(f"--arg {name!r} is given twice; give each tensor once")
+        tensors[name] = (tuple(int(size) for size in re.split("[,x]", shape)), dtype)
+    return tensors
+
+
+def parse_params(texts: tuple[str, ...]) -> dict[str, int | float | bool | str]:
+    """Return {name: value} of "bm=64" options; values are Python literals, a bare word is text."""
+    params: dict[str, int | float | bool | str] = {}
+    for text in texts:
+        name, equals, written = text.partition("=")
+        if not equals or not name.strip().isidentifier() or not written.strip():
+            raise InputError(f"--param {text!r} is not NAME=VALUE; give for example --param bm=64")
+        name, written = name.strip(), written.strip()
+        if name in params:
+            raise InputError(f"--param {name!r} is given twice; give each parameter once")
+        try:
+            value = ast.literal_eval(written)
+        except (ValueError, SyntaxError):
+            value = written
+        if not isinstance(value, int | float | bool | str):
+            raise InputError(f"--param {name}={written} is no int, float, bool or text; give one of those")
+        params[name] = value
+    return params
+
+
+def parse_mesh(text: str | None) -> tuple[int, int] | None:
+    """Return (rows, cols) of "RxC"; InputError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})[x,](\d{1,6})", text.strip().lower(), re.ASCII)
+    if match is None:
+        raise InputError(f"--mesh {text!r} is not RxC; give rows and columns such as --mesh 2x4")
+    return int(match[1]), int(match[2])

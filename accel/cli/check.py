@@ -1,0 +1,107 @@
+"""`accel check`: hazards of a program, with both source lines, and the same bits under adversarial schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from accel.cli.arguments import KernelOptions, kernel_options
+from accel.cli.output import deliver, json_option, say
+
+if TYPE_CHECKING:
+    from accel.cli.target import Target
+    from accel.errors import Finding
+
+__all__ = ["check"]
+
+NODES_SHOWN = 4
+WHOLE_MACS = 1 << 30  # above, the schedules compare a causal slice: every one of them is a run
+SLICE_BLOCKS = 4
+
+
+@click.command()
+@kernel_options
+@click.option("--schedules", type=click.IntRange(0, 1000), default=4, show_default=True,
+              help="Adversarial schedules to walk, and for library kernels to run and compare.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and schedules.")
+@json_option
+def check(schedules: int, seed: int, json_to: str | None, **options: Any) -> int:
+    """Prove KERNEL free of races, deadlocks and other hazards, or list every one with both source lines.
+
+    KERNEL is a library kernel (with --shape) or file.py:fn (with --arg and --param; the file is executed). Exit code 1
+    with findings.
+    """
+    from accel.cli.target import resolve
+
+    target = resolve(KernelOptions(**options))
+    from accel.cli.progress import compiling
+
+    with compiling("check", "machine"):
+        findings = target.program.findings(schedules=schedules)
+        unstable = _unstable(target, schedules, seed) if not findings and target.problem is not None else []
+    data = {
+        "kernel": target.label,
+        "chip": target.program.chip.name,
+        "instructions": target.program.isa.instructions,
+        "schedules": schedules,
+        "clean": not findings and not unstable,
+        "findings": [_as_dict(finding) for finding in findings],
+        "different_bits": unstable,
+    }
+    deliver(json_to, lambda: data, lambda: _show(target, findings, schedules, unstable))
+    return 0 if data["clean"] else 1
+
+
+def _unstable(target: Target, schedules: int, seed: int) -> list[int]:
+    """Return the schedules under which the bits of the outputs differ from the natural one's."""
+    from accel.cli.inputs import random_inputs
+    from accel.cli.verify import differing
+
+    program, problem = target.program, target.problem
+    assert problem is not None
+    sample = program.sample_outputs(SLICE_BLOCKS, seed) if problem.macs > WHOLE_MACS else None
+    inputs = random_inputs(program, seed, hard=False)
+    natural = program.run(inputs, sample=sample)
+    return [
+        schedule
+        for schedule in range(seed, seed + schedules)
+        if differing(natural, program.run(inputs, sample=sample, schedule=schedule))
+    ]
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "message": finding.message,
+        "first": str(finding.first) if finding.first else None,
+        "second": str(finding.second) if finding.second else None,
+        "nodes": [list(node) for node in finding.nodes],
+    }
+
+
+def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstable: list[int]) -> None:
+    if not findings and not unstable:
+        runs = ", bits equal under all" if schedules and target.problem is not None else ""
+        say(f"clean: {target.program.isa.instructions:,} instructions, {schedules} schedules{runs}")
+        return
+    if unstable:
+        say(f"{target.label}: DIFFERENT BITS under schedules {', '.join(map(str, unstable))}, and no hazard found; "
+            "please report this")  # fmt: skip
+        return
+    say(f"{target.label} on {target.program.chip.name}: {len(findings)} finding{'s' if len(findings) > 1 else ''}")
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        say(f"\n{kind}")
+        for finding in findings:
+            if finding.kind == kind:
+                _show_one(finding)
+
+
+def _show_one(finding: Finding) -> None:
+    say(f"  {finding}")
+    if finding.second is not None:
+        say(f"    and {finding.second}")
+    if finding.nodes:
+        shown = ", ".join(f"({row}, {col})" for row, col in finding.nodes[:NODES_SHOWN])
+        more = len(finding.nodes) - NODES_SHOWN
+        say(f"    on {'node' if len(finding.nodes) == 1 else 'nodes'} {shown}{f' and {more} more' if more > 0 else ''}")

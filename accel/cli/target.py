@@ -1,0 +1,156 @@
+"""From KERNEL and its options to a program: a library kernel by name, or a kernel of the user's own file."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from accel.cli.arguments import KernelOptions, parse_mesh, parse_names, parse_params, parse_tensors
+from accel.errors import AccelError, InputError, Location, nearest
+
+if TYPE_CHECKING:
+    from accel.hardware import ChipSpec
+    from accel.problem import Problem
+    from accel.program import Program
+
+__all__ = ["Target", "load_function", "problem_of", "resolve", "tiling_of"]
+
+_LIBRARY_ONLY = ("--shape", "--dtype", "--out-dtype", "--trans-a", "--trans-b", "--variant")
+_USER_ONLY = ("--arg", "--mesh")
+
+
+class Target(NamedTuple):
+    """A built program, the text that names it, and its problem where it is a library kernel."""
+
+    label: str
+    program: Program
+    problem: Problem | None
+
+
+def is_file(kernel: str) -> bool:
+    """Return whether KERNEL names a function in a file rather than a library kernel."""
+    return ".py" in kernel or ":" in kernel or os.sep in kernel
+
+
+def resolve(options: KernelOptions) -> Target:
+    """Build the program that the options name; every mistake is an AccelError of one line."""
+    from accel.hardware import chip as find_chip
+
+    spec = find_chip(options.chip)
+    if is_file(options.kernel):
+        return _user_target(options, spec)
+    from accel.comparison import build
+
+    problem = problem_of(options)
+    program = build(problem, spec, resident=parse_names(options.resident), **tiling_of(options))
+    return Target(problem.label, program, problem)
+
+
+def problem_of(options: KernelOptions) -> Problem:
+    """Return the problem of a library kernel's options; InputError names the nearest kernel or the missing option."""
+    from accel import problem
+    from accel.comparison import kernel_kinds
+
+    kinds = problem.kinds()
+    if options.kernel not in kinds:
+        hint = nearest(options.kernel, kinds) or f"; use {', '.join(kernel_kinds())} or file.py:fn"
+        raise InputError(f"unknown kernel {options.kernel!r}{hint}")
+    _refuse(options, _USER_ONLY, f"{options.kernel} is a library kernel; give --shape and --param")
+    if options.shape is None:
+        raise InputError(f"{options.kernel} needs --shape; give for example --shape 4096x4096x4096")
+    dtype = options.dtype or "bf16"
+    formats = {"dtype": dtype, "out_dtype": options.out_dtype or dtype}
+    if options.kernel == problem.Matmul.kind:
+        return problem.Matmul.parse(options.shape, **formats, trans_a=options.trans_a, trans_b=options.trans_b)
+    _refuse(options, ("--trans-a", "--trans-b"), f"{options.kernel} has no transposed operands; leave it out")
+    return problem.Conv2d.parse(options.shape, **formats)
+
+
+def tiling_of(options: KernelOptions) -> dict[str, Any]:
+    """Return the tiling parameters of a library kernel's options."""
+    return {**({"version": options.variant} if options.variant else {}), **parse_params(options.param)}
+
+
+def _refuse(options: KernelOptions, names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if options.given()[name]:
+            raise InputError(f"{name} does not go with {options.kernel}: {reason}")
+
+
+def _user_target(options: KernelOptions, spec: ChipSpec) -> Target:
+    from accel.lang import tensor
+    from accel.program import Kernel
+
+    _refuse(options, _LIBRARY_ONLY, "it is a kernel of your own; give its tensors by --arg and the rest by --param")
+    shapes, params, mesh = parse_tensors(options.arg), parse_params(options.param), parse_mesh(options.mesh)
+    kernel = load_function(options.kernel, "kernel")
+    if not isinstance(kernel, Kernel):
+        raise InputError(f"{options.kernel} is not a kernel; decorate the function with @accel.kernel")
+    taken = set(shapes) & set(params)
+    if taken:
+        raise InputError(f"{min(taken)!r} is given by --arg and by --param; give it once")
+    tensors = {name: tensor(shape, dtype) for name, (shape, dtype) in shapes.items()}
+    program = kernel.build(spec, mesh=mesh, resident=parse_names(options.resident), **tensors, **params)
+    return Target(options.kernel, program, None)
+
+
+def load_function(where: str, what: str) -> Callable[..., Any]:
+    """Return the function that "file.py:fn" names, running the file; InputError says what is wrong with either.
+
+    The file's folder is importable meanwhile, as it is for `python file.py`.
+    """
+    file, colon, name = where.rpartition(":")
+    if not colon or not file or not name:
+        raise InputError(f"{what} {where!r} names no function; give file.py:fn")
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"{what} file {file!r} does not exist; give the path of a Python file")
+    module = _loaded(path, what)
+    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    if not callable(getattr(module, name, None)):
+        hint = nearest(name, functions) or f"; it has {', '.join(functions) or 'no functions'}"
+        raise InputError(f"{file} has no function {name!r}{hint}")
+    found: Callable[..., Any] = getattr(module, name)
+    return found
+
+
+def _loaded(path: Path, what: str) -> ModuleType:
+    key = f"_accel_user_{path.stem}_{abs(hash(path.resolve()))}"
+    if key in sys.modules:
+        return sys.modules[key]
+    spec = importlib.util.spec_from_file_location(key, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{what} file {str(path)!r} is not a Python file; give one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.modules[key] = module
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except AccelError:
+        del sys.modules[key]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[key]
+        raise InputError(
+            f"running the {what} file raised {type(error).__name__}: {error}; it must load without errors",
+            at=_line_in(path, error),
+        ) from error
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _line_in(path: Path, error: BaseException) -> Location:
+    """Return the last line of the user's file that the error passed through."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return Location(str(path), error.lineno)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if Path(frame.filename).name == path.name and frame.lineno]
+    return Location(str(path), own[-1] if own else 1)
