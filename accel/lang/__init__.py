@@ -5,11 +5,12 @@ from accel.lang.fifo import Fifo
 from accel.lang.k import K
 from accel.lang.kernel import Kernel, TensorSpec, kernel, tensor
 from accel.lang.sync import Sem, SemRef, Target
+from accel.lang.tracer import SRAM_ALIGN
 from accel.lang.views import Buffer, TensorRef, View
 
 Loop = Expr  # the index that `k.loop` yields
 
 __all__ = [
-    "Buffer", "Expr", "Fifo", "K", "Kernel", "Loop", "Pred", "Sem", "SemRef", "Target", "TensorRef", "TensorSpec",
+    "SRAM_ALIGN", "Buffer", "Expr", "Fifo", "K", "Kernel", "Loop", "Pred", "Sem", "SemRef", "Target", "TensorRef", "TensorSpec",
     "View", "kernel", "tensor",
 ]  # fmt: skip

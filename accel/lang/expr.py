@@ -15,17 +15,18 @@ from accel.lang.tables import ExprKey, Tables
 if TYPE_CHECKING:
     from accel.lang.loop import HardwareLoop
 
-__all__ = ["Domain", "Expr", "Int", "Pred", "Split", "Sym", "holds"]
+__all__ = ["Domain", "Expr", "Int", "Pred", "Split", "Sym", "Term", "holds", "holds_each"]
 
 Vector = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 LoopTerm = tuple["HardwareLoop", int, int, int, int]  # loop, coef, mul, add, mod
 Int = Union[int, "Expr"]
+Term = tuple[int, "Sym", int]  # (constant, symbol, relation of their sum to 0)
 RELATION = {w.REL_EQ: "==", w.REL_NE: "!=", w.REL_LT: "<", w.REL_GE: ">="}
 
 
 class Split(BaseException):
-    """The nodes disagree about an answer Python needs: trace each part on its own. Not an error, so not an Exception."""
+    """The nodes disagree about an answer Python needs: trace each part on its own. A detour, not an error."""
 
     def __init__(self, parts: list[Vector]) -> None:
         super().__init__("the nodes of this role take different ways")
@@ -156,7 +157,9 @@ class Sym:
         found = self.adds.get(other)
         if found is None:
             if other.dom is not self.dom:
-                raise TraceError("a value of another trace is used here; take k.row, k.col and loop indices from this k")
+                raise TraceError(
+                    "a value of another trace is used here; take k.row, k.col and loop indices from this k"
+                )
             terms = dict(self.terms)
             for p, c in other.terms:
                 terms[p] = terms.get(p, 0) + c
@@ -201,13 +204,13 @@ class Expr:
 
     # --- arithmetic ---------------------------------------------------------------------------------------------
     def __add__(self, other: Int) -> Int:
-        if other.__class__ is Expr:
+        if isinstance(other, int):
+            return Expr(self.c + other, self.s)
+        if isinstance(other, Expr):
             s = self.s.adds.get(other.s) or self.s.add(other.s)
             return Expr(self.c + other.c, s) if s.terms or s.loops else self.c + other.c
-        if other.__class__ is not int:
-            if (other := _integer(other)) is NotImplemented:
-                return NotImplemented
-        return Expr(self.c + other, self.s)  # type: ignore[operator]
+        number = _integer(other)
+        return NotImplemented if number is None else Expr(self.c + number, self.s)
 
     __radd__ = __add__
 
@@ -218,32 +221,32 @@ class Expr:
         return self
 
     def __sub__(self, other: Int) -> Int:
-        if other.__class__ is int:
-            return Expr(self.c - other, self.s)  # type: ignore[operator]
-        if other.__class__ is Expr:
+        if isinstance(other, int):
+            return Expr(self.c - other, self.s)
+        if isinstance(other, Expr):
             return self + Expr(-other.c, other.s.mul(-1))
-        other = _integer(other)
-        return NotImplemented if other is NotImplemented else Expr(self.c - other, self.s)  # type: ignore[operator]
+        number = _integer(other)
+        return NotImplemented if number is None else Expr(self.c - number, self.s)
 
     def __rsub__(self, other: int) -> Int:
-        other = _integer(other)
-        return NotImplemented if other is NotImplemented else Expr(other - self.c, self.s.mul(-1))
+        number = _integer(other)
+        return NotImplemented if number is None else Expr(number - self.c, self.s.mul(-1))
 
     def __mul__(self, other: Int) -> Int:
-        if other.__class__ is Expr:
+        if isinstance(other, Expr):
             return self._nodewise(other, operator.mul, "*")
-        if other.__class__ is not int:
-            if (other := _integer(other)) is NotImplemented:
-                return NotImplemented
-        s = self.s.muls.get(other) or self.s.mul(other)  # type: ignore[arg-type]
-        return Expr(self.c * other, s) if other else 0  # type: ignore[operator]
+        number = _integer(other)
+        if number is None:
+            return NotImplemented
+        s = self.s.muls.get(number) or self.s.mul(number)
+        return Expr(self.c * number, s) if number else 0
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Int) -> Int:
-        if other.__class__ is not Expr:
+        if not isinstance(other, Expr):
             n = _integer(other)
-            if n is NotImplemented:
+            if n is None:
                 return NotImplemented
             if n and all(c % n == 0 for _, c in self.s.terms) and all(t[1] % n == 0 for t in self.s.loops):
                 s = self.s.dom.sym(
@@ -258,9 +261,9 @@ class Expr:
         return _lift(self, other)._nodewise(self, operator.floordiv, "//")
 
     def __mod__(self, other: Int) -> Int:
-        if other.__class__ is not Expr:
+        if not isinstance(other, Expr):
             n = _integer(other)
-            if n is NotImplemented:
+            if n is None:
                 return NotImplemented
             if n and all(c % n == 0 for _, c in self.s.terms) and all(t[1] % n == 0 for t in self.s.loops):
                 return self.c % n
@@ -295,34 +298,33 @@ class Expr:
         return self.s.dom.column(op(self.c + self.s.values(), values))
 
     # --- comparisons --------------------------------------------------------------------------------------------
-    def _compare(self, other: object, relation: int, shift: int, sign: str) -> Pred | bool:
-        difference = self - other if isinstance(other, Expr) else self - operator.index(other)  # type: ignore[arg-type]
-        text = ""
+    def _compare(self, other: object, relation: int, shift: int) -> Pred | bool:
+        difference = self - (other if isinstance(other, Expr) else operator.index(other))  # type: ignore[call-overload]
         if isinstance(difference, int):
             return holds(difference + shift, relation)
-        return Pred(((difference.c + shift, difference.s, relation),), text)
+        return Pred(((difference.c + shift, difference.s, relation),))
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, Expr) and not hasattr(other, "__index__"):
             return NotImplemented
-        return self._compare(other, w.REL_EQ, 0, "==")
+        return self._compare(other, w.REL_EQ, 0)
 
     def __ne__(self, other: object) -> Any:
         if not isinstance(other, Expr) and not hasattr(other, "__index__"):
             return NotImplemented
-        return self._compare(other, w.REL_NE, 0, "!=")
+        return self._compare(other, w.REL_NE, 0)
 
     def __lt__(self, other: Int) -> Any:
-        return self._compare(other, w.REL_LT, 0, "<")
+        return self._compare(other, w.REL_LT, 0)
 
     def __le__(self, other: Int) -> Any:
-        return self._compare(other, w.REL_LT, -1, "<=")
+        return self._compare(other, w.REL_LT, -1)
 
     def __gt__(self, other: Int) -> Any:
-        return self._compare(other, w.REL_GE, -1, ">")
+        return self._compare(other, w.REL_GE, -1)
 
     def __ge__(self, other: Int) -> Any:
-        return self._compare(other, w.REL_GE, 0, ">=")
+        return self._compare(other, w.REL_GE, 0)
 
     def __hash__(self) -> int:
         return hash((self.c, self.s))
@@ -353,12 +355,14 @@ class Expr:
     __str__ = __repr__
 
 
-def _integer(value: object) -> int:
-    """Return a plain int for anything that is one; NotImplemented otherwise."""
+def _integer(value: object) -> int | None:
+    """Return a plain int for anything that is one, None otherwise."""
+    if isinstance(value, int):
+        return int(value)
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        return NotImplemented
+        return None
 
 
 def _lift(like: Expr, value: object) -> Expr:
@@ -373,11 +377,11 @@ def holds(value: int, relation: int) -> bool:
 
 def holds_each(values: Vector, relation: int) -> Mask:
     """Return where each of some integers stands in a relation to 0."""
-    if relation == w.REL_EQ:
-        return values == 0
-    if relation == w.REL_NE:
-        return values != 0
-    return values < 0 if relation == w.REL_LT else values >= 0
+    if relation in (w.REL_EQ, w.REL_NE):
+        equal: Mask = values == 0
+        return equal if relation == w.REL_EQ else ~equal
+    below: Mask = values < 0
+    return below if relation == w.REL_LT else ~below
 
 
 class Pred:
@@ -385,8 +389,13 @@ class Pred:
 
     __slots__ = ("terms",)
 
-    def __init__(self, terms: tuple[tuple[int, Sym, int], ...], text: str = "") -> None:
+    def __init__(self, terms: tuple[Term, ...]) -> None:
         self.terms = terms
+
+    @property
+    def domain(self) -> Domain:
+        """Return the nodes it is about."""
+        return self.terms[0][1].dom
 
     def mask(self) -> Mask:
         """Return for which nodes of the role it holds; only without loop terms."""

@@ -26,12 +26,12 @@ class Fifo:
 
     __slots__ = ("_count", "buffer", "depth", "free", "full", "k", "name", "tokens")
 
-    def __init__(self, k: K, buffer: Buffer, depth: int, tokens: int) -> None:
+    def __init__(self, k: K, buffer: Buffer, tokens: int) -> None:
         if tokens < 1:
             raise TraceError(f"fifo {buffer.name!r}: tokens = {tokens}; a slot is filled by at least one copy")
-        self.k, self.buffer, self.depth, self.tokens, self.name = k, buffer, depth, tokens, buffer.name
-        self.full: Sem = k.sem(depth, f"{buffer.name}_full")
-        self.free: Sem = k.sem(depth, f"{buffer.name}_free", 1)
+        self.k, self.buffer, self.depth, self.tokens, self.name = k, buffer, buffer.shape[0], tokens, buffer.name
+        self.full: Sem = k.sem(self.depth, f"{buffer.name}_full")
+        self.free: Sem = k.sem(self.depth, f"{buffer.name}_free", 1)
         self._count = {"put": 0, "get": 0}
 
     def put(self, index: Int | None = None) -> Slot:
@@ -44,8 +44,10 @@ class Fifo:
 
     def _slot(self, what: str, index: Int | None) -> Int:
         if index is None:
-            if self.k.loops:
-                raise TraceError(f"{self.name}.{what}() inside a k.loop cannot count slots; pass the index: {self.name}.{what}(i)")
+            if self.k.in_loop:
+                raise TraceError(
+                    f"{self.name}.{what}() inside a k.loop cannot count slots; pass the index: {self.name}.{what}(i)"
+                )
             index = self._count[what]
             self._count[what] += 1
         return index % self.depth
@@ -68,12 +70,12 @@ class Slot:
             k.wait(self.free)
         else:
             k.wait(self.full, fifo.tokens)
-        k.slots.append(self)
+        k.track(self, entered=True)
         return self.view
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         fifo, k = self._fifo, self._fifo.k
-        k.slots.remove(self)
+        k.track(self, entered=False)
         if kind is not None:
             return
         if self._what == "put":
@@ -99,7 +101,9 @@ class Slot:
         lay = self._fifo.buffer.lay
         if self._what == "put" and dst.lay.space == lay.space and dst.lay.obj == lay.obj:
             if done is not None:
-                raise TraceError(f"a copy into a slot of {self._fifo.name!r} has a done= of its own; the fifo supplies it")
+                raise TraceError(
+                    f"a copy into a slot of {self._fifo.name!r} has a done= of its own; the fifo supplies it"
+                )
             self._copies += 1
             return self.full, sent
         if self._what == "get" and src.lay.space == lay.space and src.lay.obj == lay.obj and sent is None:

@@ -129,7 +129,9 @@ class Kernel:
         except (TypeError, ValueError):
             raise InputError(f"mesh is (rows, cols), got {mesh!r}") from None
         if not (1 <= r <= rows and 1 <= c <= cols):
-            raise InputError(f"mesh {r} x {c} does not lie in the {rows} x {cols} logical nodes of {chip.name!r}; use a part of it")
+            raise InputError(
+                f"mesh {r} x {c} does not lie in the {rows} x {cols} logical nodes of {chip.name!r}; use a part of it"
+            )
         return r, c
 
     def _place(self, chip: ChipSpec, tensors: Mapping[str, TensorSpec], params: Mapping[str, Any],
@@ -138,7 +140,11 @@ class Kernel:
         parameters = self.signature.parameters
         names = list(parameters)[1:]
         free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-        takes = [n for n in names if parameters[n].kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)]
+        takes = [
+            n
+            for n in names
+            if parameters[n].kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        ]
         for name in [*tensors, *params]:
             if name not in takes and not free:
                 shown = ", ".join(takes) or "nothing"
@@ -147,17 +153,23 @@ class Kernel:
                 raise InputError(f"kernel {self.name}: {name!r} is given as a tensor and as a parameter; give one")
         for name in takes:
             if parameters[name].default is inspect.Parameter.empty and name not in tensors and name not in params:
-                raise InputError(f"kernel {self.name} needs argument {name!r}; pass {name}=accel.tensor(...) or {name}=value")
+                raise InputError(
+                    f"kernel {self.name} needs argument {name!r}; pass {name}=accel.tensor(...) or {name}=value"
+                )
         held = {resident} if isinstance(resident, str) else set(resident)
         for name in sorted(held):
             if name not in tensors:
                 shown = ", ".join(tensors) or "none"
-                raise InputError(f"resident names {name!r}, which is no tensor of {self.name}; tensors: {shown}{nearest(name, tensors)}")
+                raise InputError(
+                    f"resident names {name!r}, which is no tensor of {self.name}; tensors: {shown}{nearest(name, tensors)}"
+                )
         placed, address, bytes_in_memory = [], 0, 0
         for name in sorted(tensors, key=lambda n: names.index(n) if n in names else len(names)):
             spec = tensors[name]
             if not isinstance(spec, TensorSpec):
-                raise InputError(f"kernel {self.name}: tensor {name!r} is {spec!r}; describe it with accel.tensor(shape, dtype)")
+                raise InputError(
+                    f"kernel {self.name}: tensor {name!r} is {spec!r}; describe it with accel.tensor(shape, dtype)"
+                )
             here = spec.resident or name in held
             placed.append(Placed(name, spec.shape, spec.dtype, here, address))
             nbytes = fmt(spec.dtype).bits // 8

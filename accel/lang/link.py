@@ -36,7 +36,9 @@ def link(name: str, chip: ChipSpec, mesh: tuple[int, int], tensors: Sequence[Pla
             rows = trace.threads[thread][1] if thread < len(trace.threads) else []
             spans[role, thread] = first, first + len(rows)
             first += len(rows)
-            parts.append(np.fromiter(chain.from_iterable(rows), np.int64, len(rows) * w.CODE_WORDS).reshape(-1, w.CODE_WORDS))
+            parts.append(
+                np.fromiter(chain.from_iterable(rows), np.int64, len(rows) * w.CODE_WORDS).reshape(-1, w.CODE_WORDS)
+            )
         shards += [(role, *row) for row in trace.shards]
     code = np.concatenate(parts)
     shard_table = np.array(shards, np.int64).reshape(-1, w.SHARD_WORDS)

@@ -11,19 +11,17 @@ from accel.isa.schema import WORDS_OF
 from accel.lang.expr import Expr, Pred
 
 if TYPE_CHECKING:
-    from accel.lang.tracer import Row, Tracer
+    from accel.lang.tracer import Row, Saved, Tracer
 
 __all__ = ["HardwareLoop", "When"]
-
 
 
 def describe(row: Row) -> str:
     """Return a short text of a code row, for messages."""
     entry = table.BY_OPCODE[row[W_OPCODE]]
-    at, parts = 3, []
+    parts = []
     for operand in entry.operands:
-        last = entry.word(operand.name)
-        at = last
+        at = entry.word(operand.name)
         parts.append(f"{operand.name}={'/'.join(str(v) for v in row[at : at + WORDS_OF[operand.kind]])}")
     return f"{entry.mnemonic}({', '.join(parts)}{f', pred={row[W_PRED]}' if row[W_PRED] else ''})"
 
@@ -31,8 +29,21 @@ def describe(row: Row) -> str:
 class HardwareLoop:
     """The iterator behind `k.loop`: runs the body twice, compares what it emitted, keeps it once."""
 
-    __slots__ = ("_begin", "_first", "_index", "_saved", "_trip", "at", "depth", "dead", "most", "name", "open", "tracer",
-                 "trips")  # fmt: skip
+    __slots__ = (
+        "_begin",
+        "_first",
+        "_index",
+        "_saved",
+        "_trip",
+        "at",
+        "dead",
+        "depth",
+        "most",
+        "name",
+        "open",
+        "tracer",
+        "trips",
+    )  # fmt: skip
 
     def __init__(self, tracer: Tracer, trips: int | Expr, most: int, at: Location) -> None:
         self.tracer, self.trips, self.most, self.at = tracer, trips, most, at
@@ -43,7 +54,7 @@ class HardwareLoop:
     def __iter__(self) -> HardwareLoop:
         return self
 
-    def __next__(self) -> int | Expr:
+    def __next__(self) -> Expr:
         tracer = self.tracer
         self._trip += 1
         if self._trip == 1:
@@ -68,12 +79,10 @@ class HardwareLoop:
             del rows[self._begin :]
         raise self._finish()
 
-    def _start(self) -> int | Expr:
-        tracer = self.tracer
-        if self.most == 0 or tracer.active.dead:
-            # Nothing of the body runs: it is traced once for its errors and dropped.
-            self.dead = self.most == 0 or tracer.active.dead
-        self._index, self._begin, self._saved = tracer.enter_loop(self)
+    def _start(self) -> Expr:
+        # Where nothing of the body ever runs it is traced once, for its errors, and dropped.
+        self.dead = self.most == 0 or self.tracer.active.dead
+        self._index, self._begin, self._saved = self.tracer.enter_loop(self)
         return self._index
 
     def _finish(self) -> StopIteration:
@@ -102,10 +111,10 @@ class When:
         self._tracer, self._pred = tracer, pred
 
     def __enter__(self) -> None:
-        self._saved = self._tracer.enter_when(self._pred)
+        self._saved: Saved = self._tracer.enter_when(self._pred)
 
     def __exit__(self, *exc: object) -> None:
-        self._tracer.exit_when(self._saved)
+        self._tracer.restore(self._saved)
 
 
 END = table.opcode("end")

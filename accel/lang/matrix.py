@@ -13,14 +13,18 @@ __all__ = ["matmul_views"]
 Dims = list[tuple[int, int]]  # (extent, byte stride), at most two levels, outer first
 
 
-def matmul_views(chip: ChipSpec, dst: Layout, a: Layout, b: Layout, trans_a: bool, trans_b: bool) -> tuple[int, int, int]:
+def matmul_views(
+    chip: ChipSpec, dst: Layout, a: Layout, b: Layout, trans_a: bool, trans_b: bool
+) -> tuple[int, int, int]:
     """Return the descriptor ids of dst (m, n), a (m, k) and b (k, n), each dimension one or two levels.
 
     The levels follow from the ranks: dst has m + n, a has m + k, b has k + n of them; a missing one is an extent of 1.
     """
     for lay in (dst, a, b):
         if lay.space != SPACE_SRAM:
-            raise TraceError(f"k.matmul works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it to a k.sram buffer")
+            raise TraceError(
+                f"k.matmul works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it to a k.sram buffer"
+            )
     taken = [f for f in chip.node.matrix.step_cycles if fmt(f).available]
     if a.dtype != b.dtype:
         raise TraceError(f"k.matmul of {a.name!r} in {a.dtype} and {b.name!r} in {b.dtype}; k.vec.cast one of them")
@@ -29,7 +33,9 @@ def matmul_views(chip: ChipSpec, dst: Layout, a: Layout, b: Layout, trans_a: boo
             f"the matrix unit of {chip.name!r} does not take {a.dtype} ({a.name!r}); cast to {' or '.join(taken) or 'nothing'}"
         )
     if dst.dtype != "fp32":
-        raise TraceError(f"k.matmul accumulates in fp32, and {dst.name!r} is {dst.dtype}; k.vec.cast from an fp32 buffer")
+        raise TraceError(
+            f"k.matmul accumulates in fp32, and {dst.name!r} is {dst.dtype}; k.vec.cast from an fp32 buffer"
+        )
     ranks = len(dst.shape), len(a.shape), len(b.shape)
     twice = [ranks[1] + ranks[0] - ranks[2], ranks[1] + ranks[2] - ranks[0], ranks[2] + ranks[0] - ranks[1]]
     if any(n % 2 or not 0 <= n <= 4 for n in twice):

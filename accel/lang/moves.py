@@ -9,18 +9,24 @@ from accel.isa.layout import DIR_PRELOAD, SPACE_MEMORY, SPACE_SRAM
 from accel.lang.views import Layout, View
 
 if TYPE_CHECKING:
-    from accel.lang.k import K
+    from accel.lang.tracer import Tracer
 
-__all__ = ["copy_views", "shard_views"]
+__all__ = ["copy_views", "own", "shard_views"]
 
 LOAD, PUSH, STORE = 0, 1, 2
 
 
-def _owned(k: K, what: str, view: View) -> Layout:
+def _owned(t: Tracer, what: str, view: View) -> Layout:
     if not isinstance(view, View):
         raise TraceError(f"{what} takes views of buffers and tensors, not {view!r}; index a k.sram buffer or a tensor")
-    k.own(view.lay)
+    own(t, view.lay)
     return view.lay
+
+
+def own(t: Tracer, lay: Layout) -> None:
+    """Check that a view is of this kernel."""
+    if lay.tracer is not t:
+        raise TraceError(f"{lay.name!r} belongs to another kernel; use the buffers and tensors of this one")
 
 
 def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:
@@ -29,38 +35,40 @@ def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:
             f"{what} moves bits: {dst.name!r} is {dst.dtype}, {src.name!r} is {src.dtype}; k.vec.cast in SRAM first"
         )
     if dst.squeezed()[0] != src.squeezed()[0]:
-        raise TraceError(f"{what} of {src.name!r} {src.shape} into {dst.name!r} {dst.shape}; shapes must be equal up to ones")
+        raise TraceError(
+            f"{what} of {src.name!r} {src.shape} into {dst.name!r} {dst.shape}; shapes must be equal up to ones"
+        )
     return dst.plain(), src.plain()
 
 
-def copy_views(k: K, dst: View, src: View) -> tuple[int, int, int]:
+def copy_views(t: Tracer, dst: View, src: View) -> tuple[int, int, int]:
     """Return the descriptor ids of both sides of a copy and its kind: LOAD, PUSH or STORE."""
-    to, of = _owned(k, "k.copy", dst), _owned(k, "k.copy", src)
+    to, of = _owned(t, "k.copy", dst), _owned(t, "k.copy", src)
     if to.space == of.space == SPACE_MEMORY:
         raise TraceError(f"k.copy from tensor {of.name!r} to tensor {to.name!r}; go through a k.sram buffer")
     for lay in (to, of):
-        if lay.space == SPACE_MEMORY and k.resident[lay.obj]:
+        if lay.space == SPACE_MEMORY and t.resident[lay.obj]:
             raise TraceError(
                 f"k.copy touches {lay.name!r}, which is resident in SRAM; use k.preload or k.collect and the buffers it lies in"
             )
     ids = _alike("k.copy", to, of)
-    if of.space == SPACE_MEMORY and not k.active.dead:
-        k.trace.read.add(of.obj)
-    if to.space == SPACE_MEMORY and not k.active.dead:
-        k.trace.written.add(to.obj)
+    if of.space == SPACE_MEMORY and not t.active.dead:
+        t.trace.read.add(of.obj)
+    if to.space == SPACE_MEMORY and not t.active.dead:
+        t.trace.written.add(to.obj)
     return (*ids, LOAD if of.space == SPACE_MEMORY else STORE if to.space == SPACE_MEMORY else PUSH)
 
 
-def shard_views(k: K, what: str, direction: int, dst: View, src: View) -> tuple[int, int]:
+def shard_views(t: Tracer, what: str, direction: int, dst: View, src: View) -> tuple[int, int]:
     """Return the descriptor ids of a preload (buffer, tensor) or a collect (tensor, buffer)."""
-    to, of = _owned(k, what, dst), _owned(k, what, src)
+    to, of = _owned(t, what, dst), _owned(t, what, src)
     buffer, tensor = (to, of) if direction == DIR_PRELOAD else (of, to)
     if buffer.space != SPACE_SRAM or tensor.space != SPACE_MEMORY:
         order = "a buffer, then a tensor" if direction == DIR_PRELOAD else "a tensor, then a buffer"
         raise TraceError(f"{what} takes {order}; got {to.name!r}, then {of.name!r}")
-    if not k.resident[tensor.obj]:
+    if not t.resident[tensor.obj]:
         raise TraceError(
             f"{what} touches {tensor.name!r}, which lies in memory; use k.copy, or build with resident=({tensor.name!r},)"
         )
-    (k.trace.read if direction == DIR_PRELOAD else k.trace.written).add(tensor.obj)
+    (t.trace.read if direction == DIR_PRELOAD else t.trace.written).add(tensor.obj)
     return _alike(what, to, of)

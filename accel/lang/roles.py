@@ -11,10 +11,11 @@ from accel.errors import AccelError, Location, TraceError
 from accel.hardware import ChipSpec
 from accel.isa.program import Buffer as BufferRow
 from accel.lang.expr import Domain, Split
-from accel.lang.k import K, tensor_ref
+from accel.lang.allocation import tensor_ref
+from accel.lang.k import K
 from accel.lang.source import author_of
 from accel.lang.tables import Tables
-from accel.lang.tracer import Trace
+from accel.lang.tracer import Trace, Tracer
 
 __all__ = ["ROLE_BUDGET", "Placed", "trace_roles"]
 
@@ -42,13 +43,15 @@ def trace_roles(
     while waiting:
         nodes = waiting.pop()
         sizes = tables.sizes()
-        k = K(chip, Domain(nodes, cols, tables), tables, mesh, row_budget)
-        k.resident = [t.resident for t in tensors]
-        handles = {t.name: tensor_ref(k, i, t.name, t.shape, t.dtype, t.address, t.resident) for i, t in enumerate(tensors)}
+        tracer = Tracer(chip, Domain(nodes, cols, tables), tables, mesh, [t.resident for t in tensors], row_budget)
+        handles = {
+            t.name: tensor_ref(tracer, i, t.name, t.shape, t.dtype, t.address, t.resident)
+            for i, t in enumerate(tensors)
+        }
         try:
-            args, kwargs = bind(k, handles)
+            args, kwargs = bind(K(tracer), handles)
             fn(*args, **kwargs)
-            done.append(k.finish())
+            done.append(tracer.finish())
         except Split as split:
             tables.rollback(sizes)
             parts = sorted(split.parts, key=lambda part: int(part[0]))
@@ -65,7 +68,9 @@ def trace_roles(
                 error.at = author_of(error.__traceback__)
             raise
         except RecursionError as error:
-            raise TraceError("the kernel calls itself without end; bound the recursion", at=author_of(error.__traceback__)) from error
+            raise TraceError(
+                "the kernel calls itself without end; bound the recursion", at=author_of(error.__traceback__)
+            ) from error
         except Exception as error:
             raise TraceError(
                 f"{type(error).__name__} while tracing: {error}".rstrip(": "), at=author_of(error.__traceback__)
@@ -85,7 +90,10 @@ def _agree(done: list[Trace]) -> None:
              [(s.name, s.count, s.init) for s in other.semaphores]),
         ):  # fmt: skip
             if mine != theirs:
-                i = next((i for i, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y), min(len(mine), len(theirs)))
+                i = next(
+                    (i for i, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y),
+                    min(len(mine), len(theirs)),
+                )
                 longer = first if len(mine) >= len(theirs) else other
                 entry: Any = (longer.buffers if what == "buffer" else longer.semaphores)[i]
                 here, there = first.domain.node(0), other.domain.node(0)
@@ -105,7 +113,11 @@ def _merged(done: list[Trace]) -> list[Trace]:
     """Join roles with equal rows: an `if` whose answer changed nothing costs no role."""
     out: dict[Any, Trace] = {}
     for trace in done:
-        key = (tuple((name, tuple(rows)) for name, rows in trace.threads), tuple(trace.shards), len(trace.domain.columns))
+        key = (
+            tuple((name, tuple(rows)) for name, rows in trace.threads),
+            tuple(trace.shards),
+            len(trace.domain.columns),
+        )
         same = out.get(key)
         if same is None:
             out[key] = trace

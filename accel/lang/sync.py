@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accel.errors import BoundsError, TraceError
 from accel.lang.expr import Expr, Int, Sym
+from accel.lang.reach import extremes
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
 
-__all__ = ["Sem", "SemRef", "Target"]
+__all__ = ["Sem", "SemRef", "Target", "To", "one_semaphore", "rectangle", "target_id", "token_count"]
 
 
 class SemRef:
@@ -40,22 +41,22 @@ class Sem:
         if isinstance(index, Expr):
             low, high = index.c + index.s.lo, index.c + index.s.hi
             if low < 0 or high >= self.count:
-                low, high, where = self.tracer.extremes(index)
-                if low < 0 or high >= self.count:
-                    raise BoundsError(
-                        f"semaphore {self.name}[{index}] reaches index {low if low < 0 else high}{where}, but there are "
-                        f"{self.count}; allocate more with k.sem(n) or take the index modulo {self.count}"
-                    )
+                low, high, where = extremes(self.tracer, index)
+                if (low < 0 or high >= self.count) and not self.tracer.active.dead:
+                    raise BoundsError(self._outside(f"{index}", low if low < 0 else high, where))
             return SemRef(self.tracer, self.base + index.c, index.s)
         number = operator.index(index)
-        if not 0 <= number < self.count:
-            if self.tracer.active.dead:
-                return self._refs[0]
-            raise BoundsError(
-                f"semaphore {self.name}[{number}] does not exist, there are {self.count}; "
-                f"allocate more with k.sem(n) or take the index modulo {self.count}"
-            )
-        return self._refs[number]
+        if 0 <= number < self.count:
+            return self._refs[number]
+        if self.tracer.active.dead:
+            return self._refs[0]
+        raise BoundsError(self._outside(str(number), number, ""))
+
+    def _outside(self, text: str, worst: int, where: str) -> str:
+        return (
+            f"semaphore {self.name}[{text}] reaches index {worst}{where}, and there are {self.count}; "
+            f"allocate more with k.sem(n) or take the index modulo {self.count}"
+        )
 
     @property
     def single(self) -> SemRef:
@@ -75,3 +76,87 @@ class Target:
 
     def __repr__(self) -> str:
         return self.text
+
+
+To = Target | tuple[Int, Int]
+
+
+def one_semaphore(t: Tracer, sem: Any) -> SemRef:
+    """Return the one semaphore that a handle means, of this trace."""
+    if isinstance(sem, Sem):
+        sem = sem.single
+    if not isinstance(sem, SemRef):
+        raise TraceError(f"a semaphore is wanted here, not {sem!r}; allocate one with k.sem()")
+    if sem.tracer is not t:
+        raise TraceError("this semaphore belongs to another kernel; allocate it with the k of this one")
+    return sem
+
+
+def token_count(t: Tracer, what: str, n: Int) -> tuple[int, int]:
+    """Return constant and expression id of a token count, at least 1 and no more than a semaphore counts."""
+    c = e = 0
+    if isinstance(n, Expr):
+        low, high, where = extremes(t, n)
+        c, e = n.c, t.eid(n.s)
+    else:
+        c = low = high = operator.index(n)
+        where = ""
+    if (low < 1 or high > t.most_tokens) and not t.active.dead:
+        raise TraceError(f"{what} of {low if low < 1 else high} tokens{where}; a count is from 1 to {t.most_tokens}")
+    return c, e
+
+
+def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> int:
+    """Return the id of an inclusive rectangle, checked to lie in the mesh wherever the active predicate holds."""
+    rows, cols = t.mesh
+    words: list[int] = []
+    for edge, size, what in ((r0, rows, "row"), (r1, rows, "row"), (c0, cols, "column"), (c1, cols, "column")):
+        if isinstance(edge, Expr):
+            low, high, where = edge.c + edge.s.lo, edge.c + edge.s.hi, ""
+            words += (edge.c, t.eid(edge.s))
+            if low < 0 or high >= size:
+                low, high, where = extremes(t, edge)
+        else:
+            low = high = operator.index(edge)
+            where = ""
+            words += (low, 0)
+        if (low < 0 or high >= size) and not t.active.dead:
+            raise BoundsError(
+                f"the target reaches {what} {low if low < 0 else high}{where}, and the mesh is {rows} x {cols}; "
+                "take it modulo the mesh, or leave border nodes out with k.when or if"
+            )
+    for first, last in ((r0, r1), (c0, c1)):
+        if first is not last and not t.active.dead:
+            size = last - first
+            if (extremes(t, size)[0] if isinstance(size, Expr) else size) < 0:
+                raise TraceError(
+                    f"the target holds no node: it runs from {first} to before {last + 1}; a target holds at least one"
+                )
+    return t.tables.targets.id(tuple(words))
+
+
+def target_id(t: Tracer, to: To) -> int:
+    """Return the id of what `to=` or `at=` was given."""
+    if isinstance(to, Target):
+        if to.tracer is not t:
+            raise TraceError(f"{to} belongs to another kernel; take targets from the k of this one")
+        return to.id
+    try:
+        r, c = to
+    except (TypeError, ValueError):
+        raise TraceError(
+            f"a target is (row, col), k.row_nodes(), k.col_nodes(), k.all_nodes() or k.rect(...), not {to!r}"
+        ) from None
+    key: tuple[object, ...] = (r.c, r.s) if isinstance(r, Expr) else (r, None)
+    key += (c.c, c.s) if isinstance(c, Expr) else (c, None)
+    found = t.targets.get(key)
+    if found is None:
+        found = rectangle(t, r, r, c, c)
+        if (
+            not t.active.terms
+            and not t.active.dead
+            and not (isinstance(r, Expr) and r.s.loops)
+            and not (isinstance(c, Expr) and c.s.loops)
+        ):
+            t.targets[key] = found
+    return found

@@ -11,7 +11,7 @@ from accel.isa import layout as w
 from accel.isa.program import Table
 from accel.lang.source import Lines
 
-__all__ = ["ExprKey", "PredKey", "Pool", "Tables", "TargetKey", "ViewKey"]
+__all__ = ["ExprKey", "Pool", "PredKey", "Tables", "TargetKey", "ViewKey"]
 
 Key = TypeVar("Key", bound=Hashable)
 # (space, dtype, object, dims, shape of four, strides of four)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Vec"]
 
 COMPUTES = ("fp32", "bf16")
-IMMEDIATE = {"vec.add": "vec.addi", "vec.sub": "vec.addi", "vec.mul": "vec.muli", "vec.max": "vec.maxi", "vec.min": "vec.mini"}
+IMMEDIATE = {
+    "vec.add": "vec.addi",
+    "vec.sub": "vec.addi",
+    "vec.mul": "vec.muli",
+    "vec.max": "vec.maxi",
+    "vec.min": "vec.mini",
+}
 OPCODES = {row.mnemonic: row.opcode for row in table.ROWS}
 
 
@@ -42,10 +48,10 @@ class Vec:
     carried in the instruction. A view may be operand and destination at once; partial overlap is a race.
     """
 
-    __slots__ = ("_known", "_k")
+    __slots__ = ("_known", "_t")
 
-    def __init__(self, k: Tracer) -> None:
-        self._k = k
+    def __init__(self, tracer: Tracer) -> None:
+        self._t = tracer
         self._known: dict[tuple[object, ...], tuple[int, ...]] = {}
 
     # --- one operand ------------------------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ class Vec:
             raise TraceError(f"k.{mnemonic} takes a view as second operand, not {y!r}; k.vec.fill a buffer with it")
 
     def _emit(self, mnemonic: str, dst: View, operands: tuple[View, ...], number: float | None = None) -> None:
-        k = self._k
+        t = self._t
         try:
             key: tuple[object, ...] = (mnemonic, dst.lay, *[x.lay for x in operands])
         except AttributeError:
@@ -139,21 +145,23 @@ class Vec:
         ids = self._known.get(key)
         if ids is None:
             ids = self._known[key] = self._check(mnemonic, dst.lay, [x.lay for x in operands])
-        words = [OPCODES[mnemonic], k.active.pid, k.line(sys._getframe(2)), ids[0], dst.c, k.eid(dst.s)]
+        words = [OPCODES[mnemonic], t.active.pid, t.line(sys._getframe(2)), ids[0], dst.c, t.eid(dst.s)]
         for index, x in zip(ids[1:], operands, strict=True):
-            words += (index, x.c, k.eid(x.s))
+            words += (index, x.c, t.eid(x.s))
         if number is not None:
             words.append(_bits(mnemonic, number))
-        k.push((*words, *(0,) * (16 - len(words))))
+        t.push((*words, *(0,) * (16 - len(words))))
 
     def _check(self, mnemonic: str, dst: Layout, operands: list[Layout]) -> tuple[int, ...]:
         for lay in (dst, *operands):
-            if lay.tracer is not self._k:
+            if lay.tracer is not self._t:
                 raise TraceError(f"k.{mnemonic}: {lay.name!r} belongs to another kernel; use the buffers of this one")
             if lay.space != SPACE_SRAM:
                 raise TraceError(f"k.{mnemonic} works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it first")
             if lay.dtype not in COMPUTES:
-                raise UnsupportedError(f"k.{mnemonic}: the vector unit takes fp32 and bf16, and {lay.name!r} is {lay.dtype}")
+                raise UnsupportedError(
+                    f"k.{mnemonic}: the vector unit takes fp32 and bf16, and {lay.name!r} is {lay.dtype}"
+                )
         if mnemonic != "vec.cast" and len({lay.dtype for lay in (dst, *operands)}) > 1:
             shown = ", ".join(f"{lay.name!r} is {lay.dtype}" for lay in (dst, *operands))
             raise TraceError(f"k.{mnemonic} never converts: {shown}; k.vec.cast to one format first")

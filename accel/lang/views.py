@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from accel.errors import BoundsError, TraceError
 from accel.isa import layout as w
 from accel.lang.expr import Expr, Sym
+from accel.lang.reach import check_bounds, check_length
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
 
 __all__ = ["Buffer", "Index", "Layout", "TensorRef", "View"]
 
-Index = Union[int, Expr, slice]
+Index = int | Expr | slice
 
 
 class Layout:
@@ -117,9 +118,13 @@ class View:
         """Return the view with its dimensions permuted; no data moves. TraceError if `axes` is not a permutation."""
         lay = self.lay
         if sorted(axes) != list(range(len(lay.shape))):
-            raise TraceError(f"axes {axes} do not permute the {len(lay.shape)} dimensions of {lay.name!r}; name each once")
+            raise TraceError(
+                f"axes {axes} do not permute the {len(lay.shape)} dimensions of {lay.name!r}; name each once"
+            )
         return View(
-            lay.tracer.layout(lay, tuple(lay.shape[a] for a in axes), tuple(lay.strides[a] for a in axes)), self.c, self.s
+            lay.tracer.layout(lay, tuple(lay.shape[a] for a in axes), tuple(lay.strides[a] for a in axes)),
+            self.c,
+            self.s,
         )
 
     def split(self, axis: int, inner: int) -> View:
@@ -130,7 +135,9 @@ class View:
         lay = self.lay
         axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
         if not 0 <= axis < len(lay.shape) or inner < 1 or lay.shape[axis] % inner:
-            raise TraceError(f"dimension {axis} of {lay.name!r} {lay.shape} cannot be split by {inner}; use a divisor of it")
+            raise TraceError(
+                f"dimension {axis} of {lay.name!r} {lay.shape} cannot be split by {inner}; use a divisor of it"
+            )
         n, stride = lay.shape[axis], lay.strides[axis]
         shape = (*lay.shape[:axis], n // inner, inner, *lay.shape[axis + 1 :])
         strides = (*lay.strides[:axis], stride * inner, stride, *lay.strides[axis + 1 :])
@@ -142,72 +149,34 @@ class View:
     def __getitem__(self, key: Index | tuple[Any, ...]) -> View:
         lay = self.lay
         if key.__class__ is int:
-            hit = lay.ints.get(key)  # type: ignore[arg-type]
+            hit = lay.ints.get(key)
             if hit is not None:
                 return View(hit[0], self.c + hit[1], self.s)
         items: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
-        shape = lay.shape
-        if len(items) > len(shape) or Ellipsis in [i for i in items if i.__class__ is type(Ellipsis)]:
+        if len(items) > len(lay.shape) or any(item is Ellipsis for item in items):
             items = _expand(lay, items)
         c, s, strides = self.c, self.s, lay.strides
         takes: list[Any] = []
-        dim = 0
-        for item in items:
-            size, stride = shape[dim], strides[dim]
+        for dim, item in enumerate(items):
+            stride = strides[dim]
             if isinstance(item, slice):
-                start, stop, step = item.start, item.stop, item.step
-                if step is not None:
-                    step = _step(lay, step)
-                if start is None:
-                    start = 0
-                if stop is None:
-                    stop = size
-                if isinstance(start, Expr):
-                    low, begin, at = start.c + start.s.lo, start.c, start.s
-                    if isinstance(stop, Expr):
-                        length = stop.c - begin if stop.s is at else _length(lay, start, stop)
-                    else:
-                        length = _length(lay, start, stop)
-                    if low < 0 or begin + at.hi + length > size:
-                        lay.tracer.bounds(lay, dim, start, length, size)
-                    c += begin * stride
-                    at = at.muls.get(stride) or at.mul(stride)
-                    s = s.adds.get(at) or s.add(at)
-                else:
-                    if isinstance(stop, Expr):
-                        stop = start + _length(lay, start, stop)
-                    if not (start.__class__ is int and stop.__class__ is int):
-                        start, stop = _index(lay, dim, start), _index(lay, dim, stop)
-                    if start < 0:
-                        start += size
-                    if stop < 0:
-                        stop += size
-                    length = stop - start
-                    if start < 0 or stop > size:
-                        lay.tracer.bounds(lay, dim, start, length, size)
-                    c += start * stride
-                if length <= 0:
-                    length = lay.tracer.empty(lay, dim, item, length)
-                takes.append(length if step is None else (-(-length // step), step))
-            elif isinstance(item, Expr):
-                if item.c + item.s.lo < 0 or item.c + item.s.hi >= size:
-                    lay.tracer.bounds(lay, dim, item, 1, size)
-                c += item.c * stride
-                at = item.s.muls.get(stride) or item.s.mul(stride)
-                s = s.adds.get(at) or s.add(at)
-                takes.append(-1)
+                start, take = _window(lay, dim, item)
+                takes.append(take)
             else:
-                number = _index(lay, dim, item)
-                if number < 0:
-                    number += size
-                if not 0 <= number < size:
-                    lay.tracer.bounds(lay, dim, number, 1, size)
-                c += number * stride
+                start = item if isinstance(item, Expr) else _index(lay, dim, item)
+                if isinstance(start, Expr):
+                    if start.c + start.s.lo < 0 or start.c + start.s.hi >= lay.shape[dim]:
+                        check_bounds(lay.tracer, lay, dim, start, 1)
                 takes.append(-1)
-            dim += 1
+            if isinstance(start, Expr):
+                c += start.c * stride
+                at = start.s.muls.get(stride) or start.s.mul(stride)
+                s = s.adds.get(at) or s.add(at)
+            else:
+                c += start * stride
         found = lay.derived.get(tuple(takes)) or lay.derive(tuple(takes))
-        if key.__class__ is int and not lay.tracer.active.terms:
-            lay.ints[key] = (found, c - self.c)  # type: ignore[index]
+        if key.__class__ is int and not lay.tracer.active.dead:
+            lay.ints[key] = (found, c - self.c)
         return View(found, c, s)
 
     def __repr__(self) -> str:
@@ -256,17 +225,53 @@ def _expand(lay: Layout, items: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _index(lay: Layout, dim: int, item: object) -> int:
+    """Return an index that is the same on all nodes, counted from the front and inside the dimension."""
+    number, size = _plain(lay, dim, item), lay.shape[dim]
+    number += size if number < 0 else 0
+    if not 0 <= number < size:
+        check_bounds(lay.tracer, lay, dim, number, 1)
+    return number
+
+
+def _plain(lay: Layout, dim: int, item: object) -> int:
     if isinstance(item, bool) or not hasattr(item, "__index__"):
         raise TraceError(
-            f"dimension {dim} of {lay.name!r} cannot be indexed by {item!r}; use an int, a slice, k.row, k.col or a loop index"
+            f"dimension {dim} of {lay.name!r} cannot be indexed by {item!r}; "
+            "use an int, a slice, k.row, k.col or a loop index"
         )
-    return operator.index(item)  # type: ignore[arg-type]
+    return operator.index(item)
 
 
-def _step(lay: Layout, step: object) -> int:
+def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any]:
+    """Return where a slice starts, and what it takes: a length, or (length, step)."""
+    start, stop, step, size = item.start, item.stop, item.step, lay.shape[dim]
+    if start is None:
+        start = 0
+    if stop is None:
+        stop = size
+    if isinstance(start, Expr):
+        length = stop.c - start.c if isinstance(stop, Expr) and stop.s is start.s else _length(lay, start, stop)
+        if start.c + start.s.lo < 0 or start.c + start.s.hi + length > size:
+            check_bounds(lay.tracer, lay, dim, start, length)
+    else:
+        if start.__class__ is not int:
+            start = _plain(lay, dim, start)
+        if isinstance(stop, Expr):
+            length = _length(lay, start, stop)
+        else:
+            if stop.__class__ is not int:
+                stop = _plain(lay, dim, stop)
+            start += size if start < 0 else 0
+            length = stop + (size if stop < 0 else 0) - start
+        if start < 0 or start + length > size:
+            check_bounds(lay.tracer, lay, dim, start, length)
+    if length < 1:
+        length = check_length(lay.tracer, lay, dim, item, length)
+    if step is None:
+        return start, length
     if not isinstance(step, int) or step < 1:
         raise TraceError(f"slice step {step!r} of {lay.name!r}: a step is a positive int")
-    return step
+    return start, (-(-length // step), step)
 
 
 def _length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
@@ -275,8 +280,8 @@ def _length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
     if isinstance(difference, Expr):
         if difference.s.loops:
             raise TraceError(
-                f"a slice of {lay.name!r} is {difference} long, which changes from trip to trip; a descriptor has one shape: "
-                "use range(), or slices of one length"
+                f"a slice of {lay.name!r} is {difference} long, which changes from trip to trip, and a descriptor has "
+                "one shape; use range(), or slices of one length"
             )
         return difference.split()
     return difference
