@@ -33,8 +33,8 @@ RANGES = {  # search interval of each parameter, geometric
 FEW = 10  # with fewer fitted rows, sm_gbps, tile_s and ramp_s stay at the priors below
 L2_SHARE_GBPS = {"a100-sxm-80gb": 7219 / 108}  # measured L2 bandwidth a multiprocessor, PMC10448217
 PRIOR_TILE_S = 1e-6
-TRIALS = 1000
-STARTS = 4
+TRIALS = 1500
+STARTS = 6
 ROUNDS = 18
 
 
