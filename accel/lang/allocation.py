@@ -66,8 +66,9 @@ def allocate_buffer(t: Tracer, shape: object, dtype: str, name: str | None, at: 
 
 def allocate_semaphores(t: Tracer, n: int, name: str | None, init: int, at: Location) -> Sem:
     """Return `n` new semaphores behind the last ones; CapacityError when the node has fewer."""
-    if isinstance(n, str):  # type: ignore[unreachable]
-        raise TraceError(f"k.sem({n!r}): the first argument is how many; write k.sem(name={n!r})")  # type: ignore[unreachable]
+    count: object = n
+    if isinstance(count, str):
+        raise TraceError(f"k.sem({count!r}): the first argument is how many; write k.sem(name={count!r})")
     name = f"sem{len(t.trace.semaphores)}" if name is None else name
     _allowed(t, f"semaphore {name!r}")
     n, init, top = operator.index(n), operator.index(init), t.most_tokens

@@ -90,8 +90,8 @@ class Slot:
             k.inc(self.free)
         elif self._copies > 1 or not k.patch_sent(self.free):
             raise TraceError(
-                f"a copy out of a slot of {fifo.name!r} is followed by other instructions; give it sent= and k.wait for it "
-                "inside the block, or make it the last and only one"
+                f"a copy out of a slot of {fifo.name!r} is followed by other instructions; give it sent= and k.wait "
+                "for it inside the block, or make it the last and only one"
             )
 
     def adopt(self, dst: View, src: View, done: Sem | SemRef | None, sent: Sem | SemRef | None) -> tuple[

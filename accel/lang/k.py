@@ -11,11 +11,12 @@ from accel.errors import TraceError
 from accel.isa import layout as w
 from accel.isa import table
 from accel.lang.allocation import allocate_buffer, allocate_semaphores, checked_shape
-from accel.lang.expr import Expr, Int, Pred
+from accel.lang.expr import Expr, Int
 from accel.lang.fifo import Fifo, Slot
 from accel.lang.loop import HardwareLoop, When
 from accel.lang.matrix import matmul_views
 from accel.lang.moves import STORE, copy_views, own, shard_views
+from accel.lang.pred import Pred
 from accel.lang.reach import extremes
 from accel.lang.sync import Sem, SemRef, Target, To, one_semaphore, rectangle, target_id, token_count
 from accel.lang.tracer import Tracer
@@ -28,7 +29,7 @@ Fn = TypeVar("Fn", bound=Callable[[], object])
 COPY, MATMUL, WAIT, INC = (table.opcode(name) for name in ("copy", "matmul", "wait", "inc"))
 BARRIER, MARK = table.opcode("barrier"), table.opcode("mark")
 SENT = table.BY_MNEMONIC["copy"].word("sent")
-frame = sys._getframe  # noqa: SLF001 - the documented way to the caller's line; inspect.stack is 1000 times slower
+frame = sys._getframe  # inspect.stack reads source files and is a thousand times slower
 
 
 class K:
@@ -38,7 +39,7 @@ class K:
     emitted in the order of the instruction table, spelled out where a call is frequent; tests decode every one.
     """
 
-    __slots__ = ("_copies", "_fixed", "_matmuls", "_slots", "_t", "vec")
+    __slots__ = ("_col", "_copies", "_fixed", "_matmuls", "_row", "_slots", "_t", "vec")
 
     def __init__(self, tracer: Tracer) -> None:
         self._t = tracer
@@ -47,6 +48,7 @@ class K:
         self._matmuls: dict[tuple[Layout, Layout, Layout, bool, bool], tuple[int, int, int]] = {}
         self._fixed: dict[str, Target] = {}
         self._slots: list[Slot] = []
+        self._row, self._col = Expr(0, tracer.dom.row), Expr(0, tracer.dom.col)
 
     # --- where am I -------------------------------------------------------------------------------------------------
     @property
@@ -62,12 +64,12 @@ class K:
     @property
     def row(self) -> Expr:
         """Return this node's row, 0 at the north: an expression that differs between nodes."""
-        return self._t.dom.row
+        return self._row
 
     @property
     def col(self) -> Expr:
         """Return this node's column, 0 at the west: an expression that differs between nodes."""
-        return self._t.dom.col
+        return self._col
 
     # --- allocation -------------------------------------------------------------------------------------------------
     def sram(self, shape: int | tuple[int, ...], dtype: str, name: str | None = None) -> Buffer:
@@ -78,7 +80,7 @@ class K:
         return allocate_buffer(self._t, shape, dtype, name, self._t.tables.lines.location(frame(1)))
 
     def sem(self, n: int = 1, name: str | None = None, init: int = 0) -> Sem:
-        """Allocate `n` counting semaphores on every node, each starting at `init`; CapacityError if there are too few."""
+        """Allocate `n` counting semaphores on every node, each starting at `init`; CapacityError beyond the node's."""
         return allocate_semaphores(self._t, n, name, init, self._t.tables.lines.location(frame(1)))
 
     def fifo(
@@ -164,7 +166,7 @@ class K:
         ))  # fmt: skip
 
     def inc(self, sem: Sem | SemRef, n: Int = 1, at: To | None = None) -> None:
-        """Add `n` to the semaphore of this node, or of every node of `at`. It may overtake a copy: for data use done=."""
+        """Add `n` to the semaphore of this node, or of every node of `at`; it may overtake a copy, done= may not."""
         t = self._t
         if not (isinstance(sem, SemRef) and sem.tracer is t):
             sem = one_semaphore(t, sem)
@@ -266,9 +268,10 @@ class K:
         ))  # fmt: skip
 
     def _first_matmul(self, acc: View, a: View, b: View, trans_a: bool, trans_b: bool) -> tuple[int, int, int]:
-        for operand in (acc, a, b):
+        everything: tuple[object, ...] = (acc, a, b)
+        for operand in everything:
             if not isinstance(operand, View):
-                raise TraceError(f"k.matmul takes views of SRAM buffers, not {operand!r}; index a k.sram buffer")  # type: ignore[unreachable]
+                raise TraceError(f"k.matmul takes views of SRAM buffers, not {operand!r}; index a k.sram buffer")
             own(self._t, operand.lay)
         found = matmul_views(self._t.chip, acc.lay, a.lay, b.lay, bool(trans_a), bool(trans_b))
         self._matmuls[acc.lay, a.lay, b.lay, trans_a, trans_b] = found

@@ -161,7 +161,7 @@ class Kernel:
             if name not in tensors:
                 shown = ", ".join(tensors) or "none"
                 raise InputError(
-                    f"resident names {name!r}, which is no tensor of {self.name}; tensors: {shown}{nearest(name, tensors)}"
+                    f"resident names {name!r}, no tensor of {self.name}; it has {shown}{nearest(name, tensors)}"
                 )
         placed, address, bytes_in_memory = [], 0, 0
         for name in sorted(tensors, key=lambda n: names.index(n) if n in names else len(names)):
@@ -179,8 +179,8 @@ class Kernel:
             bytes_in_memory += 0 if here else -(-nbytes // TENSOR_ALIGN) * TENSOR_ALIGN
             if bytes_in_memory > chip.memory_capacity_bytes:
                 raise CapacityError(
-                    f"the tensors of {self.name} up to {name!r} take {bytes_in_memory:,} B, and the memory of {chip.name!r} holds "
-                    f"{chip.memory_capacity_bytes:,}; use smaller tensors or a chip with more memory"
+                    f"the tensors of {self.name} up to {name!r} take {bytes_in_memory:,} B, and {chip.name!r} "
+                    f"holds {chip.memory_capacity_bytes:,}; use smaller tensors or a chip with more memory"
                 )
         return placed
 

@@ -19,10 +19,12 @@ from accel.numerics import fmt
 __all__ = ["link"]
 
 
-def link(name: str, chip: ChipSpec, mesh: tuple[int, int], tensors: Sequence[Placed], tables: Tables, roles: list[Trace],
-         flops: int, facts: dict[str, str]) -> Program:  # fmt: skip
+def link(
+    name: str, chip: ChipSpec, mesh: tuple[int, int], tensors: Sequence[Placed], tables: Tables, roles: list[Trace],
+    flops: int, facts: dict[str, str],
+) -> Program:  # fmt: skip
     """Return the Program of the traced roles."""
-    nodes, threads = mesh[0] * mesh[1], max(max(len(t.threads) for t in roles), 1)
+    nodes, threads = mesh[0] * mesh[1], max(1, *(len(t.threads) for t in roles))
     spans = np.zeros((len(roles), threads, 2), np.int64)
     role_of = np.full(nodes, -1, np.int64)
     params = np.zeros((nodes, max(len(t.domain.columns) for t in roles)), np.int64)

@@ -8,7 +8,8 @@ from accel.errors import Location, TraceError
 from accel.isa import table
 from accel.isa.layout import W_LINE, W_OPCODE, W_PRED
 from accel.isa.schema import WORDS_OF
-from accel.lang.expr import Expr, Pred
+from accel.lang.expr import Expr
+from accel.lang.pred import Pred
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Row, Saved, Tracer

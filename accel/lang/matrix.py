@@ -25,12 +25,12 @@ def matmul_views(
             raise TraceError(
                 f"k.matmul works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it to a k.sram buffer"
             )
-    taken = [f for f in chip.node.matrix.step_cycles if fmt(f).available]
+    taken = [f for f in chip.node.matrix.step_cycles if fmt(f).available] or ["a format it takes"]
     if a.dtype != b.dtype:
         raise TraceError(f"k.matmul of {a.name!r} in {a.dtype} and {b.name!r} in {b.dtype}; k.vec.cast one of them")
     if a.dtype not in chip.node.matrix.step_cycles:
         raise UnsupportedError(
-            f"the matrix unit of {chip.name!r} does not take {a.dtype} ({a.name!r}); cast to {' or '.join(taken) or 'nothing'}"
+            f"the matrix unit of {chip.name!r} does not take {a.dtype} ({a.name!r}); k.vec.cast to {' or '.join(taken)}"
         )
     if dst.dtype != "fp32":
         raise TraceError(
@@ -40,7 +40,7 @@ def matmul_views(
     twice = [ranks[1] + ranks[0] - ranks[2], ranks[1] + ranks[2] - ranks[0], ranks[2] + ranks[0] - ranks[1]]
     if any(n % 2 or not 0 <= n <= 4 for n in twice):
         raise TraceError(
-            f"k.matmul cannot tell M, N and K from ranks: {dst.name!r} {dst.shape} = {a.name!r} {a.shape} @ {b.name!r} {b.shape}; "
+            f"k.matmul cannot tell M, N and K from ranks: {dst} = {a} @ {b}; "
             "each of M, N, K takes up to two dimensions, the same number in both operands that have it"
         )
     m, k, n = (n // 2 for n in twice)
@@ -56,8 +56,8 @@ def matmul_views(
     for what, first, second in (("M", d_m, a_m), ("N", d_n, b_n), ("K", a_k, b_k)):
         if [e for e, _ in first] != [e for e, _ in second]:
             raise TraceError(
-                f"k.matmul shapes do not fit in {what}: {dst.name!r} {dst.shape} = "
-                f"{a.name!r} {a.shape}{' transposed' if trans_a else ''} @ {b.name!r} {b.shape}{' transposed' if trans_b else ''}; "
+                f"k.matmul shapes do not fit in {what}: {dst} = "
+                f"{a}{' transposed' if trans_a else ''} @ {b}{' transposed' if trans_b else ''}; "
                 f"{what} is {[e for e, _ in first]} in one and {[e for e, _ in second]} in the other"
             )
     return _pairs(dst, d_m, d_n), _pairs(a, a_m, a_k), _pairs(b, b_k, b_n)

@@ -35,9 +35,7 @@ def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:
             f"{what} moves bits: {dst.name!r} is {dst.dtype}, {src.name!r} is {src.dtype}; k.vec.cast in SRAM first"
         )
     if dst.squeezed()[0] != src.squeezed()[0]:
-        raise TraceError(
-            f"{what} of {src.name!r} {src.shape} into {dst.name!r} {dst.shape}; shapes must be equal up to ones"
-        )
+        raise TraceError(f"{what} of {src} into {dst}; shapes must be equal up to ones")
     return dst.plain(), src.plain()
 
 
@@ -49,7 +47,7 @@ def copy_views(t: Tracer, dst: View, src: View) -> tuple[int, int, int]:
     for lay in (to, of):
         if lay.space == SPACE_MEMORY and t.resident[lay.obj]:
             raise TraceError(
-                f"k.copy touches {lay.name!r}, which is resident in SRAM; use k.preload or k.collect and the buffers it lies in"
+                f"k.copy touches {lay.name!r}, which is resident in SRAM; use k.preload or k.collect and its buffers"
             )
     ids = _alike("k.copy", to, of)
     if of.space == SPACE_MEMORY and not t.active.dead:
@@ -68,7 +66,7 @@ def shard_views(t: Tracer, what: str, direction: int, dst: View, src: View) -> t
         raise TraceError(f"{what} takes {order}; got {to.name!r}, then {of.name!r}")
     if not t.resident[tensor.obj]:
         raise TraceError(
-            f"{what} touches {tensor.name!r}, which lies in memory; use k.copy, or build with resident=({tensor.name!r},)"
+            f"{what} touches {tensor.name!r}, which lies in memory; use k.copy, or build with resident={tensor.name!r}"
         )
     (t.trace.read if direction == DIR_PRELOAD else t.trace.written).add(tensor.obj)
     return _alike(what, to, of)

@@ -1,4 +1,4 @@
-"""How far a value reaches over the nodes and trips where the active predicate holds, and the errors when that is too far."""
+"""How far a value reaches over the nodes and trips where the active predicate holds, and what is too far."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accel.errors import BoundsError
-from accel.lang.expr import Expr, Term, holds_each
+from accel.lang.expr import Expr
+from accel.lang.pred import holds_each
+from accel.lang.symbols import Term
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -61,7 +63,7 @@ def check_bounds(t: Tracer, lay: Layout, dim: int, start: int | Expr, length: in
     if low < 0 or high + length > size:
         at = low if low < 0 else high
         raise BoundsError(
-            f"{lay.name!r} {lay.shape}: dimension {dim} is taken from {at} to {at + length}{where}, but it is {size} long; "
+            f"{lay}: dimension {dim} is taken from {at} to {at + length}{where}, but it is {size} long; "
             "use a shorter view for the tail (min or if on k.row and k.col splits roles) or k.when round the access"
         )
 
@@ -73,6 +75,6 @@ def check_length(t: Tracer, lay: Layout, dim: int, item: slice, length: int) -> 
     if t.active.dead:
         return 1
     raise BoundsError(
-        f"{lay.name!r} {lay.shape}: the slice {item.start}:{item.stop} of dimension {dim} has {length} elements; "
+        f"{lay}: the slice {item.start}:{item.stop} of dimension {dim} has {length} elements; "
         "a view holds at least one: leave the access out with `if`"
     )

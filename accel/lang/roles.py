@@ -10,10 +10,10 @@ import numpy as np
 from accel.errors import AccelError, Location, TraceError
 from accel.hardware import ChipSpec
 from accel.isa.program import Buffer as BufferRow
-from accel.lang.expr import Domain, Split
 from accel.lang.allocation import tensor_ref
 from accel.lang.k import K
 from accel.lang.source import author_of
+from accel.lang.symbols import Domain, Split
 from accel.lang.tables import Tables
 from accel.lang.tracer import Trace, Tracer
 
@@ -56,10 +56,11 @@ def trace_roles(
             tables.rollback(sizes)
             parts = sorted(split.parts, key=lambda part: int(part[0]))
             if len(done) + len(waiting) + len(parts) > role_budget:
+                total = len(done) + len(waiting) + len(parts)
                 raise TraceError(
-                    f"the nodes split into {len(parts)} parts here, {len(done) + len(waiting) + len(parts)} roles in all "
-                    f"(at most {role_budget}); use k.when(...) for conditions that rotate over nodes, and keep k.row and k.col "
-                    "in addresses instead of asking for their int",
+                    f"the nodes split into {len(parts)} parts here, {total} roles in all, at most {role_budget}; "
+                    "use k.when(...) for conditions that rotate over nodes, and keep k.row and k.col in addresses "
+                    "instead of asking for their int",
                     at=author_of(split.__traceback__),
                 ) from None
             waiting += reversed(parts)

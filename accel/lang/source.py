@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 
 from accel.errors import Location
 
 __all__ = ["Lines", "author_of"]
 
-LANG = os.path.dirname(os.path.abspath(__file__)) + os.sep
-PACKAGE = os.path.dirname(os.path.dirname(LANG)) + os.sep
-PARENT = os.path.dirname(os.path.dirname(PACKAGE)) + os.sep
+LANG = f"{Path(__file__).absolute().parent}{os.sep}"
+PACKAGE = f"{Path(LANG).parent}{os.sep}"
+PARENT = f"{Path(PACKAGE).parent}{os.sep}"
 LIBRARIES = tuple({p + os.sep for p in map(sysconfig.get_path, ("stdlib", "purelib", "platlib")) if p})
 
 
@@ -21,7 +22,7 @@ def _shown(file: str) -> str:
     if file.startswith(PACKAGE):
         return file[len(PARENT) :].replace(os.sep, "/")
     try:
-        here = os.getcwd() + os.sep
+        here = f"{Path.cwd()}{os.sep}"
     except OSError:
         return file
     return file.removeprefix(here)

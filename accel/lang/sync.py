@@ -6,8 +6,9 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import BoundsError, TraceError
-from accel.lang.expr import Expr, Int, Sym
+from accel.lang.expr import Expr, Int
 from accel.lang.reach import extremes
+from accel.lang.symbols import Sym
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -127,8 +128,8 @@ def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> int:
             )
     for first, last in ((r0, r1), (c0, c1)):
         if first is not last and not t.active.dead:
-            size = last - first
-            if (extremes(t, size)[0] if isinstance(size, Expr) else size) < 0:
+            extent = last - first
+            if (extremes(t, extent)[0] if isinstance(extent, Expr) else extent) < 0:
                 raise TraceError(
                     f"the target holds no node: it runs from {first} to before {last + 1}; a target holds at least one"
                 )

@@ -16,7 +16,7 @@ __all__ = ["ExprKey", "Pool", "PredKey", "Tables", "TargetKey", "ViewKey"]
 Key = TypeVar("Key", bound=Hashable)
 # (space, dtype, object, dims, shape of four, strides of four)
 ViewKey = tuple[int, int, int, int, tuple[int, ...], tuple[int, ...]]
-# (((param, coef), ...), ((depth, coef, mul, add, mod), ...))
+# pairs (param, coef), then loop terms (depth, coef, mul, add, mod)
 ExprKey = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int, int, int, int], ...]]
 PredKey = tuple[tuple[int, int, int], ...]  # (expression id, constant, relation) per term
 TargetKey = tuple[int, ...]  # (constant, expression id) of first row, last row, first column, last column

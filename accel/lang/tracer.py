@@ -16,8 +16,10 @@ from accel.isa import layout as w
 from accel.isa import table
 from accel.isa.program import Buffer as BufferRow
 from accel.isa.program import Semaphore
-from accel.lang.expr import Domain, Expr, Pred, Sym, Term, holds, holds_each
+from accel.lang.expr import Expr
 from accel.lang.loop import HardwareLoop
+from accel.lang.pred import Pred, holds, holds_each
+from accel.lang.symbols import Domain, Sym, Term
 from accel.lang.tables import Tables
 from accel.lang.views import Layout
 from accel.numerics import fmt
@@ -163,7 +165,7 @@ class Tracer:
         if not self.open:
             self._closed(())
 
-    def _closed(self, row: Row) -> None:
+    def _closed(self, _row: Row) -> None:
         raise TraceError(
             "this k belongs to a kernel that is already traced; use the k of the kernel that is being built"
         )
@@ -238,7 +240,7 @@ class Tracer:
         value = self.dom.column(Pred(tuple(fixed)).mask().astype(np.int64))
         if isinstance(value, int):
             return kept if value else [*kept, (1, self.dom.zero, w.REL_EQ)]
-        return [*kept, (value.c, value.s, w.REL_NE)]
+        return [*kept, (0, value, w.REL_NE)]
 
     # --- loops ------------------------------------------------------------------------------------------------------
     def enter_loop(self, loop: HardwareLoop) -> tuple[Expr, int, Saved]:

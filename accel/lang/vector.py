@@ -33,10 +33,7 @@ def _numpy_shape(mnemonic: str, dst: Layout, x: Layout) -> tuple[tuple[int, ...]
     lead = len(dst.shape) - len(x.shape)
     shape, strides = (1,) * lead + x.shape, (0,) * lead + x.strides
     if lead < 0 or any(have not in (1, want) for have, want in zip(shape, dst.shape, strict=True)):
-        raise TraceError(
-            f"k.{mnemonic}: {x.name!r} {x.shape} does not stretch to {dst.name!r} {dst.shape}; "
-            "dimensions are equal, 1, or missing in front"
-        )
+        raise TraceError(f"k.{mnemonic}: {x} does not stretch to {dst}; dimensions are equal, 1, or missing in front")
     return dst.shape, tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
 
 
@@ -140,7 +137,8 @@ class Vec:
         try:
             key: tuple[object, ...] = (mnemonic, dst.lay, *[x.lay for x in operands])
         except AttributeError:
-            bad = next(x for x in (dst, *operands) if not isinstance(x, View))
+            everything: tuple[object, ...] = (dst, *operands)
+            bad = next(x for x in everything if not isinstance(x, View))
             raise TraceError(f"k.{mnemonic} takes views of SRAM buffers, not {bad!r}; index a k.sram buffer") from None
         ids = self._known.get(key)
         if ids is None:
@@ -181,7 +179,7 @@ class Vec:
             strides = dst.strides
         else:
             raise TraceError(
-                f"k.{mnemonic} of {x.name!r} {x.shape} gives {(*x.shape[:-1], 1)}, and {dst.name!r} is {dst.shape}; "
+                f"k.{mnemonic} of {x} gives {(*x.shape[:-1], 1)}, and {dst.name!r} is {dst.shape}; "
                 "the last dimension becomes 1 or is left out"
             )
         return dst.view_id((*x.shape[:-1], 1), (*strides, 0)), x.view_id(x.shape, x.strides)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import BoundsError, TraceError
 from accel.isa import layout as w
-from accel.lang.expr import Expr, Sym
+from accel.lang.expr import Expr
 from accel.lang.reach import check_bounds, check_length
+from accel.lang.symbols import Sym
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -30,6 +31,9 @@ class Layout:
         self.derived: dict[tuple[Any, ...], Layout] = {}
         self.ints: dict[int, tuple[Layout, int]] = {}
         self.plain_id = -1
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.shape}"
 
     def derive(self, takes: tuple[Any, ...]) -> Layout:
         """Return the layout after indexing: per dimension -1 (dropped), a length, or (length, step)."""
@@ -135,9 +139,7 @@ class View:
         lay = self.lay
         axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
         if not 0 <= axis < len(lay.shape) or inner < 1 or lay.shape[axis] % inner:
-            raise TraceError(
-                f"dimension {axis} of {lay.name!r} {lay.shape} cannot be split by {inner}; use a divisor of it"
-            )
+            raise TraceError(f"dimension {axis} of {lay} cannot be split by {inner}; use a divisor of it")
         n, stride = lay.shape[axis], lay.strides[axis]
         shape = (*lay.shape[:axis], n // inner, inner, *lay.shape[axis + 1 :])
         strides = (*lay.strides[:axis], stride * inner, stride, *lay.strides[axis + 1 :])
@@ -164,9 +166,8 @@ class View:
                 takes.append(take)
             else:
                 start = item if isinstance(item, Expr) else _index(lay, dim, item)
-                if isinstance(start, Expr):
-                    if start.c + start.s.lo < 0 or start.c + start.s.hi >= lay.shape[dim]:
-                        check_bounds(lay.tracer, lay, dim, start, 1)
+                if isinstance(start, Expr) and not 0 <= start.c + start.s.lo <= start.c + start.s.hi < lay.shape[dim]:
+                    check_bounds(lay.tracer, lay, dim, start, 1)
                 takes.append(-1)
             if isinstance(start, Expr):
                 c += start.c * stride
