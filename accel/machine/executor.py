@@ -60,6 +60,7 @@ class _Run:
                  limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
         from accel.machine.matmul import scratch
         from accel.machine.moves import nest_space
+        from accel.machine.operands import MOST
         from accel.machine.schedule import flight
         from accel.machine.vector import pieces
 
@@ -91,7 +92,8 @@ class _Run:
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
         self.work, (self.piece, self.bits), self.nest = scratch(), pieces(), nest_space()
-        self.rect, self.error = np.zeros(4, np.int64), np.zeros(s.ERROR_WORDS, np.int64)
+        self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)
+        self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
     def go(self) -> int:
         """Run preloads, threads and collects; raise what went wrong, return the number of rows executed."""
@@ -102,7 +104,8 @@ class _Run:
                 p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
                 self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
                 u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
-                a.shadows, self.work, self.work.view(np.uint32), self.piece, self.bits, self.nest, self.rect, self.error,
+                a.shadows, self.work, self.work.view(np.uint32), self.piece, self.bits, self.nest, self.rect,
+                self.value, self.error,
             )  # fmt: skip
             if code:
                 raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)

@@ -206,6 +206,7 @@ def elementwise(u16: Any, u32: Any, work: Any, bits: Any, nest: Any, index: int,
     inner, s_dst, s_x, s_y, s_z = nest[0, n - 1], nest[1, n - 1], nest[2, n - 1], nest[3, n - 1], nest[4, n - 1]
     for d in range(n - 1, DIMS - 1):
         nest[0, d], nest[1, d], nest[2, d], nest[3, d], nest[4, d] = 1, 0, 0, 0, 0
+    piece = np.int64(PIECE)
     if has_imm:
         at = (reads + 1) * PIECE
         for i in range(min(PIECE, inner)):
@@ -217,16 +218,16 @@ def elementwise(u16: Any, u32: Any, work: Any, bits: Any, nest: Any, index: int,
                     count = min(PIECE, inner - first)
                     if reads > 0:
                         of = x_at + i0 * nest[2, 0] + i1 * nest[2, 1] + i2 * nest[2, 2] + first * s_x
-                        _decode(u16, u32, bits, PIECE, x[V_DTYPE], of, s_x, count)
+                        _decode(u16, u32, bits, piece, x[V_DTYPE], of, s_x, count)
                     if reads > 1:
                         of = y_at + i0 * nest[3, 0] + i1 * nest[3, 1] + i2 * nest[3, 2] + first * s_y
-                        _decode(u16, u32, bits, 2 * PIECE, y[V_DTYPE], of, s_y, count)
+                        _decode(u16, u32, bits, 2 * piece, y[V_DTYPE], of, s_y, count)
                     if reads > 2:
                         of = z_at + i0 * nest[4, 0] + i1 * nest[4, 1] + i2 * nest[4, 2] + first * s_z
-                        _decode(u16, u32, bits, 3 * PIECE, z[V_DTYPE], of, s_z, count)
+                        _decode(u16, u32, bits, 3 * piece, z[V_DTYPE], of, s_z, count)
                     apply(index, work, 0, PIECE, 2 * PIECE, 3 * PIECE, count)
                     to = dst_at + i0 * nest[1, 0] + i1 * nest[1, 1] + i2 * nest[1, 2] + first * s_dst
-                    _encode(u16, u32, bits, 0, dst[V_DTYPE], to, s_dst, count)
+                    _encode(u16, u32, bits, 0 * piece, dst[V_DTYPE], to, s_dst, count)
 
 
 @njit
@@ -234,7 +235,7 @@ def reduce(u16: Any, u32: Any, work: Any, bits: Any, code: int, dst: Any, dst_at
     """Fold the last dimension of x: element i joins chain i mod 16, then neighbouring chains fold as a tree."""
     index, identity = INFO[code, INFO_FUNCTION], IDENTITY[code]
     chains = 4 * PIECE
-    length = x[V_SHAPE + 3]
+    length, piece = x[V_SHAPE + 3], np.int64(PIECE)  # typed: a literal would compile _decode once more
     for i0 in range(x[V_SHAPE]):
         for i1 in range(x[V_SHAPE + 1]):
             for i2 in range(x[V_SHAPE + 2]):
@@ -243,7 +244,7 @@ def reduce(u16: Any, u32: Any, work: Any, bits: Any, code: int, dst: Any, dst_at
                     work[chains + i] = identity
                 for first in range(0, length, PIECE):
                     count = min(PIECE, length - first)
-                    _decode(u16, u32, bits, PIECE, x[V_DTYPE], of + first * x[V_STRIDE + 3], x[V_STRIDE + 3], count)
+                    _decode(u16, u32, bits, piece, x[V_DTYPE], of + first * x[V_STRIDE + 3], x[V_STRIDE + 3], count)
                     for i in range(0, count, CHAINS):
                         apply(index, work, chains, chains, PIECE + i, 0, min(CHAINS, count - i))
                 width = CHAINS
@@ -252,4 +253,4 @@ def reduce(u16: Any, u32: Any, work: Any, bits: Any, code: int, dst: Any, dst_at
                     for i in range(width):
                         apply(index, work, chains + i, chains + 2 * i, chains + 2 * i + 1, 0, 1)
                 to = dst_at + i0 * dst[V_STRIDE] + i1 * dst[V_STRIDE + 1] + i2 * dst[V_STRIDE + 2]
-                _encode(u16, u32, bits, chains, dst[V_DTYPE], to, 4, 1)
+                _encode(u16, u32, bits, chains, dst[V_DTYPE], to, np.int64(4), np.int64(1))

@@ -1,0 +1,105 @@
+"""Operands of one row, decoded as the instruction table says: addresses, semaphores, counts, rectangles; all checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from accel.isa.layout import T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF
+from accel.isa.schema import Kind
+from accel.isa.table import BY_MNEMONIC, ROWS
+from accel.jit import njit
+from accel.machine import words as s
+from accel.machine.addresses import evaluate
+
+__all__ = ["MOST", "decode", "outside", "place", "rectangle"]
+
+VIEW, SEM, VALUE = int(Kind.VIEW), int(Kind.SEM), int(Kind.VALUE)
+MOST = max(len(row.operands) for row in ROWS)
+# OPERANDS[opcode]: how many, then kind and first word of each.
+OPERANDS = np.zeros((1 + max(row.opcode for row in ROWS), 1 + 2 * MOST), np.int64)
+for _row in ROWS:
+    OPERANDS[_row.opcode, 0] = len(_row.operands)
+    for _j, _operand in enumerate(_row.operands):
+        OPERANDS[_row.opcode, 1 + 2 * _j : 3 + 2 * _j] = int(_operand.kind), _row.word(_operand.name)
+OP_COPY = BY_MNEMONIC["copy"].opcode  # the only row whose semaphores may be -1, none
+
+
+def place(mnemonic: str, operand: str) -> int:
+    """Return which operand of an instruction, counted from 0, has this name."""
+    return [o.name for o in BY_MNEMONIC[mnemonic].operands].index(operand)
+
+
+@njit
+def outside(views: Any, view: int, address: int, error: Any) -> bool:
+    """Return whether a view at a byte address leaves the object it names, and note which rule it broke."""
+    # Compared without adding to `address`, which may be any 64-bit number in a hand-made program.
+    first, last = views[view, s.X_BEGIN] - views[view, s.X_LOW], views[view, s.X_END] - views[view, s.X_HIGH]
+    if address < first or address > last:
+        error[0] = s.BOUNDS
+    elif address % views[view, s.X_ITEM] != 0:
+        error[0] = s.ALIGNMENT
+    else:
+        return False
+    error[s.F_A], error[s.F_B] = view, address
+    return True
+
+
+@njit
+def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, threads: Any, thread: int, sems: int,
+           value: Any, error: Any) -> bool:  # fmt: skip
+    """Write the operands of a row to `value` and return True; False (and a note in `error`) where one breaks a rule.
+
+    A view becomes its byte address, a semaphore its index (-1 = none), a value its number, other words themselves.
+    """
+    op = code[pc, 0]
+    for j in range(OPERANDS[op, 0]):
+        kind, at = OPERANDS[op, 1 + 2 * j], OPERANDS[op, 2 + 2 * j]
+        if kind > VALUE:
+            value[j] = code[pc, at]
+            continue
+        constant = code[pc, at + 1] if kind == VIEW else code[pc, at]
+        if kind == SEM and constant == -1 and op == OP_COPY:
+            value[j] = -1
+            continue
+        expr = code[pc, at + 2] if kind == VIEW else code[pc, at + 1]
+        number = constant
+        if expr != 0:
+            number += evaluate(exprs, expr, params, node, threads, thread)
+        value[j] = number
+        if kind == VIEW:
+            if outside(views, code[pc, at], number, error):
+                return False
+        elif kind == SEM:
+            if number < 0 or number >= sems:
+                error[0], error[s.F_A] = s.SEMAPHORE, number
+                return False
+        elif number < 0:
+            error[0], error[s.F_A] = s.COUNT, number
+            return False
+    return True
+
+
+@njit
+def rectangle(targets: Any, target: int, exprs: Any, params: Any, node: int, threads: Any, thread: int, config: Any,
+              rect: Any, error: Any) -> bool:  # fmt: skip
+    """Write a target's inclusive (row, row, column, column) to `rect`; False (and a note) where it leaves the mesh."""
+    rows, cols = config[s.C_ROWS], config[s.C_COLS]
+    if target == TARGET_SELF:
+        rect[0] = rect[1] = node // cols
+        rect[2] = rect[3] = node % cols
+    elif target == TARGET_ALL:
+        rect[0], rect[1], rect[2], rect[3] = 0, rows - 1, 0, cols - 1
+    else:
+        for i in range(4):  # T_ROW0, T_ROW1, T_COL0, T_COL1 follow each other in pairs
+            at = T_ROW0 + 2 * i
+            rect[i] = targets[target, at] + evaluate(exprs, targets[target, at + 1], params, node, threads, thread)
+        if not (0 <= rect[0] <= rect[1] < rows and 0 <= rect[2] <= rect[3] < cols):
+            error[0] = s.TARGET
+            return False
+    return True
+
+
+if (T_ROW0, T_COL0, T_COL1) != (0, 4, 6):
+    raise AssertionError("rectangle() reads the four words of a target in order")
