@@ -8,13 +8,12 @@ from math import ceil
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.lang.tracer import SRAM_ALIGN
+from accel.lang import SRAM_ALIGN
 
 __all__ = ["Tiling", "choose", "fill_in"]
 
 GROUP = 8  # rows or columns are dealt in groups of one matrix-unit step, so only the last group can be ragged
-MAX_PASSES = 24
-MANY_PASSES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+MOST_PASSES = 4096
 LEAST_DEPTH = 64  # columns of a step: 128-byte rows or longer, so that a panel is not a rain of small memory bursts
 STRIP_BYTES = 16 << 10  # staging for results on their way out: large enough for long packets, small beside the rest
 
@@ -126,8 +125,8 @@ class Tiling:
             last = c / passes / bandwidth
             if self.accumulators == 1:
                 drain += c * (passes - 1) / passes / bandwidth
-        # Close to balance neither side hides the other quite; the sixth-power mean leaves that slack.
-        return float(((matrix + drain) ** 6 + (traffic / bandwidth) ** 6) ** (1 / 6)) + first + last
+        # Where both are close neither hides the other quite, and traffic costs energy: the cubic mean leaves that slack.
+        return float(((matrix + drain) ** 3 + (traffic / bandwidth) ** 3) ** (1 / 3)) + first + last
 
 
 def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], out_bytes: int) -> Tiling:
@@ -165,24 +164,30 @@ def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: 
     min_m = max(1, (-(-base.m // GROUP)) // base.grid_rows)
     min_n = max(1, (-(-base.n // GROUP)) // base.grid_cols)
     shared = max(base.grid_rows if "b" in resident else 1, base.grid_cols if "a" in resident else 1)
-    for passes_m in _passes(min_m):
-        for passes_n in _passes(min_n):
+    for passes_m in _passes(base.rows // GROUP, min_m):
+        for passes_n in _passes(base.cols // GROUP, min_n):
             for accumulators in (1, 2) if passes_m * passes_n > 1 and "c" not in resident else (1,):
                 shape = replace(base, passes_m=passes_m, passes_n=passes_n, accumulators=accumulators)
                 shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, 2 * shape.bn))))
                 if resident & {"a", "b"}:
                     yield from _resident_steps(shape, shared)
                 else:
-                    yield from _streamed_steps(shape, budget, out_bytes)
+                    yield from _streamed_steps(shape, budget, resident, out_bytes)
 
 
-def _passes(limit: int) -> list[int]:
-    return [*range(1, min(limit, MAX_PASSES) + 1), *(p for p in MANY_PASSES if p <= limit)]
+def _passes(groups: int, least: int) -> list[int]:
+    """Return the pass counts worth trying: for every size of the largest pass, the fewest passes that reach it.
+
+    groups: the most groups of 8 that a node owns; least: the fewest, and so the most passes that are never empty.
+    """
+    limit = min(least, MOST_PASSES)
+    sizes = {ceil(groups / p) for p in range(1, min(limit, 64) + 1)} | {max(1, groups >> x) for x in range(30)}
+    return sorted({p for p in (ceil(groups / size) for size in sizes) if p <= limit})
 
 
-def _streamed_steps(shape: Tiling, budget: int, out_bytes: int) -> Iterator[Tiling]:
+def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], out_bytes: int) -> Iterator[Tiling]:
     for stages in (2, 3):
-        fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=frozenset(), out_bytes=out_bytes)
+        fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=resident, out_bytes=out_bytes)
         per_column = 2 * stages * (shape.bm + shape.bn)
         most = (budget - fixed) // per_column + 1
         if most < 1:
