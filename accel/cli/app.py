@@ -24,6 +24,7 @@ OK, FINDINGS, BAD_INPUT, BROKEN, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 14
 
 # Verb -> module that defines a command of that name, in the order of `accel --help`.
 VERBS = {
+    "demo": "accel.cli.demo",
     "run": "accel.cli.run",
     "bench": "accel.cli.bench",
     "check": "accel.cli.check",
@@ -39,10 +40,10 @@ GRACE_S = 1.0  # compiled code does not see Ctrl-C: after this long without an e
 class _Verbs(click.Group):
     """A group whose commands are imported when they are asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click calls it so
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click calls it so
         if cmd_name not in VERBS:
             return None
         command: click.Command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)

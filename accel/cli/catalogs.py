@@ -77,7 +77,8 @@ def _show_chip(spec: ChipSpec) -> None:
 
     node, mesh = spec.node, spec.mesh
     facts = {
-        "nodes": f"{spec.nodes} enabled of {mesh.site_rows} x {mesh.site_cols} sites; kernels use {mesh.rows} x {mesh.cols}",
+        "nodes": f"{spec.nodes} enabled of {mesh.site_rows} x {mesh.site_cols} sites; "
+        f"kernels use {mesh.rows} x {mesh.cols}",
         "clock": f"{number(spec.clock_hz / 1e9)} GHz",
         "peak": ", ".join(f"{rate(spec.peak_flops(f))} {f}" for f in dict.fromkeys([*node.matrix.step_cycles, "fp32"])),
         "SRAM": f"{bytes_text(node.sram_bytes)} a node, {bytes_text(spec.sram_total_bytes)} in all",
@@ -86,12 +87,14 @@ def _show_chip(spec: ChipSpec) -> None:
         "network": f"{spec.noc.link_bytes_per_cycle} B/cycle a link each way, {spec.noc.hop_cycles} cycle(s) a hop, "
         f"packets of {spec.noc.packet_bytes} B",
         **{
-            f"port {port.name}": f"{number(port.capacity_bytes / 1e9)} GB, {number(port.bytes_per_cycle)} B/cycle through "
-            f"{len(port.routers)} routers, latency {port.latency_cycles} cycles"
+            f"port {port.name}": f"{number(port.capacity_bytes / 1e9)} GB, "
+            f"{number(port.bytes_per_cycle)} B/cycle through {len(port.routers)} routers, "
+            f"latency {port.latency_cycles} cycles"
             for port in spec.ports
         },
         "power": f"{number(spec.cost.power_w_tdp)} W at most",
-        "cost": f"die {number(spec.cost.die_usd.nominal)} USD, memory {number(spec.cost.memory_usd.nominal)} USD (to make)",
+        "cost": f"to make: die {number(spec.cost.die_usd.nominal)} USD, "
+        f"memory {number(spec.cost.memory_usd.nominal)} USD",
     }
     parts: list[Any] = [tables.pairs(facts, title=f"{spec.name}: {spec.description}")]
     if spec.assumptions:

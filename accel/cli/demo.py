@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from accel.cli.output import progress_line, write_json
+from accel.cli.output import json_option, say, write_json
+from accel.cli.progress import compiling
 
 if TYPE_CHECKING:
     from accel.report.showcase import Shown
@@ -19,10 +21,14 @@ __all__ = ["demo"]
 @click.command()
 @click.option("--chip", "chip_name", default="d1", show_default=True, help="Chip name or path to a chip TOML.")
 @click.option("--network", default=None, help="Only the layers of this network.")
-@click.option("--html", "html_path", default="accel-report.html", show_default=True, help="Where the report goes.")
-@click.option("--json", "json_path", default=None, metavar="FILE|-", help="Also write the figures as JSON.")
-def demo(chip_name: str, network: str | None, html_path: str, json_path: str | None) -> None:
-    """Run, verify, check and time layers of real networks, next to GPU baselines."""
+@click.option("--html", "html_to", default="accel-report.html", show_default=True, help="Where the report goes.")
+@json_option
+def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None) -> None:
+    """Run, verify, check and time layers of real networks next to GPUs, and write a report.
+
+    Each layer's program is executed bit-accurately and compared with a NumPy oracle (large ones by sampled outputs),
+    and timed from the same instructions; the small chip's program is checked for hazards.
+    """
     began = time.perf_counter()
     from accel import __version__
     from accel.errors import InputError
@@ -34,38 +40,53 @@ def demo(chip_name: str, network: str | None, html_path: str, json_path: str | N
     spec, chosen = chip(chip_name), layers(network)
     if not chosen:
         raise InputError(f"no network {network!r}; use one of {', '.join(dict.fromkeys(x.network for x in LAYERS))}")
-    click.echo(f"{'layer':<34}{'cycles':>12}{'time':>10}{'of peak':>9}   bits against the oracle", err=json_path == "-")
     done: list[Shown] = []
-    with progress_line(len(chosen)) as progress:
-        for shown in showcase.show(spec, chosen, progress=progress.say):
+    with compiling("machine", "timing", "check"):
+        tell = say if json_to != "-" else _aside
+        tell(str(showcase.prove_small()))
+        tell(f"\n{'layer on ' + spec.name:<34}{'cycles':>12}{'time':>10}{'of peak':>9}   bits")
+        for shown in showcase.show(spec, chosen):
             done.append(shown)
-            progress.advance()
-            click.echo(_line(shown), err=json_path == "-")
+            tell(_line(shown))
+            _progress(len(done), len(chosen), began)
     wall, totals = time.perf_counter() - began, compile_totals()
     facts = [
         ("accel", f"{__version__}, Python {platform.python_version()}, {platform.machine()}"),
         ("chip", f"{spec.name}: {spec.description}"),
         ("this run", f"{wall:.0f} s, of which {totals.seconds:.0f} s compiling {totals.compiled} functions"),
     ]
-    target = page.write(page.render(done, title=f"accel on {spec.name}", facts=facts), html_path)
-    if json_path is not None:
-        write_json([{**s.comparison.to_dict(), "verified": s.verified._asdict()} for s in done], json_path)
-    click.echo(
-        f"\n{wall:.0f} s in all, {totals.seconds:.0f} s of it compiling (once). Report: {target.resolve()}", err=True
-    )
+    target = page.write(page.render(done, title=f"accel on {spec.name}", facts=facts), html_to)
+    if json_to is not None:
+        rows: list[dict[str, Any]] = [{**s.comparison.to_dict(), "verified": s.verified._asdict()} for s in done]
+        write_json({"chip": spec.name, "layers": rows}, json_to)
+    tell(f"\n{wall:.0f} s in all, {totals.seconds:.0f} s of it compiling (once). Report: {target.resolve()}")
     if any(s.verified.wrong for s in done):
         raise SystemExit(1)
 
 
+def _aside(text: str) -> None:
+    """Print to stderr where stdout carries JSON alone."""
+    if sys.stderr is not None:
+        sys.stderr.write(text + "\n")
+
+
+def _progress(done: int, total: int, began: float) -> None:
+    """Show how far the demonstration is, on a terminal's stderr."""
+    if sys.stderr is not None and sys.stderr.isatty() and done < total:
+        left = (time.perf_counter() - began) / done * (total - done)
+        sys.stderr.write(f"\r  {done} of {total} layers, about {left:.0f} s more \r")
+        sys.stderr.flush()
+
+
 def _line(shown: Shown) -> str:
-    chip = shown.comparison.chip
-    beside = "".join(
-        f"\n  {row.name:<32}{'':>12}{row.seconds * 1e6:>7.0f} us{row.utilization:>9.1%}   "
-        f"{shown.comparison.speedup[row.name]:.2f}x the time, {row.source}"
-        + ("" if row.error_pct is None else f" +-{row.error_pct:.0f} %")
-        for row in shown.comparison.baselines
-    )
+    compared = shown.comparison
+    chip, lines = compared.chip, []
+    for row in compared.baselines:
+        error = "" if row.error_pct is None else f", {row.error_pct:.0f} % median error"
+        lines.append(
+            f"\n  {row.name + ' ' + row.dtype:<32}{'':>12}{row.seconds * 1e6:>7.0f} us{row.utilization:>9.1%}   "
+            f"{compared.speedup[row.name]:.2f}x the time ({row.source}{error})"
+        )
     name = f"{shown.layer.network}: {shown.layer.name}"
-    return (
-        f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7.0f} us{chip.utilization:>9.1%}   {shown.verified}{beside}"
-    )
+    own = f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7.0f} us{chip.utilization:>9.1%}   {shown.verified}"
+    return own + "".join(lines)

@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 

@@ -49,7 +49,7 @@ def _tensor(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool) -> 
         flat, shift = codes.reshape(-1), word(mantissa - 7)
         places = np.flatnonzero(rng.integers(0, _HARD_SHARE, size=flat.size) == 0)
         flat[places] = rng.choice(np.array(_HARD, word), size=places.size) << shift
-        rare = rng.permutation(flat.size)[: len(_RARE)] if flat.size >= 64 else []
+        rare: Any = rng.permutation(flat.size)[: len(_RARE)] if flat.size >= 64 else []
         flat[rare] = np.array(_RARE[: len(rare)], word) << shift
         codes = flat.reshape(shape)
     return codes.view(ml_dtypes.bfloat16 if dtype == "bf16" else np.float32)

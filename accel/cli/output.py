@@ -14,7 +14,7 @@ import click
 
 from accel.errors import InputError
 
-__all__ = ["deliver", "json_option", "say"]
+__all__ = ["deliver", "json_option", "say", "write_json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,16 +36,19 @@ def say(text: str = "") -> None:
 
 def deliver(json_to: str | None, data: Callable[[], dict[str, Any]], show: Callable[[], None]) -> None:
     """Give the result: JSON alone on stdout for "-", else the text, and JSON in a file where one is named."""
-    if json_to == "-":
-        say(_text(data()))
-        return
     if json_to is not None:
-        _write_whole(Path(json_to), _text(data()) + "\n")
-    show()
+        write_json(data(), json_to)
+    if json_to != "-":
+        show()
 
 
-def _text(data: dict[str, Any]) -> str:
-    return json.dumps(data, indent=2, allow_nan=False)
+def write_json(data: Any, json_to: str) -> None:
+    """Write plain data as JSON to stdout ("-"), or to a file whole or not at all (InputError where that fails)."""
+    text = json.dumps(data, indent=2, allow_nan=False)
+    if json_to == "-":
+        say(text)
+    else:
+        _write_whole(Path(json_to), text + "\n")
 
 
 def _write_whole(path: Path, text: str) -> None:

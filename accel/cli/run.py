@@ -49,7 +49,7 @@ def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: i
 
     \b
     accel run matmul --shape 64x48x32 --chip mini
-    accel run mine.py:gemm --arg a=bf16[64,32] --arg b=bf16[32,48] --arg c=bf16[64,48] --param bm=16 --ref mine.py:oracle
+    accel run mine.py:relu --arg x=bf16[64,32] --arg y=bf16[64,32] --param bm=16 --ref mine.py:oracle
     """
     from accel.cli.target import load_function, resolve
 

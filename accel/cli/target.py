@@ -6,7 +6,6 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,10 +99,10 @@ def _user_target(options: KernelOptions, spec: ChipSpec) -> Target:
     return Target(options.kernel, program, None)
 
 
-def load_function(where: str, what: str) -> Callable[..., Any]:
-    """Return the function that "file.py:fn" names, running the file; InputError says what is wrong with either.
+def load_function(where: str, what: str) -> Any:
+    """Return the callable that "file.py:fn" names, running the file; InputError says what is wrong with either.
 
-    The file's folder is importable meanwhile, as it is for `python file.py`.
+    The file's folder becomes importable, as it is for `python file.py`.
     """
     file, colon, name = where.rpartition(":")
     if not colon or not file or not name:
@@ -116,8 +115,7 @@ def load_function(where: str, what: str) -> Callable[..., Any]:
     if not callable(getattr(module, name, None)):
         hint = nearest(name, functions) or f"; it has {', '.join(functions) or 'no functions'}"
         raise InputError(f"{file} has no function {name!r}{hint}")
-    found: Callable[..., Any] = getattr(module, name)
-    return found
+    return getattr(module, name)
 
 
 def _loaded(path: Path, what: str) -> ModuleType:
@@ -134,17 +132,20 @@ def _loaded(path: Path, what: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except AccelError:
-        del sys.modules[key]
+        _forget(key, folder)
         raise
     except (Exception, SystemExit) as error:
-        del sys.modules[key]
+        _forget(key, folder)
         raise InputError(
             f"running the {what} file raised {type(error).__name__}: {error}; it must load without errors",
             at=_line_in(path, error),
         ) from error
-    finally:
-        sys.path.remove(folder)
     return module
+
+
+def _forget(key: str, folder: str) -> None:
+    del sys.modules[key]
+    sys.path.remove(folder)
 
 
 def _line_in(path: Path, error: BaseException) -> Location:
