@@ -35,7 +35,9 @@ def simulate(
     size = chip.noc.packet_bytes if packet_bytes is None else packet_bytes
     link = chip.noc.link_bytes_per_cycle
     if isinstance(size, bool) or not isinstance(size, int) or size < link or size % link or size >= 1 << 22:
-        raise InputError(f"Cannot use packet_bytes={size!r}: it must be a multiple of the link's {link} bytes below 4 MiB")
+        raise InputError(
+            f"Cannot use packet_bytes={size!r}: it must be a multiple of the link's {link} bytes below 4 MiB"
+        )
     from accel.timing.packet_model import time_packets  # here, because it loads the compiler
 
     return time_packets(program, chip, size, engine == "plain")

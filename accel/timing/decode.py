@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from accel.isa.layout import (
+    CODE_WORDS,
     E_LOOPS,
     E_NLOOPS,
     E_NPARAMS,
     E_PARAMS,
     EXPR_LOOP_WORDS,
+    EXPR_WORDS,
     L_ADD,
     L_COEF,
     L_DEPTH,
@@ -15,6 +17,7 @@ from accel.isa.layout import (
     L_MUL,
     P_COUNT,
     P_TERMS,
+    PRED_WORDS,
     REL_EQ,
     REL_LT,
     REL_NE,
@@ -24,70 +27,95 @@ from accel.isa.layout import (
     T_ROW1,
     TARGET_ALL,
     TARGET_SELF,
+    TARGET_WORDS,
     W_PRED,
 )
+from accel.isa.program import Table
 from accel.jit import njit
-from accel.timing.state import K_COLS, K_ROWS, T_TRIP, State, Tables
+from accel.timing.state import (
+    K_COLS,
+    K_ROWS,
+    N_COL,
+    N_PARAMS,
+    N_ROW,
+    O_CODE,
+    O_EXPRS,
+    O_PREDS,
+    O_TARGETS,
+    T_NODE,
+    T_TRIP,
+)
 
-__all__ = ["evaluate", "holds", "rectangle"]
+__all__ = ["holds", "rectangle", "value"]
 
 
 @njit
-def evaluate(tab: Tables, st: State, x: int, node: int, th: int) -> int:
-    """Return the value of expression x on a node, in the loops a thread is in."""
+def evaluate(m: Table, x: int, th: int) -> int:
+    """Return the value of expression x for a thread: its node's parameters, the loops it is in."""
     if x == 0:
         return 0
-    exprs = tab.exprs
+    at = m[O_EXPRS] + x * EXPR_WORDS
+    params = m[m[th + T_NODE] + N_PARAMS]
     total = 0
-    for j in range(exprs[x, E_NPARAMS]):
-        at = E_PARAMS + 2 * j
-        total += exprs[x, at + 1] * tab.params[node, exprs[x, at]]
-    for j in range(exprs[x, E_NLOOPS]):
-        at = E_LOOPS + EXPR_LOOP_WORDS * j
-        term = exprs[x, at + L_MUL] * st.threads[th, T_TRIP + exprs[x, at + L_DEPTH]] + exprs[x, at + L_ADD]
-        if exprs[x, at + L_MOD] != 0:
-            term %= exprs[x, at + L_MOD]
-        total += exprs[x, at + L_COEF] * term
+    for j in range(m[at + E_NPARAMS]):
+        total += m[at + E_PARAMS + 2 * j + 1] * m[params + m[at + E_PARAMS + 2 * j]]
+    for j in range(m[at + E_NLOOPS]):
+        y = at + E_LOOPS + EXPR_LOOP_WORDS * j
+        term = m[y + L_MUL] * m[th + T_TRIP + m[y + L_DEPTH]] + m[y + L_ADD]
+        if m[y + L_MOD] != 0:
+            term %= m[y + L_MOD]
+        total += m[y + L_COEF] * term
     return total
 
 
 @njit
-def holds(tab: Tables, st: State, pc: int, node: int, th: int) -> bool:
+def value(m: Table, pc: int, word: int, th: int) -> int:
+    """Return a (constant, expression) operand of a code row."""
+    at = m[O_CODE] + pc * CODE_WORDS + word
+    return m[at] + evaluate(m, m[at + 1], th)
+
+
+@njit
+def holds(m: Table, pc: int, th: int) -> bool:
     """Return whether the predicate of a code row holds."""
-    p = tab.code[pc, W_PRED]
+    p = m[m[O_CODE] + pc * CODE_WORDS + W_PRED]
     if p == 0:
         return True
-    for j in range(tab.preds[p, P_COUNT]):
-        at = P_TERMS + 3 * j
-        value = evaluate(tab, st, tab.preds[p, at], node, th) + tab.preds[p, at + 1]
-        relation = tab.preds[p, at + 2]
+    at = m[O_PREDS] + p * PRED_WORDS
+    for j in range(m[at + P_COUNT]):
+        term = at + P_TERMS + 3 * j
+        x = evaluate(m, m[term], th) + m[term + 1]
+        relation = m[term + 2]
         if relation == REL_EQ:
-            ok = value == 0
+            ok = x == 0
         elif relation == REL_NE:
-            ok = value != 0
+            ok = x != 0
         elif relation == REL_LT:
-            ok = value < 0
+            ok = x < 0
         else:
-            ok = value >= 0
+            ok = x >= 0
         if not ok:
             return False
     return True
 
 
 @njit
-def rectangle(tab: Tables, st: State, target: int, node: int, th: int) -> tuple[int, int, int, int]:
+def corner(m: Table, at: int, th: int) -> int:
+    """Return one bound of a target's rectangle."""
+    return m[at] + evaluate(m, m[at + 1], th)
+
+
+@njit
+def rectangle(m: Table, target: int, th: int) -> tuple[int, int, int, int]:
     """Return (first row, last row, first col, last col) of a target; first row -1 if it leaves the mesh."""
-    rows, cols = tab.config[K_ROWS], tab.config[K_COLS]
+    node = m[th + T_NODE]
     if target == TARGET_SELF:
-        row = node // cols
-        return row, row, node - row * cols, node - row * cols
+        return m[node + N_ROW], m[node + N_ROW], m[node + N_COL], m[node + N_COL]
     if target == TARGET_ALL:
-        return 0, rows - 1, 0, cols - 1
-    t = tab.targets
-    r0 = t[target, T_ROW0] + evaluate(tab, st, t[target, T_ROW0 + 1], node, th)
-    r1 = t[target, T_ROW1] + evaluate(tab, st, t[target, T_ROW1 + 1], node, th)
-    c0 = t[target, T_COL0] + evaluate(tab, st, t[target, T_COL0 + 1], node, th)
-    c1 = t[target, T_COL1] + evaluate(tab, st, t[target, T_COL1 + 1], node, th)
-    if r0 < 0 or c0 < 0 or r1 < r0 or c1 < c0 or r1 >= rows or c1 >= cols:
+        return 0, m[K_ROWS] - 1, 0, m[K_COLS] - 1
+    at = m[O_TARGETS] + target * TARGET_WORDS
+    r0, r1 = corner(m, at + T_ROW0, th), corner(m, at + T_ROW1, th)
+    c0, c1 = corner(m, at + T_COL0, th), corner(m, at + T_COL1, th)
+    if r0 < 0 or c0 < 0 or r1 < r0 or c1 < c0 or r1 >= m[K_ROWS] or c1 >= m[K_COLS]:
         return -1, -1, -1, -1
     return r0, r1, c0, c1

@@ -10,6 +10,7 @@ always drain, and a memory port drains because its service waits for nothing but
 
 from __future__ import annotations
 
+from accel.isa.program import Table
 from accel.jit import njit
 from accel.timing.state import (
     C_COL0,
@@ -27,29 +28,29 @@ from accel.timing.state import (
     COPY_WRITE,
     CYCLES_MASK,
     E_PORT,
+    E_READ,
+    E_WRITE,
+    E_WRITE_TAIL,
     EAST,
+    ENTER,
     EV_DONE,
     EV_PACKET,
     EV_PORT,
     EV_SENT,
-    K_BUFFER,
-    K_COLS,
-    K_EJECT,
-    K_ENTER,
+    INJECT,
     K_HOP,
-    K_INJECT,
     K_LINK_BYTES,
+    K_LINK_WORDS,
     K_MESH_BYTES,
     K_PACKET,
-    K_SITE_COLS,
     N_HEAD,
-    N_TAIL,
+    N_INJECT,
     NORTH,
     P_COPY,
-    P_KIND,
     P_LINK,
     P_NEXT,
     P_NODE,
+    P_PARENT,
     P_PENDING,
     P_RELEASE,
     P_SEM,
@@ -63,226 +64,230 @@ from accel.timing.state import (
     SIZE_BYTES,
     SIZE_CYCLES,
     SOUTH,
-    U_WRITE,
-    U_WRITE_TAIL,
     UNKNOWN,
     WEST,
     X_BYTES,
+    X_COL,
+    X_EJECT,
+    X_ENTRY,
     X_FREE,
     X_HEAD,
+    X_NODE,
+    X_NODE_COL,
+    X_NODE_ROW,
     X_RING,
-    X_SITE,
+    X_RING_END,
+    X_ROUTER,
+    X_ROW,
     X_SLOT,
+    X_STACK,
     X_TAIL,
-    State,
-    Tables,
+    X_WAY,
 )
 from accel.timing.wheel import allocate, push, recycle
 
-__all__ = ["arrive", "inject", "settle", "wake"]
+__all__ = ["arrive", "freed", "inject", "occupy", "settle", "wake"]
 
 
 @njit
-def wake(st: State, port: int, t: int) -> None:
+def wake(m: Table, port: int, t: int) -> None:
     """Have a memory port look for work in cycle t, unless it does so earlier anyway."""
-    pending = st.ports[port, Q_WAKE]
+    pending = m[port + Q_WAKE]
     if pending >= 0 and pending <= t:
         return
-    st.ports[port, Q_WAKE] = t
-    e = allocate(st)
-    st.pool[e, P_KIND] = EV_PORT
-    st.pool[e, P_NODE] = port
-    push(st, t, e)
+    m[port + Q_WAKE] = t
+    e = allocate(m, EV_PORT)
+    m[e + P_NODE] = port
+    push(m, t, e)
 
 
 @njit
-def grant(tab: Tables, st: State, e: int, link: int, t: int) -> int:
-    """Start packet e on a link whose next slot has a known release; returns the cycle in which its tail leaves."""
-    links, pool = st.links, st.pool
-    size = pool[e, P_SIZE]
-    slot = links[link, X_SLOT]
-    start = max(t, links[link, X_FREE], links[link, X_RING + slot])
-    end = start + ((size >> SIZE_CYCLES) & CYCLES_MASK)
-    links[link, X_FREE] = end
-    links[link, X_RING + slot] = UNKNOWN
-    links[link, X_SLOT] = 0 if slot + 1 == tab.config[K_BUFFER] else slot + 1
-    links[link, X_BYTES] += size >> SIZE_BYTES
-    pool[e, P_LINK] = link
-    pool[e, P_SLOT] = slot
-    st.scalars[S_EVENTS] += 1
-    push(st, start + tab.config[K_HOP], e)
+def occupy(m: Table, link: int, t: int, cycles: int, size: int, e: int) -> int:
+    """Start packet e on a link whose next slot has a known release, from cycle t on; returns its first cycle."""
+    slot = m[link + X_SLOT]
+    start = max(t, m[link + X_FREE], m[slot])
+    m[link + X_FREE] = start + cycles
+    m[slot] = UNKNOWN
+    m[link + X_SLOT] = slot + 1 if slot + 1 < m[link + X_RING_END] else link + X_RING
+    m[link + X_BYTES] += size >> SIZE_BYTES
+    m[e + P_LINK] = link
+    m[e + P_SLOT] = slot
+    return start
+
+
+@njit
+def grant(m: Table, e: int, link: int) -> int:
+    """Send a packet over a mesh link; returns the cycle in which its tail has left."""
+    size = m[e + P_SIZE]
+    cycles = (size >> SIZE_CYCLES) & CYCLES_MASK
+    start = occupy(m, link, m[S_NOW], cycles, size, e)
+    m[S_EVENTS] += 1
+    push(m, start + m[K_HOP], e)
+    return start + cycles
+
+
+@njit
+def freed(m: Table, slot: int, link: int, t: int) -> None:
+    """The release of a buffer slot of a link is known to be cycle t; whoever waits for it goes on the stack."""
+    m[slot] = t
+    way = m[link + X_WAY]
+    if way == ENTER:
+        ready = m[m[link + X_SLOT]]
+        if ready != UNKNOWN and m[m[link + X_ENTRY] + E_READ] != 0:
+            wake(m, m[m[link + X_ENTRY] + E_PORT], max(m[S_NOW], ready, m[link + X_FREE]))
+    elif m[link + X_STACK] < 0:
+        if way == INJECT:
+            waiting = m[m[link + X_NODE] + N_HEAD]
+        else:
+            waiting = m[link + X_HEAD]
+        if waiting != 0:
+            m[link + X_STACK] = m[S_STACK]
+            m[S_STACK] = link
+
+
+@njit
+def depart(m: Table, parent: int, end: int) -> None:
+    """A branch of `parent` has left its router by `end`; the last one to be known frees the slot."""
+    m[parent + P_RELEASE] = max(m[parent + P_RELEASE], end)
+    m[parent + P_PENDING] -= 1
+    if m[parent + P_PENDING] == 0:
+        recycle(m, parent)
+        freed(m, m[parent + P_SLOT], m[parent + P_LINK], m[parent + P_RELEASE])
+
+
+@njit
+def settle(m: Table) -> None:
+    """Start whoever waited for slots that have become known; each start may free a slot further back."""
+    while m[S_STACK] != 0:
+        link = m[S_STACK]
+        m[S_STACK] = m[link + X_STACK]
+        m[link + X_STACK] = -1
+        if m[link + X_WAY] == INJECT:
+            inject(m, m[link + X_NODE])
+            continue
+        while m[link + X_HEAD] != 0 and m[m[link + X_SLOT]] != UNKNOWN:
+            e = m[link + X_HEAD]
+            m[link + X_HEAD] = m[e + P_NEXT]
+            parent = m[e + P_PARENT]
+            depart(m, parent, grant(m, e, link))
+
+
+@njit
+def inject(m: Table, node: int) -> None:
+    """Send packets of the node's copies through its mesh port, in order, as far as buffer slots are known."""
+    link = m[node + N_INJECT]
+    while m[node + N_HEAD] != 0 and m[m[link + X_SLOT]] != UNKNOWN:
+        c = m[node + N_HEAD]
+        count = min(m[c + C_LEFT], m[K_PACKET])
+        m[c + C_LEFT] -= count
+        last = 1 if m[c + C_LEFT] == 0 else 0
+        cycles = (count + m[K_LINK_BYTES] - 1) // m[K_LINK_BYTES]
+        own = (count + m[K_MESH_BYTES] - 1) // m[K_MESH_BYTES]
+        e = allocate(m, EV_PACKET)
+        size = (count << SIZE_BYTES) | (cycles << SIZE_CYCLES) | last
+        m[e + P_COPY] = c
+        m[e + P_SIZE] = size
+        start = occupy(m, link, m[S_NOW], own, size, e)
+        push(m, start + max(0, own - cycles), e)  # its tail may not overtake the mesh port
+        if last == 1:
+            m[node + N_HEAD] = m[c + C_NEXT]
+            e = allocate(m, EV_SENT)
+            m[e + P_COPY] = c
+            push(m, start + own, e)
+
+
+@njit
+def branch(m: Table, parent: int, link: int) -> None:
+    """Ask for a link on behalf of a packet at the router before it."""
+    e = allocate(m, EV_PACKET)
+    m[e + P_COPY] = m[parent + P_COPY]
+    m[e + P_SIZE] = m[parent + P_SIZE]
+    m[parent + P_PENDING] += 1
+    if m[link + X_HEAD] == 0 and m[m[link + X_SLOT]] != UNKNOWN:
+        depart(m, parent, grant(m, e, link))
+        return
+    m[e + P_PARENT] = parent
+    m[e + P_NEXT] = 0
+    if m[link + X_HEAD] == 0:
+        m[link + X_HEAD] = e
+    else:
+        m[m[link + X_TAIL] + P_NEXT] = e
+    m[link + X_TAIL] = e
+
+
+@njit
+def arrive(m: Table, e: int) -> None:
+    """The head of packet e is in the buffer of a router: deliver it here and fork it along its tree."""
+    c, link = m[e + P_COPY], m[e + P_LINK]
+    row, col, way = m[link + X_ROW], m[link + X_COL], m[link + X_WAY]
+    writing = m[c + C_KIND] == COPY_WRITE
+    if writing:
+        here = col == m[c + C_SITE_COL0]
+        local = here and row == m[c + C_SITE_ROW0]
+    else:
+        here = m[c + C_COL0] <= m[link + X_NODE_COL] <= m[c + C_COL1]
+        local = here and m[c + C_ROW0] <= m[link + X_NODE_ROW] <= m[c + C_ROW1]
+    if writing and local:
+        leave(m, e, m[c + C_ENTRY])
+        return
+    straight = way != SOUTH and way != NORTH
+    east = straight and way != WEST and col < m[c + C_SITE_COL1]
+    west = straight and way != EAST and col > m[c + C_SITE_COL0]
+    south = here and way != NORTH and row < m[c + C_SITE_ROW1]
+    north = here and way != SOUTH and row > m[c + C_SITE_ROW0]
+    router, words = m[link + X_ROUTER], m[K_LINK_WORDS]
+    end = 0
+    if local:
+        end = eject(m, e, m[link + X_EJECT], m[link + X_NODE])
+    count = (1 if east else 0) + (1 if west else 0) + (1 if south else 0) + (1 if north else 0)
+    if count == 1:
+        out = router if east else router + words if west else router + 2 * words if south else router + 3 * words
+        if m[out + X_HEAD] == 0 and m[m[out + X_SLOT]] != UNKNOWN:
+            slot = m[e + P_SLOT]  # the record goes on itself
+            end = max(end, grant(m, e, out))
+            freed(m, slot, link, end)
+            settle(m)
+            return
+    m[e + P_RELEASE] = end
+    m[e + P_PENDING] = 1  # held until every branch has asked
+    if east:
+        branch(m, e, router)
+    if west:
+        branch(m, e, router + words)
+    if south:
+        branch(m, e, router + 2 * words)
+    if north:
+        branch(m, e, router + 3 * words)
+    depart(m, e, 0)
+    settle(m)
+
+
+@njit
+def eject(m: Table, e: int, link: int, node: int) -> int:
+    """Move a packet into a node through its mesh port, and return when it is in; the last of a copy says so."""
+    size = m[e + P_SIZE]
+    cycles = max((size >> SIZE_CYCLES) & CYCLES_MASK, ((size >> SIZE_BYTES) + m[K_MESH_BYTES] - 1) // m[K_MESH_BYTES])
+    end = max(m[S_NOW], m[link + X_FREE]) + cycles
+    m[link + X_FREE] = end
+    m[link + X_BYTES] += size >> SIZE_BYTES
+    m[S_EVENTS] += 1
+    if size & 1:
+        done = allocate(m, EV_DONE)
+        m[done + P_COPY] = m[e + P_COPY]
+        m[done + P_SEM] = node
+        push(m, end, done)
     return end
 
 
 @njit
-def depart(st: State, parent: int, end: int) -> None:
-    """A branch of `parent` leaves its router by `end`; the last one to be known makes the slot's release known."""
-    pool = st.pool
-    pool[parent, P_RELEASE] = max(pool[parent, P_RELEASE], end)
-    pool[parent, P_PENDING] -= 1
-    if pool[parent, P_PENDING] == 0:
-        pool[parent, P_NEXT] = st.scalars[S_STACK]
-        st.scalars[S_STACK] = parent
-
-
-@njit
-def branch(tab: Tables, st: State, parent: int, link: int) -> None:
-    """Ask for a link on behalf of a packet at the router before it."""
-    links, pool = st.links, st.pool
-    e = allocate(st)
-    pool[e, P_KIND] = EV_PACKET
-    pool[e, P_COPY] = pool[parent, P_COPY]
-    pool[e, P_SIZE] = pool[parent, P_SIZE]
-    if links[link, X_HEAD] < 0 and links[link, X_RING + links[link, X_SLOT]] != UNKNOWN:
-        depart(st, parent, grant(tab, st, e, link, st.scalars[S_NOW]))
-        return
-    pool[e, P_SLOT] = parent
-    pool[e, P_NEXT] = -1
-    if links[link, X_HEAD] < 0:
-        links[link, X_HEAD] = e
-    else:
-        pool[links[link, X_TAIL], P_NEXT] = e
-    links[link, X_TAIL] = e
-
-
-@njit
-def settle(tab: Tables, st: State) -> None:
-    """Free the slots of all packets whose departure became known, and start whoever waited for them."""
-    links, pool, config = st.links, st.pool, tab.config
-    while st.scalars[S_STACK] >= 0:
-        e = st.scalars[S_STACK]
-        st.scalars[S_STACK] = pool[e, P_NEXT]
-        link = pool[e, P_LINK]
-        links[link, X_RING + pool[e, P_SLOT]] = pool[e, P_RELEASE]
-        recycle(st, e)
-        if link < config[K_INJECT]:
-            while links[link, X_HEAD] >= 0 and links[link, X_RING + links[link, X_SLOT]] != UNKNOWN:
-                waiting = links[link, X_HEAD]
-                links[link, X_HEAD] = pool[waiting, P_NEXT]
-                parent = pool[waiting, P_SLOT]
-                depart(st, parent, grant(tab, st, waiting, link, st.scalars[S_NOW]))
-        elif link < config[K_ENTER]:
-            site = links[link, X_SITE]
-            row = tab.site_row[site // config[K_SITE_COLS]]
-            inject(tab, st, row * config[K_COLS] + tab.site_col[site % config[K_SITE_COLS]])
-        else:
-            ready = links[link, X_RING + links[link, X_SLOT]]
-            if ready != UNKNOWN:
-                t = max(st.scalars[S_NOW], ready, links[link, X_FREE])
-                wake(st, tab.entries[link - config[K_ENTER], E_PORT], t)
-
-
-@njit
-def inject(tab: Tables, st: State, node: int) -> None:
-    """Send packets of the node's copies through its mesh port, in order, as far as buffer slots are known."""
-    links, pool, copies, config = st.links, st.pool, st.copies, tab.config
-    site = tab.row_site[node // config[K_COLS]] * config[K_SITE_COLS] + tab.col_site[node % config[K_COLS]]
-    link = config[K_INJECT] + site
-    while st.nodes[node, N_HEAD] >= 0:
-        slot = links[link, X_SLOT]
-        ready = links[link, X_RING + slot]
-        if ready == UNKNOWN:
-            return
-        c = st.nodes[node, N_HEAD]
-        count = min(copies[c, C_LEFT], config[K_PACKET])
-        copies[c, C_LEFT] -= count
-        last = 1 if copies[c, C_LEFT] == 0 else 0
-        cycles = -(-count // config[K_LINK_BYTES])
-        own = -(-count // config[K_MESH_BYTES])
-        start = max(st.scalars[S_NOW], links[link, X_FREE], ready)
-        links[link, X_FREE] = start + own
-        links[link, X_RING + slot] = UNKNOWN
-        links[link, X_SLOT] = 0 if slot + 1 == config[K_BUFFER] else slot + 1
-        links[link, X_BYTES] += count
-        e = allocate(st)
-        pool[e, P_KIND] = EV_PACKET
-        pool[e, P_COPY] = c
-        pool[e, P_SIZE] = (count << SIZE_BYTES) | (cycles << SIZE_CYCLES) | last
-        pool[e, P_LINK] = link
-        pool[e, P_SLOT] = slot
-        push(st, start + max(0, own - cycles), e)
-        if last:
-            st.nodes[node, N_HEAD] = copies[c, C_NEXT]
-            if copies[c, C_NEXT] < 0:
-                st.nodes[node, N_TAIL] = -1
-            sent = allocate(st)
-            pool[sent, P_KIND] = EV_SENT
-            pool[sent, P_COPY] = c
-            push(st, start + own, sent)
-
-
-@njit
-def arrive(tab: Tables, st: State, e: int) -> None:
-    """The head of packet e is in the buffer of a router: deliver it here and fork it along its tree."""
-    links, pool, config = st.links, st.pool, tab.config
-    copy = st.copies[pool[e, P_COPY]]
-    link = pool[e, P_LINK]
-    site = links[link, X_SITE]
-    row = site // config[K_SITE_COLS]
-    col = site - row * config[K_SITE_COLS]
-    heading = link & 3 if link < config[K_INJECT] else -1
-    pool[e, P_RELEASE] = 0
-    pool[e, P_PENDING] = 1  # held until every branch has asked
-    leaving = copy[C_KIND] == COPY_WRITE
-    if leaving:
-        here = col == copy[C_SITE_COL0]
-    else:
-        here = copy[C_COL0] <= tab.site_col[col] <= copy[C_COL1]
-    base = 4 * site
-    if heading < SOUTH:
-        if heading != WEST and col < copy[C_SITE_COL1]:
-            pool[e, P_PENDING] += 1
-            branch(tab, st, e, base + EAST)
-        if heading != EAST and col > copy[C_SITE_COL0]:
-            pool[e, P_PENDING] += 1
-            branch(tab, st, e, base + WEST)
-    if here:
-        if heading != NORTH and row < copy[C_SITE_ROW1]:
-            pool[e, P_PENDING] += 1
-            branch(tab, st, e, base + SOUTH)
-        if heading != SOUTH and row > copy[C_SITE_ROW0]:
-            pool[e, P_PENDING] += 1
-            branch(tab, st, e, base + NORTH)
-        if leaving:
-            if row == copy[C_SITE_ROW0]:
-                leave(tab, st, e, copy[C_ENTRY])
-                return
-        elif copy[C_ROW0] <= tab.site_row[row] <= copy[C_ROW1]:
-            eject(tab, st, e, site, tab.site_row[row] * config[K_COLS] + tab.site_col[col])
-    depart(st, e, 0)
-    settle(tab, st)
-
-
-@njit
-def eject(tab: Tables, st: State, e: int, site: int, node: int) -> None:
-    """Move a packet into a node through its mesh port; the last of a copy schedules its arrival."""
-    links, pool, config = st.links, st.pool, tab.config
-    size = pool[e, P_SIZE]
-    link = config[K_EJECT] + site
-    cycles = max((size >> SIZE_CYCLES) & CYCLES_MASK, -(-(size >> SIZE_BYTES) // config[K_MESH_BYTES]))
-    end = max(st.scalars[S_NOW], links[link, X_FREE]) + cycles
-    links[link, X_FREE] = end
-    links[link, X_BYTES] += size >> SIZE_BYTES
-    pool[e, P_RELEASE] = max(pool[e, P_RELEASE], end)
-    st.scalars[S_EVENTS] += 1
-    if size & 1:
-        done = allocate(st)
-        pool[done, P_KIND] = EV_DONE
-        pool[done, P_NODE] = pool[e, P_COPY]
-        pool[done, P_SEM] = node
-        push(st, end, done)
-
-
-@njit
-def leave(tab: Tables, st: State, e: int, entry: int) -> None:
+def leave(m: Table, e: int, entry: int) -> None:
     """Queue a packet at a memory port for writing; it keeps its buffer slot until the port has taken it."""
-    queues, pool = st.queues, st.pool
-    pool[e, P_PENDING] = st.scalars[S_SERIAL]
-    st.scalars[S_SERIAL] += 1
-    pool[e, P_NEXT] = -1
-    if queues[entry, U_WRITE] < 0:
-        queues[entry, U_WRITE] = e
+    m[e + P_PENDING] = m[S_SERIAL]
+    m[S_SERIAL] += 1
+    m[e + P_NEXT] = 0
+    if m[entry + E_WRITE] == 0:
+        m[entry + E_WRITE] = e
     else:
-        pool[queues[entry, U_WRITE_TAIL], P_NEXT] = e
-    queues[entry, U_WRITE_TAIL] = e
-    wake(st, tab.entries[entry, E_PORT], st.scalars[S_NOW])
+        m[m[entry + E_WRITE_TAIL] + P_NEXT] = e
+    m[entry + E_WRITE_TAIL] = e
+    wake(m, m[entry + E_PORT], m[S_NOW])

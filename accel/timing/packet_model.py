@@ -12,8 +12,9 @@ from accel.timing import engine, ledger
 from accel.timing import state as s
 from accel.timing.bound import resource_bounds
 from accel.timing.energy import energy_of
+from accel.timing.memory import Memory
 from accel.timing.path import critical_path, line_of
-from accel.timing.prepare import Prepared, chain, prepare
+from accel.timing.prepare import Prepared, prepare
 from accel.timing.result import Timing
 
 __all__ = ["time_packets"]
@@ -23,92 +24,57 @@ _BUSY = {"matrix": s.N_MATRIX_BUSY, "vector": s.N_VECTOR_BUSY, "sram_port": s.N_
 
 def time_packets(program: Program, chip: ChipSpec, packet_bytes: int, plain: bool) -> Timing:
     """Return the Timing of a run at packet fidelity; plain=True interprets the same engine in plain Python."""
-    prepared = prepare(program, chip, packet_bytes)
-    state = _run(program, prepared, plain)
-    return _fold(program, chip, prepared, state, plain)
-
-
-def _run(program: Program, prepared: Prepared, plain: bool) -> s.State:
+    prepared = prepare(program, chip)
+    memory = Memory(program, chip, prepared.rows, packet_bytes)
     begin, run = (jit.plain(engine.begin), jit.plain(engine.run)) if plain else (engine.begin, engine.run)
-    tables, state = prepared.tables, prepared.state
-    begin(tables, state)
-    while True:
-        status = int(run(tables, state))
-        if status == s.DONE:
-            return state
+    begin(memory.m)
+    while (status := int(run(memory.m, memory.log))) != s.DONE:
         if status == s.STUCK:
-            raise _deadlock(program, state)
+            raise _deadlock(program, memory)
         if status in (s.BAD_TARGET, s.BAD_SEMAPHORE):
-            raise _refused(program, status, int(state.scalars[s.S_ERROR]))
-        state = _grown(state, status)
-
-
-def _grown(state: s.State, status: int) -> s.State:
-    """Return the state with the array that was full twice as large."""
-    scalars = state.scalars
-    if status == s.GROW_POOL:
-        pool = _double(state.pool)
-        chain(pool, len(state.pool))
-        pool[-1, 0] = scalars[s.S_FREE]
-        scalars[s.S_FREE] = len(state.pool)
-        scalars[s.S_FREE_COUNT] += len(state.pool)
-        return state._replace(pool=pool, heap=_double(state.heap))
-    if status == s.GROW_COPIES:
-        copies = _double(state.copies)
-        chain(copies, len(state.copies))
-        copies[-1, 0] = scalars[s.S_COPY_FREE]
-        scalars[s.S_COPY_FREE] = len(state.copies)
-        scalars[s.S_COPY_COUNT] += len(state.copies)
-        return state._replace(copies=copies)
-    if status == s.GROW_LOG:
-        return state._replace(log=_double(state.log))
-    if status == s.GROW_BARRIERS:
-        return state._replace(barriers=_double(state.barriers))
-    raise InternalError(f"the event engine stopped with status {status}")
-
-
-def _double(table: Table) -> Table:
-    larger = np.zeros((2 * len(table), table.shape[1]), np.int64)
-    larger[: len(table)] = table
-    return larger
+            raise _refused(program, status, int(memory.m[s.S_ERROR]))
+        memory.grow(status)
+    return _fold(program, chip, prepared, memory, plain)
 
 
 def _refused(program: Program, status: int, pc: int) -> ProgramError:
     what = "target leaves the mesh" if status == s.BAD_TARGET else "semaphore index is out of range"
-    return ProgramError(f"row {pc} of {program.name!r}: its {what} on some node; correct the kernel", at=line_of(program, pc))
+    return ProgramError(
+        f"row {pc} of {program.name!r}: its {what} on some node; correct the kernel", at=line_of(program, pc)
+    )
 
 
-def _deadlock(program: Program, state: s.State) -> DeadlockError:
+def _deadlock(program: Program, memory: Memory) -> DeadlockError:
     """Who waits for what, grouped by code row."""
     groups: dict[int, list[int]] = {}
-    for th in np.flatnonzero(state.threads[:, s.T_STATE] != s.ENDED):
-        groups.setdefault(int(state.threads[th, s.T_PC]), []).append(int(th))
+    states, counters = memory.thread(s.T_STATE), memory.thread(s.T_PC)
+    wanted, sems = memory.thread(s.T_COUNT), memory.thread(s.T_SEM)
+    for th in np.flatnonzero(states != s.ENDED):
+        groups.setdefault(int(counters[th]), []).append(int(th))
     findings = []
     for pc, stuck in groups.items():
-        thread = state.threads[stuck[0]]
-        what = f"waits for {int(thread[s.T_COUNT])} on semaphore {int(thread[s.T_SEM])}"
-        if thread[s.T_STATE] == s.JOINING:
+        what = f"waits for {int(wanted[stuck[0]])} on semaphore {int(sems[stuck[0]])}"
+        if states[stuck[0]] == s.JOINING:
             what = "waits at a barrier"
-        elif thread[s.T_STATE] == s.STALLED:
+        elif states[stuck[0]] == s.STALLED:
             what = "waits for a place in the copy queue"
         nodes = tuple(dict.fromkeys(program.node(th // program.threads) for th in stuck))
         message = f"thread {stuck[0] % program.threads} of node {nodes[0]} {what} for ever ({len(stuck)} thread(s))"
         findings.append(Finding("deadlock", message, line_of(program, pc), None, nodes))
     first = findings[0]
     return DeadlockError(
-        f"Cannot time {program.name!r}: it deadlocks after {int(state.scalars[s.S_NOW])} cycles, {first.message}; "
+        f"Cannot time {program.name!r}: it deadlocks after {int(memory.m[s.S_NOW])} cycles, {first.message}; "
         "run check() for the whole list", findings, at=first.first,
     )  # fmt: skip
 
 
-def _fold(program: Program, chip: ChipSpec, prepared: Prepared, state: s.State, plain: bool) -> Timing:
+def _fold(program: Program, chip: ChipSpec, prepared: Prepared, memory: Memory, plain: bool) -> Timing:
     account = jit.plain(ledger.account) if plain else ledger.account
-    scalars, tables = state.scalars, prepared.tables
-    cycles, count = int(scalars[s.S_LAST]), int(scalars[s.S_LOG])
-    log = state.log
+    m, log = memory.m, memory.log
+    cycles, count = int(m[s.S_LAST]), int(m[s.S_LOG])
     parts = prepared.parts
     grid = np.zeros((program.nodes, len(ledger.CAUSES)), np.int64)
-    own = int(account(log, count, prepared.engine, program.threads, prepared.costs, state.nodes[:, s.N_LAST], cycles,
+    own = int(account(log, count, prepared.engine, program.threads, prepared.costs, memory.node(s.N_LAST).reshape(-1), cycles,
                       parts, grid))  # fmt: skip
     loss = dict(zip(ledger.CAUSES, (int(n) for n in grid.sum(axis=0)), strict=True))
     loss["unused_nodes"] += (chip.nodes - program.nodes) * cycles * parts
@@ -122,17 +88,15 @@ def _fold(program: Program, chip: ChipSpec, prepared: Prepared, state: s.State, 
         raise InternalError(f"the ledger of {program.name!r} has a residual of {total - sum(loss.values())} parts")
     losses = {cause: n / total if total else 0.0 for cause, n in loss.items()}
     seconds = cycles / chip.clock_hz + chip.host.launch_s
-    sites = chip.mesh.site_rows * chip.mesh.site_cols
-    links = state.links[:, s.X_BYTES]
-    moved = int(links[4 * sites : 5 * sites].sum() + links[-sites:].sum())
+    links, injected, ejected = memory.link_bytes()
     executed = np.bincount(log[:count, s.G_ROW], minlength=len(prepared.costs))
-    costs, kinds = prepared.costs, tables.rows[:, s.R_CLASS]
+    costs, kinds = prepared.costs, prepared.rows[:, s.R_CLASS]
     accesses = int(executed @ (costs[:, ledger.COST_LOADS] + costs[:, ledger.COST_STORES]))
     byte_counts = {
-        "memory_read": int(state.ports[:, s.Q_READ].sum()),
-        "memory_write": int(state.ports[:, s.Q_WRITTEN].sum()),
-        "mesh_byte_hops": int(links[: 4 * sites].sum()),
-        "sram": accesses * chip.node.port_bytes + moved,
+        "memory_read": sum(memory.port(s.Q_READ)),
+        "memory_write": sum(memory.port(s.Q_WRITTEN)),
+        "mesh_byte_hops": int(links.sum()),
+        "sram": accesses * chip.node.port_bytes + int(injected.sum() + ejected.sum()),
     }
     energy = energy_of(
         chip,
@@ -141,16 +105,15 @@ def _fold(program: Program, chip: ChipSpec, prepared: Prepared, state: s.State, 
         sram_bytes=byte_counts["sram"], byte_hops=byte_counts["mesh_byte_hops"],
         memory_bytes=byte_counts["memory_read"] + byte_counts["memory_write"], seconds=seconds,
     )  # fmt: skip
-    bounds = resource_bounds(chip, state)
-    path = critical_path(program, log, cycles, int(scalars[s.S_LAST_THREAD]), int(scalars[s.S_LAST_LOG]))
-    shape = (program.rows, program.cols)
+    bounds = resource_bounds(memory)
+    path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
     return Timing(
         program=program.name, chip=chip.name, fidelity="packet", cycles=cycles, seconds=seconds, flops=flops,
         tflops=flops / seconds / 1e12 if seconds else 0.0, utilization=losses["useful"], losses=losses, loss_parts=loss,
         parts_per_cycle=parts, energy_j=energy.nominal, energy_low_j=energy.low, energy_high_j=energy.high,
-        energy_shares=energy.shares, events=int(scalars[s.S_EVENTS]), bytes=byte_counts,
-        busy={name: state.nodes[:, column].reshape(shape).copy() for name, column in _BUSY.items()},
-        link_bytes=links[: 4 * sites].reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4).copy(),
+        energy_shares=energy.shares, events=int(m[s.S_EVENTS]), bytes=byte_counts,
+        busy={name: memory.node(column) for name, column in _BUSY.items()},
+        link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4),
         stall_cycles=_stalls(program, log, count, plain), critical_path=path,
         bound_cycles=max(bounds.values()), bounds=bounds,
     )  # fmt: skip

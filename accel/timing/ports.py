@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+from accel.isa.program import Table
 from accel.jit import njit
-from accel.timing.network import settle, wake
+from accel.timing.network import freed, occupy, settle, wake
 from accel.timing.state import (
     C_ENTRY,
     C_LEFT,
     C_NEXT,
     C_NODE,
     C_SERIAL,
+    E_COL,
+    E_FREE_OUT,
+    E_LINK,
     E_LINK_BYTES,
     E_PORT,
-    E_SITE,
+    E_READ,
+    E_READ_TAIL,
+    E_ROW,
+    E_WRITE,
+    ENTRY_WORDS,
     EV_DONE,
     EV_PACKET,
     EV_SENT,
-    K_BUFFER,
-    K_COLS,
-    K_ENTER,
     K_HOP,
     K_LINK_BYTES,
     K_PACKET,
-    K_SITE_COLS,
+    N_SITE_COL,
+    N_SITE_ROW,
     P_COPY,
-    P_KIND,
     P_LINK,
     P_NEXT,
-    P_NODE,
     P_PENDING,
-    P_RELEASE,
     P_SEM,
     P_SIZE,
     P_SLOT,
@@ -48,159 +51,134 @@ from accel.timing.state import (
     S_EVENTS,
     S_NOW,
     S_SERIAL,
-    S_STACK,
     SIZE_BYTES,
     SIZE_CYCLES,
-    U_FREE_OUT,
-    U_READ,
-    U_READ_TAIL,
-    U_WRITE,
     UNKNOWN,
-    X_BYTES,
     X_FREE,
-    X_RING,
     X_SLOT,
-    State,
-    Tables,
 )
-from accel.timing.wheel import allocate, push
+from accel.timing.wheel import allocate, push, recycle
 
-__all__ = ["hops_between", "request", "serve"]
+__all__ = ["hops_to_entry", "request", "serve"]
 
 NEVER = 1 << 62
 
 
 @njit
-def hops_between(tab: Tables, site: int, node: int) -> int:
-    """Return the links between a physical site and a logical node."""
-    cols = tab.config[K_SITE_COLS]
-    row = tab.row_site[node // tab.config[K_COLS]]
-    col = tab.col_site[node % tab.config[K_COLS]]
-    return abs(site // cols - row) + abs(site % cols - col)
+def hops_to_entry(m: Table, node: int, entry: int) -> int:
+    """Return the links between a node and a port router."""
+    return abs(m[entry + E_ROW] - m[node + N_SITE_ROW]) + abs(m[entry + E_COL] - m[node + N_SITE_COL])
 
 
 @njit
-def request(tab: Tables, st: State, c: int) -> None:
+def request(m: Table, c: int) -> None:
     """A read request has come back as data ready to be served: queue it at its router."""
-    entry = st.copies[c, C_ENTRY]
-    st.copies[c, C_SERIAL] = st.scalars[S_SERIAL]
-    st.scalars[S_SERIAL] += 1
-    st.copies[c, C_NEXT] = -1
-    if st.queues[entry, U_READ] < 0:
-        st.queues[entry, U_READ] = c
+    entry = m[c + C_ENTRY]
+    m[c + C_SERIAL] = m[S_SERIAL]
+    m[S_SERIAL] += 1
+    m[c + C_NEXT] = 0
+    if m[entry + E_READ] == 0:
+        m[entry + E_READ] = c
     else:
-        st.copies[st.queues[entry, U_READ_TAIL], C_NEXT] = c
-    st.queues[entry, U_READ_TAIL] = c
-    wake(st, tab.entries[entry, E_PORT], st.scalars[S_NOW])
+        m[m[entry + E_READ_TAIL] + C_NEXT] = c
+    m[entry + E_READ_TAIL] = c
+    wake(m, m[entry + E_PORT], m[S_NOW])
 
 
 @njit
-def serve(tab: Tables, st: State, q: int) -> None:
+def serve(m: Table, port: int) -> None:
     """Serve packets of a port as long as it is free within this cycle; then say when to look again."""
-    port, queues, links, now = st.ports[q], st.queues, st.links, st.scalars[S_NOW]
-    if port[Q_WAKE] != now:
+    now, clock = m[S_NOW], m[port + Q_CLOCK]
+    if m[port + Q_WAKE] != now:
         return  # an earlier look has replaced this one
-    port[Q_WAKE] = -1
-    clock = port[Q_CLOCK]
+    m[port + Q_WAKE] = -1
     while True:
-        if port[Q_FREE] >= (now + 1) * clock:
-            wake(st, q, port[Q_FREE] // clock)
+        if m[port + Q_FREE] >= (now + 1) * clock:
+            wake(m, port, m[port + Q_FREE] // clock)
             return
-        best, oldest, soonest, writing = -1, NEVER, NEVER, False
-        edge_in = max(now, port[Q_EDGE_IN] // clock)
-        edge_out = max(now, port[Q_EDGE_OUT] // clock)
-        for entry in range(port[Q_FIRST], port[Q_FIRST] + port[Q_COUNT]):
-            c = queues[entry, U_READ]
-            if c >= 0:
-                link = tab.config[K_ENTER] + entry
-                slot = links[link, X_RING + links[link, X_SLOT]]
+        best, oldest, soonest, writing = 0, NEVER, NEVER, False
+        edge_in = max(now, m[port + Q_EDGE_IN] // clock)
+        edge_out = max(now, m[port + Q_EDGE_OUT] // clock)
+        entry = m[port + Q_FIRST]
+        for _ in range(m[port + Q_COUNT]):
+            c = m[entry + E_READ]
+            if c != 0:
+                link = m[entry + E_LINK]
+                slot = m[m[link + X_SLOT]]
                 if slot != UNKNOWN:
-                    ready = max(edge_in, slot, links[link, X_FREE])
+                    ready = max(edge_in, slot, m[link + X_FREE])
                     if ready > now:
                         soonest = min(soonest, ready)
-                    elif st.copies[c, C_SERIAL] < oldest:
-                        best, oldest, writing = entry, st.copies[c, C_SERIAL], False
-            e = queues[entry, U_WRITE]
-            if e >= 0:
-                ready = max(edge_out, queues[entry, U_FREE_OUT])
+                    elif m[c + C_SERIAL] < oldest:
+                        best, oldest, writing = entry, m[c + C_SERIAL], False
+            e = m[entry + E_WRITE]
+            if e != 0:
+                ready = max(edge_out, m[entry + E_FREE_OUT])
                 if ready > now:
                     soonest = min(soonest, ready)
-                elif st.pool[e, P_PENDING] < oldest:
-                    best, oldest, writing = entry, st.pool[e, P_PENDING], True
-        if best < 0:
+                elif m[e + P_PENDING] < oldest:
+                    best, oldest, writing = entry, m[e + P_PENDING], True
+            entry += ENTRY_WORDS
+        if best == 0:
             if soonest < NEVER:
-                wake(st, q, soonest)
+                wake(m, port, soonest)
             return
         if writing:
-            write_packet(tab, st, q, best)
+            write_packet(m, port, best)
         else:
-            read_packet(tab, st, q, best)
+            read_packet(m, port, best)
 
 
 @njit
-def read_packet(tab: Tables, st: State, q: int, entry: int) -> None:
+def read_packet(m: Table, port: int, entry: int) -> None:
     """Take the next packet of the request at the head of a router's queue into the mesh."""
-    port, links, copies, config, now = st.ports[q], st.links, st.copies, tab.config, st.scalars[S_NOW]
-    clock = port[Q_CLOCK]
-    c = st.queues[entry, U_READ]
-    count = min(copies[c, C_LEFT], config[K_PACKET])
-    copies[c, C_LEFT] -= count
-    last = 1 if copies[c, C_LEFT] == 0 else 0
-    begin = max(port[Q_FREE], port[Q_EDGE_IN], now * clock)
-    port[Q_FREE] = begin + count * port[Q_COST]
-    port[Q_EDGE_IN] = begin + count * port[Q_EDGE_COST]
-    port[Q_READ] += count
-    link = config[K_ENTER] + entry
-    own = -(-count // tab.entries[entry, E_LINK_BYTES])
-    cycles = -(-count // config[K_LINK_BYTES])
-    finish = max(port[Q_FREE], port[Q_EDGE_IN])
-    start = -(-max(begin, finish - own * clock) // clock)  # its tail may not overtake the memory's last byte
-    slot = links[link, X_SLOT]
-    start = max(start, links[link, X_FREE], links[link, X_RING + slot])
-    links[link, X_FREE] = start + own
-    links[link, X_RING + slot] = UNKNOWN
-    links[link, X_SLOT] = 0 if slot + 1 == config[K_BUFFER] else slot + 1
-    links[link, X_BYTES] += count
-    e = allocate(st)
-    st.pool[e, P_KIND] = EV_PACKET
-    st.pool[e, P_COPY] = c
-    st.pool[e, P_SIZE] = (count << SIZE_BYTES) | (cycles << SIZE_CYCLES) | last
-    st.pool[e, P_LINK] = link
-    st.pool[e, P_SLOT] = slot
-    push(st, start + max(0, own - cycles), e)
-    if last:
-        st.queues[entry, U_READ] = copies[c, C_NEXT]
-        sent = allocate(st)
-        st.pool[sent, P_KIND] = EV_SENT
-        st.pool[sent, P_COPY] = c
-        push(st, start + own, sent)
+    now, clock, link = m[S_NOW], m[port + Q_CLOCK], m[entry + E_LINK]
+    c = m[entry + E_READ]
+    count = min(m[c + C_LEFT], m[K_PACKET])
+    m[c + C_LEFT] -= count
+    last = 1 if m[c + C_LEFT] == 0 else 0
+    begin = max(m[port + Q_FREE], m[port + Q_EDGE_IN], now * clock)
+    m[port + Q_FREE] = begin + count * m[port + Q_COST]
+    m[port + Q_EDGE_IN] = begin + count * m[port + Q_EDGE_COST]
+    m[port + Q_READ] += count
+    own = (count + m[entry + E_LINK_BYTES] - 1) // m[entry + E_LINK_BYTES]
+    cycles = (count + m[K_LINK_BYTES] - 1) // m[K_LINK_BYTES]
+    finish = max(m[port + Q_FREE], m[port + Q_EDGE_IN])
+    head = (max(begin, finish - own * clock) + clock - 1) // clock  # its tail may not overtake the memory's last byte
+    e = allocate(m, EV_PACKET)
+    size = (count << SIZE_BYTES) | (cycles << SIZE_CYCLES) | last
+    m[e + P_COPY] = c
+    m[e + P_SIZE] = size
+    start = occupy(m, link, head, own, size, e)
+    push(m, start + max(0, own - cycles), e)
+    if last == 1:
+        m[entry + E_READ] = m[c + C_NEXT]
+        e = allocate(m, EV_SENT)
+        m[e + P_COPY] = c
+        push(m, start + own, e)
 
 
 @njit
-def write_packet(tab: Tables, st: State, q: int, entry: int) -> None:
+def write_packet(m: Table, port: int, entry: int) -> None:
     """Take the packet at the head of a router's write queue into the memory; the last one is acknowledged."""
-    port, pool, now = st.ports[q], st.pool, st.scalars[S_NOW]
-    clock = port[Q_CLOCK]
-    e = st.queues[entry, U_WRITE]
-    st.queues[entry, U_WRITE] = pool[e, P_NEXT]
-    count = pool[e, P_SIZE] >> SIZE_BYTES
-    begin = max(port[Q_FREE], port[Q_EDGE_OUT], now * clock)
-    port[Q_FREE] = begin + count * port[Q_COST]
-    port[Q_EDGE_OUT] = begin + count * port[Q_EDGE_COST]
-    port[Q_WRITTEN] += count
-    st.queues[entry, U_FREE_OUT] = now + -(-count // tab.entries[entry, E_LINK_BYTES])
-    end = max(st.queues[entry, U_FREE_OUT], -(-max(port[Q_FREE], port[Q_EDGE_OUT]) // clock))
-    st.scalars[S_EVENTS] += 1
-    if pool[e, P_SIZE] & 1:
-        c = pool[e, P_COPY]
-        node = st.copies[c, C_NODE]
-        done = allocate(st)
-        pool[done, P_KIND] = EV_DONE
-        pool[done, P_NODE] = c
-        pool[done, P_SEM] = node
-        back = hops_between(tab, tab.entries[entry, E_SITE], node) * tab.config[K_HOP]
-        push(st, end + port[Q_LATENCY] + back, done)
-    pool[e, P_RELEASE] = end
-    pool[e, P_NEXT] = st.scalars[S_STACK]
-    st.scalars[S_STACK] = e
-    settle(tab, st)
+    now, clock = m[S_NOW], m[port + Q_CLOCK]
+    e = m[entry + E_WRITE]
+    m[entry + E_WRITE] = m[e + P_NEXT]
+    count = m[e + P_SIZE] >> SIZE_BYTES
+    begin = max(m[port + Q_FREE], m[port + Q_EDGE_OUT], now * clock)
+    m[port + Q_FREE] = begin + count * m[port + Q_COST]
+    m[port + Q_EDGE_OUT] = begin + count * m[port + Q_EDGE_COST]
+    m[port + Q_WRITTEN] += count
+    m[entry + E_FREE_OUT] = now + (count + m[entry + E_LINK_BYTES] - 1) // m[entry + E_LINK_BYTES]
+    end = max(m[entry + E_FREE_OUT], (max(m[port + Q_FREE], m[port + Q_EDGE_OUT]) + clock - 1) // clock)
+    m[S_EVENTS] += 1
+    if m[e + P_SIZE] & 1:
+        c = m[e + P_COPY]
+        node = m[c + C_NODE]
+        done = allocate(m, EV_DONE)
+        m[done + P_COPY] = c
+        m[done + P_SEM] = node
+        push(m, end + m[port + Q_LATENCY] + hops_to_entry(m, node, entry) * m[K_HOP], done)
+    recycle(m, e)
+    freed(m, m[e + P_SLOT], m[e + P_LINK], end)
+    settle(m)

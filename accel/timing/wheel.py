@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from accel.isa.program import Table
 from accel.jit import njit
 from accel.timing.state import (
+    K_WHEEL,
+    O_HEAP,
+    O_WHEEL,
     P_NEXT,
     S_FREE,
     S_FREE_COUNT,
@@ -11,105 +15,115 @@ from accel.timing.state import (
     S_NOW,
     S_SERIAL,
     S_WHEEL,
-    State,
 )
 
 __all__ = ["allocate", "next_cycle", "push", "recycle"]
 
 
 @njit
-def allocate(st: State) -> int:
-    """Take a record from the pool; the main loop keeps enough of them free."""
-    e = st.scalars[S_FREE]
-    st.scalars[S_FREE] = st.pool[e, P_NEXT]
-    st.scalars[S_FREE_COUNT] -= 1
+def allocate(m: Table, kind: int) -> int:
+    """Take a record from the pool and name its kind; the main loop keeps enough of them free."""
+    e = m[S_FREE]
+    m[S_FREE] = m[e + P_NEXT]
+    m[S_FREE_COUNT] -= 1
+    m[e + 1] = kind
     return e
 
 
 @njit
-def recycle(st: State, e: int) -> None:
+def recycle(m: Table, e: int) -> None:
     """Give a record back to the pool."""
-    st.pool[e, P_NEXT] = st.scalars[S_FREE]
-    st.scalars[S_FREE] = e
-    st.scalars[S_FREE_COUNT] += 1
+    m[e + P_NEXT] = m[S_FREE]
+    m[S_FREE] = e
+    m[S_FREE_COUNT] += 1
 
 
 @njit
-def append(st: State, t: int, e: int) -> None:
+def append(m: Table, t: int, e: int) -> None:
     """Put record e at the end of the list of cycle t, which lies inside the wheel."""
-    slot = t & (st.wheel.shape[0] - 1)
-    st.pool[e, P_NEXT] = -1
-    if st.wheel[slot, 0] < 0:
-        st.wheel[slot, 0] = e
+    slot = m[O_WHEEL] + 2 * (t & (m[K_WHEEL] - 1))
+    m[e + P_NEXT] = 0
+    if m[slot] == 0:
+        m[slot] = e
     else:
-        st.pool[st.wheel[slot, 1], P_NEXT] = e
-    st.wheel[slot, 1] = e
-    st.scalars[S_WHEEL] += 1
+        m[m[slot + 1] + P_NEXT] = e
+    m[slot + 1] = e
+    m[S_WHEEL] += 1
 
 
 @njit
-def push(st: State, t: int, e: int) -> None:
+def push(m: Table, t: int, e: int) -> None:
     """Schedule record e for cycle t, not before now."""
-    if t - st.scalars[S_NOW] < st.wheel.shape[0]:
-        append(st, t, e)
-        return
-    heap = st.heap
-    serial = st.scalars[S_SERIAL]
-    st.scalars[S_SERIAL] = serial + 1
-    i = st.scalars[S_HEAP]
-    st.scalars[S_HEAP] = i + 1
+    if t - m[S_NOW] < m[K_WHEEL]:
+        append(m, t, e)
+    else:
+        push_heap(m, t, e)
+
+
+@njit
+def push_heap(m: Table, t: int, e: int) -> None:
+    """Keep record e, with its time and a serial number, in the heap."""
+    base = m[O_HEAP]
+    i = m[S_HEAP]
+    m[S_HEAP] = i + 1
     while i > 0:
         up = (i - 1) >> 1
-        if heap[up, 0] <= t:  # an equal time has the smaller serial already
+        if m[base + 3 * up] <= t:  # an equal time has the smaller serial already
             break
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[up, 0], heap[up, 1], heap[up, 2]
+        for j in range(3):
+            m[base + 3 * i + j] = m[base + 3 * up + j]
         i = up
-    heap[i, 0], heap[i, 1], heap[i, 2] = t, serial, e
+    m[base + 3 * i] = t
+    m[base + 3 * i + 1] = m[S_SERIAL]
+    m[base + 3 * i + 2] = e
+    m[S_SERIAL] += 1
 
 
 @njit
-def pop_heap(st: State) -> int:
+def pop_heap(m: Table) -> int:
     """Remove and return the record of the earliest (time, serial) of the heap."""
-    heap = st.heap
-    first = heap[0, 2]
-    n = st.scalars[S_HEAP] - 1
-    st.scalars[S_HEAP] = n
-    t, serial, e = heap[n, 0], heap[n, 1], heap[n, 2]
+    base = m[O_HEAP]
+    first = m[base + 2]
+    n = m[S_HEAP] - 1
+    m[S_HEAP] = n
+    end = base + 3 * n
+    t, serial, e = m[end], m[end + 1], m[end + 2]
     i = 0
     while True:
         child = 2 * i + 1
         if child >= n:
             break
-        if child + 1 < n and (
-            heap[child + 1, 0] < heap[child, 0]
-            or (heap[child + 1, 0] == heap[child, 0] and heap[child + 1, 1] < heap[child, 1])
-        ):
+        a, b = base + 3 * child, base + 3 * child + 3
+        if child + 1 < n and (m[b] < m[a] or (m[b] == m[a] and m[b + 1] < m[a + 1])):
             child += 1
-        if t < heap[child, 0] or (t == heap[child, 0] and serial < heap[child, 1]):
+            a = b
+        if t < m[a] or (t == m[a] and serial < m[a + 1]):
             break
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[child, 0], heap[child, 1], heap[child, 2]
+        for j in range(3):
+            m[base + 3 * i + j] = m[a + j]
         i = child
-    heap[i, 0], heap[i, 1], heap[i, 2] = t, serial, e
+    m[base + 3 * i] = t
+    m[base + 3 * i + 1] = serial
+    m[base + 3 * i + 2] = e
     return first
 
 
 @njit
-def next_cycle(st: State) -> bool:
+def next_cycle(m: Table) -> bool:
     """Move now to the next cycle that has an event; False if there is none.
 
     Far events join the wheel before any event of the new cycle runs, so that a list is always in serial order.
     """
-    now = st.scalars[S_NOW]
-    size = st.wheel.shape[0]
-    if st.scalars[S_WHEEL] == 0:
-        if st.scalars[S_HEAP] == 0:
+    now, size, base = m[S_NOW], m[K_WHEEL], m[O_WHEEL]
+    if m[S_WHEEL] == 0:
+        if m[S_HEAP] == 0:
             return False
-        now = st.heap[0, 0]
+        now = m[m[O_HEAP]]
     else:
-        while st.wheel[now & (size - 1), 0] < 0:
+        while m[base + 2 * (now & (size - 1))] == 0:
             now += 1
-    st.scalars[S_NOW] = now
-    while st.scalars[S_HEAP] > 0 and st.heap[0, 0] - now < size:
-        t = st.heap[0, 0]
-        append(st, t, pop_heap(st))
+    m[S_NOW] = now
+    while m[S_HEAP] > 0 and m[m[O_HEAP]] - now < size:
+        t = m[m[O_HEAP]]
+        append(m, t, pop_heap(m))
     return True

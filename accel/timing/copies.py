@@ -1,0 +1,163 @@
+"""Start of a copy: its source, route and destinations, evaluated on the issuing thread."""
+
+from __future__ import annotations
+
+from accel.isa.layout import CODE_WORDS
+from accel.isa.program import Table
+from accel.isa.table import BY_MNEMONIC
+from accel.jit import njit
+from accel.timing.decode import rectangle, value
+from accel.timing.network import inject
+from accel.timing.ports import hops_to_entry
+from accel.timing.state import (
+    BAD_SEMAPHORE,
+    BAD_TARGET,
+    C_COL0,
+    C_COL1,
+    C_DONE,
+    C_ENTRY,
+    C_KIND,
+    C_LEFT,
+    C_LIVE,
+    C_LOG,
+    C_NEXT,
+    C_NODE,
+    C_ROW0,
+    C_ROW1,
+    C_SENT,
+    C_SITE_COL0,
+    C_SITE_COL1,
+    C_SITE_ROW0,
+    C_SITE_ROW1,
+    COPY_MESH,
+    COPY_READ,
+    COPY_WRITE,
+    E_COL,
+    E_PORT,
+    E_ROW,
+    ENTRY_WORDS,
+    EV_REQUEST,
+    G_KIND,
+    K_HOP,
+    K_INTERLEAVE,
+    K_PORTS,
+    K_SEMAPHORES,
+    LOG_COPY_MEMORY,
+    LOG_COPY_MESH,
+    N_COPIES,
+    N_HEAD,
+    N_SITE_ROW,
+    N_TAIL,
+    O_CODE,
+    O_COL_SITE,
+    O_PORTS,
+    O_ROW_SITE,
+    O_ROWS,
+    P_COPY,
+    PORT_WORDS,
+    Q_COUNT,
+    Q_FIRST,
+    Q_INTERLEAVE,
+    Q_LATENCY,
+    R_BYTES,
+    R_COPY,
+    ROW_WORDS,
+    S_COPY_COUNT,
+    S_COPY_FREE,
+    S_ERROR,
+    S_NOW,
+    S_STATUS,
+    T_NODE,
+    T_PC,
+)
+from accel.timing.wheel import allocate, push
+
+__all__ = ["start_copy"]
+
+_COPY = BY_MNEMONIC["copy"]
+DST, SRC, TO = _COPY.word("dst"), _COPY.word("src"), _COPY.word("to")
+DONE_SEM, SENT_SEM = _COPY.word("done"), _COPY.word("sent")
+
+
+@njit
+def semaphore_of(m: Table, pc: int, word: int, th: int) -> int:
+    """Return the index of a copy's semaphore operand, -1 for none."""
+    return -1 if m[m[O_CODE] + pc * CODE_WORDS + word] < 0 else value(m, pc, word, th)
+
+
+@njit
+def entry_of(m: Table, address: int, row: int) -> int:
+    """Return the port router of a copy: the one in physical row `row`, else (or row -1) by the address block.
+
+    Blocks of the first port's interleave rotate over the ports; a copy is served by the port of its first byte.
+    """
+    port = m[O_PORTS] + (address // m[K_INTERLEAVE]) % m[K_PORTS] * PORT_WORDS
+    first, count = m[port + Q_FIRST], m[port + Q_COUNT]
+    if row >= 0:
+        for i in range(count):
+            if m[first + i * ENTRY_WORDS + E_ROW] == row:
+                return first + i * ENTRY_WORDS
+    return first + (address // m[port + Q_INTERLEAVE]) % count * ENTRY_WORDS
+
+
+@njit
+def start_copy(m: Table, g: Table, th: int, entry: int) -> None:
+    """Start the copy at the thread's counter: into its node's send queue, or as a request on its way to a port."""
+    node, pc = m[th + T_NODE], m[th + T_PC]
+    row = m[O_ROWS] + pc * ROW_WORDS
+    kind = m[row + R_COPY]
+    r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + pc * CODE_WORDS + TO], th)
+    done, sent = semaphore_of(m, pc, DONE_SEM, th), semaphore_of(m, pc, SENT_SEM, th)
+    if r0 < 0 or max(done, sent) >= m[K_SEMAPHORES]:
+        m[S_STATUS] = BAD_TARGET if r0 < 0 else BAD_SEMAPHORE
+        m[S_ERROR] = pc
+        return
+    g[entry, G_KIND] = LOG_COPY_MESH if kind == COPY_MESH else LOG_COPY_MEMORY
+    c = m[S_COPY_FREE]
+    m[S_COPY_FREE] = m[c + C_NEXT]
+    m[S_COPY_COUNT] -= 1
+    m[c + C_NEXT] = 0
+    m[c + C_NODE] = node
+    m[c + C_LOG] = entry
+    m[c + C_KIND] = kind
+    m[c + C_LEFT] = m[row + R_BYTES]
+    m[c + C_DONE] = done
+    m[c + C_SENT] = sent
+    m[c + C_ROW0] = r0
+    m[c + C_ROW1] = r1
+    m[c + C_COL0] = c0
+    m[c + C_COL1] = c1
+    m[c + C_LIVE] = 1 + (1 if kind == COPY_WRITE else (r1 - r0 + 1) * (c1 - c0 + 1))
+    m[node + N_COPIES] += 1
+    span(m, m[O_ROW_SITE], r0, r1, c + C_SITE_ROW0, c + C_SITE_ROW1)
+    span(m, m[O_COL_SITE], c0, c1, c + C_SITE_COL0, c + C_SITE_COL1)
+    if kind == COPY_READ:
+        at = entry_of(m, value(m, pc, SRC + 1, th), m[c + C_SITE_ROW0] if r0 == r1 else -1)
+        m[c + C_ENTRY] = at
+        e = allocate(m, EV_REQUEST)
+        m[e + P_COPY] = c
+        push(m, m[S_NOW] + hops_to_entry(m, node, at) * m[K_HOP] + m[m[at + E_PORT] + Q_LATENCY], e)
+        return
+    if kind == COPY_WRITE:
+        at = entry_of(m, value(m, pc, DST + 1, th), m[node + N_SITE_ROW])
+        m[c + C_ENTRY] = at
+        m[c + C_SITE_ROW0] = m[at + E_ROW]
+        m[c + C_SITE_ROW1] = m[at + E_ROW]
+        m[c + C_SITE_COL0] = m[at + E_COL]
+        m[c + C_SITE_COL1] = m[at + E_COL]
+    if m[node + N_HEAD] == 0:
+        m[node + N_HEAD] = c
+    else:
+        m[m[node + N_TAIL] + C_NEXT] = c
+    m[node + N_TAIL] = c
+    inject(m, node)
+
+
+@njit
+def span(m: Table, sites: int, first: int, last: int, low: int, high: int) -> None:
+    """Write the least and the greatest physical index of a range of logical ones to the words `low` and `high`."""
+    m[low] = m[sites + first]
+    m[high] = m[sites + first]
+    for i in range(first + 1, last + 1):
+        m[low] = min(m[low], m[sites + i])
+        m[high] = max(m[high], m[sites + i])
