@@ -53,7 +53,10 @@ def test_float_bits_round_trip_through_the_struct_module(bits: int) -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: codec.encode("matmull"), "unknown instruction 'matmull'; the table has no such row; did you mean 'matmul'?"),
+        (
+            lambda: codec.encode("matmull"),
+            "unknown instruction 'matmull'; the table has no such row; did you mean 'matmul'?",
+        ),
         (lambda: codec.encode("wait", sem=(0, 0)), "wait needs operand 'n'; give all of sem, n"),
         (lambda: codec.encode("end", begin=1, x=2), "end has no operand 'x'; it takes begin"),
         (lambda: codec.encode("end", begin=(1, 2)), "end operand 'begin' takes 1 integer word(s), got (1, 2)"),
@@ -79,7 +82,10 @@ def test_every_row_has_meaning_cost_oracle_and_a_manual_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"operands": tuple(Operand(f"v{i}", Kind.VIEW, Direction.READ, ("sram",)) for i in range(5))}, "needs 18 words"),
+        (
+            {"operands": tuple(Operand(f"v{i}", Kind.VIEW, Direction.READ, ("sram",)) for i in range(5))},
+            "needs 18 words",
+        ),
         ({"meaning": "no full stop"}, "must be a sentence"),
         ({"cost": "free"}, "no cost rule 'free'"),
         ({"engine": Engine.VECTOR, "cost": "vector"}, "needs a semantics function"),

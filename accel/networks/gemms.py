@@ -8,8 +8,12 @@ from accel.problem import Matmul
 
 __all__ = ["LAYERS", "Layer", "layers"]
 
-RESNET = "He et al., Deep Residual Learning, CVPR 2016, table 1, batch 256; m = images x output pixels, k = taps x channels"
-GPT3 = "Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: d_model 12288, feed-forward 4x; 2048 tokens"
+RESNET = (
+    "He et al., Deep Residual Learning, CVPR 2016, table 1, batch 256; m = images x output pixels, k = taps x channels"
+)
+GPT3 = (
+    "Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: d_model 12288, feed-forward 4x; 2048 tokens"
+)
 DEEPBENCH = "baidu-research/DeepBench @da81ba7, training GEMMs (V100 times measured by its authors)"
 CAMERAS = (
     "eight 1280x960 cameras into a RegNet stem (Radosavovic et al., CVPR 2020: 3x3, stride 2, 3 to 32 channels); "

@@ -1,0 +1,106 @@
+"""What users hold: inputs and outputs by name, program files, listings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accel
+from accel.errors import InputError, ProgramError
+from accel.isa import container
+from accel.kernels import matmul
+from accel.report.showcase import hard_values
+
+
+@pytest.fixture(scope="module")
+def program() -> accel.Program:
+    return matmul.build("mini", m=40, n=24, k=48)
+
+
+def test_a_saved_program_is_the_same_program(program: accel.Program, tmp_path: Path) -> None:
+    path = tmp_path / "p.acc"
+    program.save(path)
+    loaded = accel.load(path)
+    a, b = hard_values((40, 48), 1), hard_values((48, 24), 2)
+    assert loaded.asm() == program.asm()
+    assert (loaded.run(a=a, b=b)["c"] == program.run(a=a, b=b)["c"]).all()
+    assert loaded.time().cycles == program.time().cycles
+    assert loaded.findings() == ()
+    assert container.to_bytes(loaded.isa) == container.to_bytes(program.isa) == path.read_bytes()
+    assert loaded.chip == program.chip
+
+
+@pytest.mark.parametrize("cut", [0, 7, 20, 100, -1, -33])
+def test_a_cut_file_is_refused(program: accel.Program, cut: int) -> None:
+    with pytest.raises(ProgramError):
+        container.from_bytes(container.to_bytes(program.isa)[:cut])
+
+
+def test_any_flipped_byte_is_refused(program: accel.Program) -> None:
+    image = container.to_bytes(program.isa)
+    for at in np.random.default_rng(0).integers(0, len(image), 200):
+        damaged = bytearray(image)
+        damaged[at] ^= 0x10
+        with pytest.raises(ProgramError):
+            container.from_bytes(bytes(damaged))
+
+
+def test_files_that_are_not_there_or_cannot_be_written(program: accel.Program, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read program file"):
+        accel.load(tmp_path / "absent.acc")
+    with pytest.raises(InputError, match="cannot write program file"):
+        program.save(tmp_path / "no" / "such" / "p.acc")
+
+
+def test_a_program_is_immutable(program: accel.Program) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        program.isa.code[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ({"a": np.zeros((40, 48))}, "matmul needs input 'b' of shape (48, 24) in bf16; pass b=array"),
+        ({"a": np.zeros((40, 48)), "b": np.zeros((48, 24)), "c": 1}, "has no input 'c'; it takes 'a', 'b'"),
+        ({"a": np.zeros((48, 40)), "b": np.zeros((48, 24))}, "input 'a' has shape (48, 40), the program was built for"),
+        ({"a": np.zeros((40, 48), object), "b": np.zeros((48, 24))}, "object"),
+        ({"a": np.zeros((0, 48)), "b": np.zeros((48, 24))}, "(0, 48)"),
+        (
+            {"a": np.zeros((40, 48)), "b": np.zeros((48, 24)), "engine": "gpu"},
+            "unknown engine 'gpu'; use 'jit' or 'plain'",
+        ),
+        ({"a": np.zeros((40, 48)), "b": np.zeros((48, 24)), "schedule": "late"}, "unknown schedule 'late'"),
+        ({"a": np.zeros((40, 48)), "b": np.zeros((48, 24)), "seed": 1.5}, "seed must be an int"),
+    ],
+)
+def test_bad_inputs_get_one_line(program: accel.Program, call: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        program.run(**call)  # type: ignore[arg-type]
+    assert text.removeprefix("matmul ") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_outputs_and_roles_are_named(program: accel.Program) -> None:
+    out = program.run(a=np.zeros((40, 48)), b=np.zeros((48, 24)))
+    assert list(out) == ["c"]
+    with pytest.raises(InputError, match="no output 'd'; this program stores 'c'"):
+        out["d"]
+    with pytest.raises(InputError, match="no role 99"):
+        program.asm(99)
+    with pytest.raises(InputError, match="a sample needs at least 1 block"):
+        program.sample_outputs(0)
+
+
+def test_plain_and_compiled_engines_agree(program: accel.Program) -> None:
+    a, b = hard_values((40, 48), 1), hard_values((48, 24), 2)
+    assert (program.run(a=a, b=b, engine="plain")["c"] == program.run(a=a, b=b)["c"]).all()
+    assert program.time(engine="plain").cycles == program.time().cycles
+
+
+def test_the_listing_names_buffers_semaphores_and_lines(program: accel.Program) -> None:
+    text = program.asm(0)
+    assert "matmul acc+" in text
+    assert "A_full[" in text
+    assert "kernels/matmul.py:" in text
