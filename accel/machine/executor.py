@@ -58,11 +58,10 @@ class _Run:
 
     def __init__(self, program: Program, arena: Arena, views: Any, buffers: Any, *, engine: str, seed: int | None,
                  limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
-        from accel.machine.matmul import scratch
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
         from accel.machine.schedule import flight
-        from accel.machine.vector import pieces
+        from accel.machine.units import addresses, unit_space
 
         self.program, self.arena, self.views, self.needed = program, arena, views, buffers
         self.engine, self.limit = _functions(engine), limit
@@ -91,7 +90,8 @@ class _Run:
         config[s.C_DELAY] = (0, 16, 96, 192, 256)[(seed or 0) % 5]
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
-        self.work, (self.piece, self.bits), self.nest = scratch(), pieces(), nest_space()
+        self.work, self.nest = unit_space(), nest_space()
+        self.units = addresses(program.code[:, w.W_OPCODE], engine if wanted is None else "none")
         self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)
         self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
@@ -104,8 +104,7 @@ class _Run:
                 p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
                 self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
                 u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
-                a.shadows, self.work, self.work.view(np.uint32), self.piece, self.bits, self.nest, self.rect,
-                self.value, self.error,
+                a.shadows, self.units, *self.work, self.nest, self.rect, self.value, self.error,
             )  # fmt: skip
             if code:
                 raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)
@@ -114,6 +113,8 @@ class _Run:
 
     def _shards(self, direction: int) -> None:
         p, a = self.program, self.arena
+        if not len(p.shards):
+            return  # nothing to do, and nothing to compile
         code = self.engine[1](
             p.shards, direction, self.views, p.exprs, p.params, p.role_of, self.threads, self.config, a.u8, a.bases,
             self.needed, self.wanted, self.kept, a.shadow, a.shadows, self.nest, self.rect, self.error,

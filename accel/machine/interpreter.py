@@ -83,8 +83,8 @@ def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: An
 @njit
 def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
-              u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, work: Any,
-              work32: Any, piece: Any, piece32: Any, nest: Any, rect: Any, value: Any, error: Any) -> int:  # fmt: skip
+              u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, units: Any,
+              work: Any, work32: Any, nest: Any, rect: Any, value: Any, error: Any) -> int:  # fmt: skip
     """Run every thread to its end and return an error code of `words`; `error` says where it happened.
 
     The tables are the program's, `views` extended. threads, queue, groups, config, events, copies: state of control
@@ -189,8 +189,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
                         pc += 1
                 else:
                     if op != OP_MARK:
-                        compute(code, pc, value, views, needed, node, bases[node], config, u8, u16, u32, f32, work,
-                                work32, piece, piece32, nest)  # fmt: skip
+                        compute(code, pc, value, views, needed, node, bases[node], config, units, u8, u16, u32,
+                                f32, work, work32, nest)  # fmt: skip
                     pc += 1
             if error[0]:
                 error[s.F_NODE], error[s.F_THREAD], error[s.F_ROW] = node, thread, row

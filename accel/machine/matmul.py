@@ -7,25 +7,24 @@ from typing import Any
 import numpy as np
 
 from accel.isa.layout import V_SHAPE, V_STRIDE
+from accel.isa.table import BY_MNEMONIC
 from accel.jit import njit
 from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, LANES, ROW_PITCH, ROWS, tile
+from accel.machine.operands import place
 
-__all__ = ["BLOCK_COLUMNS", "matmul", "scratch"]
+__all__ = ["BLOCK_COLUMNS", "SCRATCH", "run_matmul"]
 
 BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32
 LEFT, RIGHT = ROWS * ROW_PITCH, BLOCK_DEPTH * BLOCK_COLUMNS
-SCRATCH = LEFT + RIGHT + ROWS * COLUMNS
-
-
-def scratch() -> Any:
-    """Return the float32 work space of `matmul`: left panel, right panels, one block of chains; 64-byte aligned."""
-    room = np.zeros(SCRATCH + 16, np.float32)
-    skip = (-room.ctypes.data % 64) // 4
-    return room[skip : skip + SCRATCH]
+CORNER = LEFT + RIGHT  # one block of chains whose place in dst the micro-kernel cannot address
+SCRATCH = CORNER + ROWS * COLUMNS
+DST, A, B, ACCUMULATE = (place("matmul", name) for name in ("dst", "a", "b", "accumulate"))
+DST_WORD, A_WORD, B_WORD = (BY_MNEMONIC["matmul"].word(name) for name in ("dst", "a", "b"))
 
 
 @njit
-def _pack_left(u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int, depth: int) -> None:
+def _pack_left(u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int,
+               depth: int) -> None:  # fmt: skip
     """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` become zero."""
     inner_rows, inner = view[V_SHAPE + 1], view[V_SHAPE + 3]
     row_outer, row_inner = view[V_STRIDE] >> 1, view[V_STRIDE + 1] >> 1
@@ -83,62 +82,61 @@ def _pack_right(u16: Any, work32: Any, view: Any, base: int, first: int, depth: 
 
 
 @njit
-def _place(view: Any, m: int, n: int) -> int:
-    """Return the offset in fp32 elements of dst[m, n] from the address of dst."""
-    rows, columns = view[V_SHAPE + 1], view[V_SHAPE + 3]
-    offset = (m // rows) * view[V_STRIDE] + (m % rows) * view[V_STRIDE + 1]
-    return (offset + (n // columns) * view[V_STRIDE + 2] + (n % columns) * view[V_STRIDE + 3]) >> 2
+def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, column: int, columns: int, back: int) -> None:
+    """Bring a block of dst to the corner of the scratch, or back to its place."""
+    inner_rows, inner = view[V_SHAPE + 1], view[V_SHAPE + 3]
+    for r in range(rows):
+        m = row + r
+        start = base + ((m // inner_rows) * view[V_STRIDE] + (m % inner_rows) * view[V_STRIDE + 1] >> 2)
+        for c in range(columns):
+            n = column + c
+            at = start + ((n // inner) * view[V_STRIDE + 2] + (n % inner) * view[V_STRIDE + 3] >> 2)
+            if back:
+                f32[at] = work[CORNER + r * COLUMNS + c]
+            else:
+                work[CORNER + r * COLUMNS + c] = f32[at]
 
 
 @njit
-def _height(rows: int) -> int:
-    best = ROWS
-    for height in HEIGHTS:
-        if height >= rows:
-            best = height
-    return best
-
-
-@njit
-def matmul(f32: Any, u16: Any, work: Any, work32: Any, dst: Any, dst_base: int, a: Any, a_base: int, b: Any, b_base: int,
-           accumulate: int) -> None:  # fmt: skip
+def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
+               work32: Any, nest: Any) -> None:  # fmt: skip
     """dst[m, n] = chain over k of fma(a[m, k], b[k, n], .), from dst if `accumulate` and from +0 otherwise.
 
-    dst, a, b: view rows of two index pairs each; bases in elements of f32 and u16. work and work32 are one scratch.
+    The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins. work and work32 are one
+    scratch. u8 and nest are unused: all leaves of `units` take the same arguments.
     """
+    dst, a, b = views[code[pc, DST_WORD]], views[code[pc, A_WORD]], views[code[pc, B_WORD]]
+    dst_base, a_base, b_base = (base + value[DST]) >> 2, (base + value[A]) >> 1, (base + value[B]) >> 1
     m_size, n_size = dst[V_SHAPE] * dst[V_SHAPE + 1], dst[V_SHAPE + 2] * dst[V_SHAPE + 3]
     k_size = a[V_SHAPE + 2] * a[V_SHAPE + 3]
     # A block of dst whose columns are neighbours and whose rows have one pitch is advanced in place.
-    single_rows = dst[V_SHAPE] == 1 or dst[V_STRIDE] == dst[V_STRIDE + 1] * dst[V_SHAPE + 1]
-    unit_columns = dst[V_STRIDE + 3] == 4 and (
-        dst[V_SHAPE + 2] == 1 or dst[V_STRIDE + 2] == dst[V_STRIDE + 3] * dst[V_SHAPE + 3]
-    )
+    even_rows = dst[V_SHAPE] == 1 or dst[V_STRIDE] == dst[V_STRIDE + 1] * dst[V_SHAPE + 1]
+    unit_columns = dst[V_SHAPE + 2] == 1 or dst[V_STRIDE + 2] == dst[V_STRIDE + 3] * dst[V_SHAPE + 3]
+    in_place = even_rows and unit_columns and dst[V_STRIDE + 3] == 4
     pitch = dst[V_STRIDE + 1] >> 2
-    corner = LEFT + RIGHT
     for column in range(0, n_size, BLOCK_COLUMNS):
         columns = min(BLOCK_COLUMNS, n_size - column)
         for first in range(0, k_size, BLOCK_DEPTH):
             depth = min(BLOCK_DEPTH, k_size - first)
-            keep = 1 if accumulate != 0 or first > 0 else 0
+            keep = 1 if value[ACCUMULATE] != 0 or first > 0 else 0
             _pack_right(u16, work32, b, b_base, first, depth, column, columns)
             for row in range(0, m_size, ROWS):
                 rows = min(ROWS, m_size - row)
-                height = _height(rows)
+                height = ROWS
+                for lower in HEIGHTS:
+                    if lower >= rows:
+                        height = lower
                 _pack_left(u16, work32, a, a_base, row, rows, height, first, depth)
                 for panel in range(0, columns, COLUMNS):
                     width = min(COLUMNS, columns - panel)
                     wide = 1 if width > LANES else 0
-                    right = LEFT + panel * depth
-                    whole = width == COLUMNS or width == LANES
-                    if single_rows and unit_columns and rows == height and whole:
-                        at = dst_base + _place(dst, row, column + panel)
-                        tile(height, wide, work, 0, work, right, f32, at, pitch, depth, keep)
-                        continue
-                    if keep:
-                        for r in range(rows):
-                            for n in range(width):
-                                work[corner + r * COLUMNS + n] = f32[dst_base + _place(dst, row + r, column + panel + n)]
-                    tile(height, wide, work, 0, work, right, work, corner, COLUMNS, depth, keep)
-                    for r in range(rows):
-                        for n in range(width):
-                            f32[dst_base + _place(dst, row + r, column + panel + n)] = work[corner + r * COLUMNS + n]
+                    direct = in_place and rows == height and (width == COLUMNS or width == LANES)
+                    if direct:
+                        chains, at, step = f32, dst_base + (row * pitch) + column + panel, pitch
+                    else:
+                        chains, at, step = work, CORNER, COLUMNS
+                        if keep:
+                            _corner(f32, work, dst, dst_base, row, rows, column + panel, width, 0)
+                    tile(height, wide, work, 0, work, LEFT + panel * depth, chains, at, step, depth, keep)
+                    if not direct:
+                        _corner(f32, work, dst, dst_base, row, rows, column + panel, width, 1)

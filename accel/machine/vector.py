@@ -12,16 +12,17 @@ import numpy as np
 
 from accel.errors import InternalError
 from accel.isa import semantics
-from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE
+from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
 from accel.isa.schema import Engine, Kind
 from accel.isa.table import ROWS, opcode
-from accel.jit import intrinsic, ir, njit, types
+from accel.jit import cgutils, intrinsic, ir, njit, types
 from accel.numerics.formats import fmt
 
-__all__ = ["PIECE", "elementwise", "info", "pieces", "reduce"]
+__all__ = ["INFO", "INFO_READS", "PIECE", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
 
 FP32, BF16 = fmt("fp32").code, fmt("bf16").code
 PIECE = 1024  # elements decoded at a time: four pieces of fp32 stay in a first-level cache
+WORK = 5 * PIECE  # work space: dst, x, y, z, and the chains of a reduction
 CHAINS = 16  # interleaved chains of a reduction (contract, section 3)
 CANONICAL_NAN = np.uint32(0x7FC00000)
 CANONICAL_NAN_BF16 = np.uint16(0x7FC0)
@@ -77,50 +78,39 @@ def _fma(x: float, y: float, z: float) -> float:
 _COMPILED = tuple(_fma if f is semantics.fma else njit(error_model="numpy")(f) for f in FUNCTIONS)
 
 
-def _loop(function: Callable[..., Any]) -> Callable[..., None]:
-    def loop(work: Any, at: int, x: int, y: int, z: int, count: int) -> None:
-        for i in range(count):
-            work[at + i] = function(work[x + i], work[y + i], work[z + i])
-
-    return loop
-
-
 def _apply_plain(index: int, work: Any, at: int, x: int, y: int, z: int, count: int) -> None:
-    _loop(FUNCTIONS[index])(work, at, x, y, z, count)
+    function = FUNCTIONS[index]
+    for i in range(count):
+        work[at + i] = function(work[x + i], work[y + i], work[z + i])
 
 
 @intrinsic(plain=_apply_plain)
 def apply(typingctx: Any, index: Any, work: Any, at: Any, x: Any, y: Any, z: Any,
           count: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """work[at + i] = FUNCTIONS[index](work[x + i], work[y + i], work[z + i]) for i < count."""
-    word = types.int64
+    word, single = types.int64, types.float32
     signature = types.void(word, work, word, word, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[1])(context, builder, args[1]).data
+        to, x, y, z = (builder.gep(data, [offset]) for offset in args[2:6])
         done = builder.append_basic_block("done")
         switch = builder.switch(args[0], done)
         for i, function in enumerate(_COMPILED):
             block = builder.append_basic_block(FUNCTIONS[i].__name__)
             switch.add_case(i, block)
             builder.position_at_end(block)
-            context.compile_internal(builder, _loop(function), types.void(*sig.args[1:]), args[1:])
+            callee = types.Dispatcher(function)
+            scalar = callee.get_call_type(context.typing_context, (single, single, single), {})
+            with cgutils.for_range(builder, args[6]) as loop:
+                elements = [builder.load(builder.gep(p, [loop.index])) for p in (x, y, z)]
+                result = context.get_function(callee, scalar)(builder, elements)
+                builder.store(result, builder.gep(to, [loop.index]))
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
     return signature, emit
-
-
-@njit
-def info(code: int) -> tuple[int, int, int, int]:
-    """Return (function index, views read, has an immediate, is a reduction) of a vector opcode."""
-    return INFO[code, INFO_FUNCTION], INFO[code, INFO_READS], INFO[code, INFO_IMM], INFO[code, INFO_FOLDS]
-
-
-def pieces() -> tuple[Any, Any]:
-    """Return the work space of vector rows, as float32 and as its bits: dst, x, y, z and the chains of a reduction."""
-    work = np.zeros(5 * PIECE, np.float32)
-    return work, work.view(np.uint32)
 
 
 @njit
@@ -177,80 +167,87 @@ def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
 
 
 @njit
-def elementwise(u16: Any, u32: Any, work: Any, bits: Any, nest: Any, index: int, reads: int, dst: Any, dst_at: int,
-                x: Any, x_at: int, y: Any, y_at: int, z: Any, z_at: int, imm: int, has_imm: int) -> None:  # fmt: skip
-    """Run one elementwise row over views of one shape; `imm` (fp32 bits) takes the place of the first view not read.
+def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any,
+                    work: Any, work32: Any, nest: Any) -> None:  # fmt: skip
+    """Run one elementwise row over views of one shape; an immediate takes the place of the first view not read.
 
-    nest: at least (5, 8) int64 work space.
+    The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins. u8 and f32 are unused:
+    all leaves of `units` take the same arguments.
     """
-    # Sizes, then strides of dst, x, y, z: ones dropped, neighbours that are one run in every operand merged.
+    op = code[pc, W_OPCODE]
+    index, reads = INFO[op, INFO_FUNCTION], INFO[op, INFO_READS]
+    # nest: sizes, then strides of dst and of what is read; ones dropped, runs common to all operands merged.
     n = 0
     for d in range(DIMS):
-        size = dst[V_SHAPE + d]
+        size = views[code[pc, W_FIRST], V_SHAPE + d]
         if size == 1:
             continue
-        s_dst = dst[V_STRIDE + d]
-        s_x = x[V_STRIDE + d] if reads > 0 else 0
-        s_y = y[V_STRIDE + d] if reads > 1 else 0
-        s_z = z[V_STRIDE + d] if reads > 2 else 0
-        run = n > 0 and nest[1, n - 1] == s_dst * size and nest[2, n - 1] == s_x * size
-        if run and nest[3, n - 1] == s_y * size and nest[4, n - 1] == s_z * size:
+        run = n > 0
+        for j in range(reads + 1):
+            stride = views[code[pc, W_FIRST + 3 * j], V_STRIDE + d]
+            run = run and nest[1 + j, n - 1] == stride * size
+        if run:
             nest[0, n - 1] *= size
         else:
             nest[0, n] = size
             n += 1
-        nest[1, n - 1], nest[2, n - 1], nest[3, n - 1], nest[4, n - 1] = s_dst, s_x, s_y, s_z
-    if n == 0:
-        nest[0, 0] = 1
-        n = 1
-    inner, s_dst, s_x, s_y, s_z = nest[0, n - 1], nest[1, n - 1], nest[2, n - 1], nest[3, n - 1], nest[4, n - 1]
-    for d in range(n - 1, DIMS - 1):
-        nest[0, d], nest[1, d], nest[2, d], nest[3, d], nest[4, d] = 1, 0, 0, 0, 0
-    piece = np.int64(PIECE)
-    if has_imm:
+        for j in range(reads + 1):
+            nest[1 + j, n - 1] = views[code[pc, W_FIRST + 3 * j], V_STRIDE + d]
+    while n < 1:
+        nest[0, n], nest[1, n], nest[2, n], nest[3, n], nest[4, n] = 1, 0, 0, 0, 0
+        n += 1
+    inner, last = nest[0, n - 1], n - 1
+    outer = 1
+    for d in range(last):
+        outer *= nest[0, d]
+    if INFO[op, INFO_IMM]:
         at = (reads + 1) * PIECE
         for i in range(min(PIECE, inner)):
-            bits[at + i] = np.uint32(imm)
-    for i0 in range(nest[0, 0]):
-        for i1 in range(nest[0, 1]):
-            for i2 in range(nest[0, 2]):
-                for first in range(0, inner, PIECE):
-                    count = min(PIECE, inner - first)
-                    if reads > 0:
-                        of = x_at + i0 * nest[2, 0] + i1 * nest[2, 1] + i2 * nest[2, 2] + first * s_x
-                        _decode(u16, u32, bits, piece, x[V_DTYPE], of, s_x, count)
-                    if reads > 1:
-                        of = y_at + i0 * nest[3, 0] + i1 * nest[3, 1] + i2 * nest[3, 2] + first * s_y
-                        _decode(u16, u32, bits, 2 * piece, y[V_DTYPE], of, s_y, count)
-                    if reads > 2:
-                        of = z_at + i0 * nest[4, 0] + i1 * nest[4, 1] + i2 * nest[4, 2] + first * s_z
-                        _decode(u16, u32, bits, 3 * piece, z[V_DTYPE], of, s_z, count)
+            work32[at + i] = np.uint32(value[reads + 1])
+    for flat in range(outer):
+        for first in range(0, inner, PIECE):
+            count = min(PIECE, inner - first)
+            for j in range(reads, -1, -1):
+                address = base + value[j] + first * nest[1 + j, last]
+                rest = flat
+                for d in range(last - 1, -1, -1):
+                    address += (rest % nest[0, d]) * nest[1 + j, d]
+                    rest //= nest[0, d]
+                dtype = views[code[pc, W_FIRST + 3 * j], V_DTYPE]
+                if j > 0:
+                    _decode(u16, u32, work32, j * PIECE, dtype, address, nest[1 + j, last], count)
+                else:
                     apply(index, work, 0, PIECE, 2 * PIECE, 3 * PIECE, count)
-                    to = dst_at + i0 * nest[1, 0] + i1 * nest[1, 1] + i2 * nest[1, 2] + first * s_dst
-                    _encode(u16, u32, bits, 0 * piece, dst[V_DTYPE], to, s_dst, count)
+                    _encode(u16, u32, work32, j, dtype, address, nest[1, last], count)
 
 
 @njit
-def reduce(u16: Any, u32: Any, work: Any, bits: Any, code: int, dst: Any, dst_at: int, x: Any, x_at: int) -> None:
-    """Fold the last dimension of x: element i joins chain i mod 16, then neighbouring chains fold as a tree."""
-    index, identity = INFO[code, INFO_FUNCTION], IDENTITY[code]
+def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
+               work32: Any, nest: Any) -> None:  # fmt: skip
+    """Fold the last dimension of x: element i joins chain i mod 16, then neighbouring chains fold as a tree.
+
+    Arguments as for `run_elementwise`.
+    """
+    dst, x = views[code[pc, W_FIRST]], views[code[pc, W_FIRST + 3]]
+    index, identity = INFO[code[pc, W_OPCODE], INFO_FUNCTION], IDENTITY[code[pc, W_OPCODE]]
     chains = 4 * PIECE
-    length, piece = x[V_SHAPE + 3], np.int64(PIECE)  # typed: a literal would compile _decode once more
-    for i0 in range(x[V_SHAPE]):
-        for i1 in range(x[V_SHAPE + 1]):
-            for i2 in range(x[V_SHAPE + 2]):
-                of = x_at + i0 * x[V_STRIDE] + i1 * x[V_STRIDE + 1] + i2 * x[V_STRIDE + 2]
-                for i in range(CHAINS):
-                    work[chains + i] = identity
-                for first in range(0, length, PIECE):
-                    count = min(PIECE, length - first)
-                    _decode(u16, u32, bits, piece, x[V_DTYPE], of + first * x[V_STRIDE + 3], x[V_STRIDE + 3], count)
-                    for i in range(0, count, CHAINS):
-                        apply(index, work, chains, chains, PIECE + i, 0, min(CHAINS, count - i))
-                width = CHAINS
-                while width > 1:
-                    width //= 2
-                    for i in range(width):
-                        apply(index, work, chains + i, chains + 2 * i, chains + 2 * i + 1, 0, 1)
-                to = dst_at + i0 * dst[V_STRIDE] + i1 * dst[V_STRIDE + 1] + i2 * dst[V_STRIDE + 2]
-                _encode(u16, u32, bits, chains, dst[V_DTYPE], to, np.int64(4), np.int64(1))
+    length = x[V_SHAPE + 3]
+    for flat in range(x[V_SHAPE] * x[V_SHAPE + 1] * x[V_SHAPE + 2]):
+        rest, of, to = flat, base + value[1], base + value[0]
+        for d in range(DIMS - 2, -1, -1):
+            of += (rest % x[V_SHAPE + d]) * x[V_STRIDE + d]
+            to += (rest % x[V_SHAPE + d]) * dst[V_STRIDE + d]
+            rest //= x[V_SHAPE + d]
+        for i in range(CHAINS):
+            work[chains + i] = identity
+        for first in range(0, length, PIECE):
+            count = min(PIECE, length - first)
+            _decode(u16, u32, work32, PIECE, x[V_DTYPE], of + first * x[V_STRIDE + 3], x[V_STRIDE + 3], count)
+            for i in range(0, count, CHAINS):
+                apply(index, work, chains, chains, PIECE + i, 0, min(CHAINS, count - i))
+        width = CHAINS
+        while width > 1:
+            width //= 2
+            for i in range(width):
+                apply(index, work, chains + i, chains + 2 * i, chains + 2 * i + 1, 0, 1)
+        _encode(u16, u32, work32, chains, dst[V_DTYPE], to, 4, 1)
