@@ -87,15 +87,19 @@ def _user_target(options: KernelOptions, spec: ChipSpec) -> Target:
     from accel.program import Kernel
 
     _refuse(options, _LIBRARY_ONLY, "it is a kernel of your own; give its tensors by --arg and the rest by --param")
-    shapes, params, mesh = parse_tensors(options.arg), parse_params(options.param), parse_mesh(options.mesh)
+    shapes, mesh = parse_tensors(options.arg), parse_mesh(options.mesh)
+    params: dict[str, Any] = dict(parse_params(options.param))
     kernel = load_function(options.kernel, "kernel")
     if not isinstance(kernel, Kernel):
         raise InputError(f"{options.kernel} is not a kernel; decorate the function with @accel.kernel")
     taken = set(shapes) & set(params)
     if taken:
         raise InputError(f"{min(taken)!r} is given by --arg and by --param; give it once")
-    tensors = {name: tensor(shape, dtype) for name, (shape, dtype) in shapes.items()}
-    program = kernel.build(spec, mesh=mesh, resident=parse_names(options.resident), **tensors, **params)
+    reserved = sorted({"chip", "mesh", "resident", "flops", "facts", "self"} & {*shapes, *params})
+    if reserved:
+        raise InputError(f"{reserved[0]!r} is a word of Kernel.build and no kernel argument; rename it in the kernel")
+    arguments: dict[str, Any] = {name: tensor(shape, dtype) for name, (shape, dtype) in shapes.items()}
+    program = kernel.build(spec, mesh=mesh, resident=parse_names(options.resident), **arguments, **params)
     return Target(options.kernel, program, None)
 
 
@@ -111,11 +115,23 @@ def load_function(where: str, what: str) -> Any:
     if not path.is_file():
         raise InputError(f"{what} file {file!r} does not exist; give the path of a Python file")
     module = _loaded(path, what)
-    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    if not callable(getattr(module, name, None)):
-        hint = nearest(name, functions) or f"; it has {', '.join(functions) or 'no functions'}"
+    found = vars(module).get(name)
+    if not _is_function(found):
+        own = [key for key, value in vars(module).items() if _is_function(value) and _is_from(value, module)]
+        hint = nearest(name, own) or f"; it has {', '.join(own) or 'no functions'}"
         raise InputError(f"{file} has no function {name!r}{hint}")
-    return getattr(module, name)
+    return found
+
+
+def _is_function(value: object) -> bool:
+    from accel.program import Kernel
+
+    return callable(value) or isinstance(value, Kernel)
+
+
+def _is_from(value: object, module: ModuleType) -> bool:
+    """Return whether the file itself defines `value`, so that hints do not list what it imports."""
+    return getattr(value, "__module__", None) == module.__name__
 
 
 def _loaded(path: Path, what: str) -> ModuleType:

@@ -1,0 +1,196 @@
+"""Bad input on the command line: one line that names the object, the rule and the way out; exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from accel.cli import main
+from accel.cli.app import VERBS, _cli
+
+USER = '''
+import accel
+
+@accel.kernel
+def relu(k, x, y, *, bm):
+    """y = max(x, 0) on node (0, 0)."""
+    tile = k.sram((bm, 32), "bf16", "tile")
+    loaded, stored = k.sem(name="loaded"), k.sem(name="stored")
+    if k.row + k.col != 0:
+        return
+
+    @k.thread
+    def work():
+        for i in range(0, x.shape[0], bm):
+            k.copy(tile, x[i:i + bm], done=loaded)
+            k.wait(loaded)
+            k.vec.relu(tile, tile)
+            k.copy(y[i:i + bm], tile, sent=stored)
+            k.wait(stored)
+
+def plain(a):
+    return a
+
+limit = 3
+'''
+ARGS = "--arg x=bf16[64,32] --arg y=bf16[64,32]"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(USER)
+    (tmp_path / "fails.py").write_text("x = 1\n\nraise OSError('no luck')\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "syntax.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "typo.toml").write_text('nam = "x"\n')
+    (tmp_path / "broken.toml").write_text("name = \n")
+    (tmp_path / "notes.txt").write_text("nothing\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Command, and what follows "accel: error: " on the only line of stderr.
+ERRORS = {
+    "rnu": "unknown command 'rnu'; did you mean 'run'?",
+    "frobnicate": "unknown command 'frobnicate'; use one of " + ", ".join(VERBS),
+    "--colour": "accel has no option '--colour'; see accel --help",
+    "run": "missing argument 'KERNEL'; see accel run --help",
+    "run matmul extra --shape 8x8x8": "got unexpected extra argument (extra); see accel run --help",
+    "chips --jsn": "accel chips has no option '--jsn'; did you mean '--json'?",
+    "run matmul --shape": "option '--shape' requires an argument; see accel --help",
+    "run matmul --engine fast --shape 8x8x8":
+        "invalid value for '--engine': 'fast' is not one of 'jit', 'plain'; see accel run --help",
+    "run matmul --shape 8x8x8 --seed -1":
+        "invalid value for '--seed': -1 is not in the range x>=0; see accel run --help",
+    # kernels and shapes
+    "run matmull --shape 8x8x8": "unknown kernel 'matmull'; did you mean 'matmul'?",
+    "run softmax --shape 8x8x8": "unknown kernel 'softmax'; use matmul or file.py:fn",
+    "run matmul": "matmul needs --shape; give for example --shape 4096x4096x4096",
+    "run matmul --shape 8x8":
+        "matmul: shape '8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
+    "run matmul --shape 8x0x8": "matmul: n=0 is outside 1..2^40; give a size inside that range",
+    "run matmul --shape 8x-8x8":
+        "matmul: shape '8x-8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
+    "run matmul --shape 2000000x2000000x8": None,
+    "run matmul --shape 8x8x8 --dtype bf61": None,
+    "run matmul --shape 8x8x8 --dtype int8 --chip mini": "matmul on mini takes bf16, not int8",
+    "bench conv2d --shape 1,8,8,8,8,3,3":
+        "the library has no kernel for conv2d; it has matmul: write one with @accel.kernel",
+    "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; time it with accel run",
+    "run matmul --shape 8x8x8 --arg a=bf16[8,8]":
+        "--arg does not go with matmul: matmul is a library kernel; give --shape and --param",
+    "run matmul --shape 8x8x8 --mesh 2x2":
+        "--mesh does not go with matmul: matmul is a library kernel; give --shape and --param",
+    "run matmul --shape 8x8x8 --resident d": "matmul has no operand 'd' to keep resident; use 'a', 'b' or 'c'",
+    "run matmul --shape 8x8x8 --variant best":
+        "matmul has no version 'best'; use one of one_node, summa, stationary",
+    "run matmul --shape 8x8x8 --param tile=8": None,
+    # chips and GPUs
+    "run matmul --shape 8x8x8 --chip d2": "unknown chip 'd2'; did you mean 'd1'?",
+    "chips dojo-two": "unknown chip 'dojo-two'; use mini, d1 or a path ending in .toml",
+    "chips none.toml": "chip file 'none.toml' cannot be read: No such file or directory; give a TOML file",
+    "chips typo.toml": None,
+    "chips broken.toml": None,
+    "chips --toml": "--toml prints one chip; name it, for example accel chips d1 --toml",
+    "bench matmul --shape 8x8x8 --vs h10-sxm": None,
+    "gpus gtx": None,
+    "bench matmul --shape 8x8x8 --vs t4 --baseline none.csv": None,
+    # kernels of the user's own
+    "run mine.py --shape 8x8x8": "--shape does not go with mine.py: it is a kernel of your own; "
+        "give its tensors by --arg and the rest by --param",
+    "run mine.py": "kernel 'mine.py' names no function; give file.py:fn",
+    "run none.py:f": "kernel file 'none.py' does not exist; give the path of a Python file",
+    "run notes.txt:f": "kernel file 'notes.txt' is not a Python file; give one that ends in .py",
+    "run mine.py:rely": "mine.py has no function 'rely'; did you mean 'relu'?",
+    "run mine.py:limit": "mine.py has no function 'limit'; it has relu, plain",
+    "run mine.py:plain": "mine.py:plain is not a kernel; decorate the function with @accel.kernel",
+    "run fails.py:f": "fails.py:3: running the kernel file raised OSError: no luck; it must load without errors",
+    "run leaves.py:f": "leaves.py:1: running the kernel file raised SystemExit: 3; it must load without errors",
+    "run syntax.py:f": None,
+    "run mine.py:relu --arg x=bf16": "--arg 'x=bf16' is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'",
+    f"run mine.py:relu {ARGS} --arg x=bf16[8,8]": "--arg 'x' is given twice; give each tensor once",
+    f"run mine.py:relu {ARGS} --param bm": "--param 'bm' is not NAME=VALUE; give for example --param bm=64",
+    f"run mine.py:relu {ARGS} --param bm=8 --param bm=9": "--param 'bm' is given twice; give each parameter once",
+    f"run mine.py:relu {ARGS} --param bm=[8]": "--param bm=[8] is no int, float, bool or text; give one of those",
+    f"run mine.py:relu {ARGS} --param x=8": "'x' is given by --arg and by --param; give it once",
+    f"run mine.py:relu {ARGS} --param flops=8":
+        "'flops' is a word of Kernel.build and no kernel argument; rename it in the kernel",
+    f"run mine.py:relu {ARGS} --param bm=8 --mesh 2by2": "--mesh '2by2' is not RxC; give rows and columns such as --mesh 2x4",
+    f"run mine.py:relu {ARGS} --chip mini": None,
+    f"run mine.py:relu {ARGS} --param bm=8 --ref mine.py:oracl":
+        "mine.py has no function 'oracl'; it has relu, plain",
+    f"run mine.py:relu {ARGS} --param bm=8 --ref mine.py:plain --blocks 2":
+        "--ref compares whole outputs and --blocks computes parts; leave one of them out",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ERRORS)
+def test_bad_input_is_one_line(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(command.split(" "))
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("accel: error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    expected = ERRORS[command]
+    if expected is None:  # the text belongs to the floor below, whose tests pin it
+        assert "; " in err, "no way out"
+    else:
+        assert err == f"accel: error: {expected}\n"
+
+
+def test_json_to_a_folder_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chips", "--json", "no/where.json"]) == 2
+    expected = "cannot write 'no/where.json': No such file or directory; give a file in a folder that you may write to"
+    assert capsys.readouterr().err == f"accel: error: {expected}\n"
+
+
+def test_an_unexpected_exception_asks_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import accel.hardware
+
+    def fail() -> tuple[str, ...]:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(accel.hardware, "names", fail)
+    assert main(["chips"]) == 70
+    err = capsys.readouterr().err
+    assert err.startswith("accel: error: internal error, please report it with this command: RuntimeError: boom (test_")
+    assert err.endswith("; accel --debug chips shows the traceback\n")
+    assert err.count("\n") == 1
+    assert main(["--debug", "chips"]) == 70
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback_of_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--debug", "chips", "d2"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("accel: error: unknown chip 'd2'; did you mean 'd1'?\n")
+
+
+def test_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import accel.hardware
+
+    def interrupt() -> tuple[str, ...]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(accel.hardware, "names", interrupt)
+    assert main(["chips"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = _cli.get_command(None, verb)  # type: ignore[arg-type]  # the context is not looked at
+    assert command is not None
+    assert command.help
+    assert any("--json" in parameter.opts for parameter in command.params)
+    assert main([verb, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: accel {verb}")
+    assert err == ""
