@@ -21,10 +21,11 @@ __all__ = ["check_bounds", "check_length", "extremes"]
 GRID = 4_000_000  # most (node, trip) pairs that are enumerated; beyond it bounds are those of interval arithmetic
 
 
-def extremes(t: Tracer, value: Expr) -> tuple[int, int, str]:
+def extremes(t: Tracer, value: Expr, allowed: int = 0) -> tuple[int, int, str]:
     """Return least and greatest value where the active predicate holds, and where the worst of them is (as text).
 
-    (0, 0, "") where it holds nowhere.
+    The worst is the least value where that is below `allowed`, else the greatest; (allowed, allowed, "") where the
+    predicate holds nowhere.
     """
     terms: tuple[Term, ...] = ((value.c, value.s, 0), *t.active.terms)
     loops = list(dict.fromkeys(part[0] for _, s, _ in terms for part in s.loops))
@@ -45,9 +46,9 @@ def extremes(t: Tracer, value: Expr) -> tuple[int, int, str]:
         mask &= holds_each(grid, relation)
     values = np.broadcast_to(grids[0], shape)
     if not mask.any():
-        return 0, 0, ""
+        return allowed, allowed, ""
     least, most = int(values[mask].min()), int(values[mask].max())
-    where = np.argwhere(mask & (values == (least if least < 0 else most)))[0]
+    where = np.argwhere(mask & (values == (least if least < allowed else most)))[0]
     text = f" on node {t.dom.node(int(where[0]))}"
     for loop, trip in zip(loops, where[1:], strict=True):
         text += f" at {loop.name} = {trip}"

@@ -14,6 +14,7 @@ __all__ = ["Lines", "author_of"]
 LANG = f"{Path(__file__).absolute().parent}{os.sep}"
 PACKAGE = f"{Path(LANG).parent}{os.sep}"
 PARENT = f"{Path(PACKAGE).parent}{os.sep}"
+BELOW = tuple(f"{PACKAGE}{name}{os.sep}" for name in ("lang", "isa", "hardware", "numerics"))
 LIBRARIES = tuple({p + os.sep for p in map(sysconfig.get_path, ("stdlib", "purelib", "platlib")) if p})
 
 
@@ -70,7 +71,7 @@ def author_of(traceback: TracebackType | None) -> Location | None:
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         foreign = file.startswith(LIBRARIES) and not file.startswith(PACKAGE)
-        if not file.startswith(LANG) and not foreign and not file.startswith("<frozen"):
+        if not foreign and not file.startswith(BELOW) and not file.startswith("<frozen"):
             best = Location(_shown(file), traceback.tb_lineno)
         traceback = traceback.tb_next
     return best

@@ -184,4 +184,6 @@ def affine(c: int, s: Sym) -> str:
     for coef, name in parts:
         piece = name if abs(coef) == 1 else f"{abs(coef)}*{f'({name})' if '%' in name else name}"
         text += (" - " if coef < 0 else " + ") + piece if text else ("-" if coef < 0 else "") + piece
+    if not text:
+        return str(c)
     return text + (f" {'-' if c < 0 else '+'} {abs(c)}" if c else "")

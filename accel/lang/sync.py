@@ -97,7 +97,7 @@ def token_count(t: Tracer, what: str, n: Int) -> tuple[int, int]:
     """Return constant and expression id of a token count, at least 1 and no more than a semaphore counts."""
     c = e = 0
     if isinstance(n, Expr):
-        low, high, where = extremes(t, n)
+        low, high, where = extremes(t, n, 1)
         c, e = n.c, t.eid(n.s)
     else:
         c = low = high = operator.index(n)
