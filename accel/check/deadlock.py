@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from accel.check import layout as w
-from accel.check.layout import State, Tables
+from accel.check.layout import State
 from accel.check.names import Names
+from accel.check.pools import queues_of, threads_of
+from accel.check.prepare import Tables
 from accel.isa import layout as isa
 from accel.isa.program import Program
 from accel.isa.table import BY_MNEMONIC
@@ -15,12 +17,13 @@ _INC, _COPY, _BARRIER = BY_MNEMONIC["inc"], BY_MNEMONIC["copy"], BY_MNEMONIC["ba
 _GIVERS = ((_INC, "sem", "at"), (_COPY, "done", "to"), (_COPY, "sent", ""))
 
 
-def stuck_threads(program: Program, tables: Tables, state: State, names: Names) -> list[tuple[str, int, int, set[int]]]:
+def stuck_threads(tables: Tables, state: State, names: Names) -> list[tuple[str, int, int, set[int]]]:
     """Return (message, first row, second row, nodes) for each group of threads that wait at one line for one thing."""
-    graph = _Waits(program, tables, state)
+    program = tables.program
+    graph = _Waits(tables, state)
     groups: dict[tuple[int, int, str], list[int]] = {}
     for i in graph.stuck:
-        th = state.threads[i]
+        th = graph.threads[i]
         sem = int(th[w.T_KEY]) % graph.sems if th[w.T_STATUS] == w.BLOCKED else -1
         groups.setdefault((int(tables.sites[th[w.T_ROW]]), sem, names.thread(i)), []).append(i)
     out = []
@@ -30,8 +33,8 @@ def stuck_threads(program: Program, tables: Tables, state: State, names: Names) 
         if sem < 0:
             what, cure = f"waits at the barrier of {names.place(row)}", "let every node of it join"
         else:
-            key = int(state.threads[i, w.T_KEY])
-            need, has = int(state.threads[i, w.T_NEED]), int(state.queues[key, w.Q_COUNT])
+            key = int(graph.threads[i, w.T_KEY])
+            need, has = int(graph.threads[i, w.T_NEED]), int(graph.queues[key, w.Q_COUNT])
             what = f"waits for {names.sem(sem)} >= {need} at {names.place(row)}, which has {has}"
             cure = "give the token earlier or wait for fewer"
         path, closed = graph.follow(i)
@@ -42,7 +45,7 @@ def stuck_threads(program: Program, tables: Tables, state: State, names: Names) 
             last = path[-1]
             mine = "nothing left to run gives it"
             why = mine if last == i else f"it hangs on {names.thread(last)} {_at(program, last)}, {_wants(graph, names, last)}: {mine}"
-        second = int(state.threads[path[-1] if path[-1] != i else path[0], w.T_ROW])
+        second = int(graph.threads[path[-1] if path[-1] != i else path[0], w.T_ROW])
         out.append((f"thread {thread!r} {what}{names.nodes(nodes)}: {why}; {cure}", row, second if second != row else -1, nodes))
     return out
 
@@ -53,7 +56,7 @@ def _at(program: Program, agent: int) -> str:
 
 
 def _wants(graph: _Waits, names: Names, agent: int) -> str:
-    th = graph.state.threads[agent]
+    th = graph.threads[agent]
     if th[w.T_STATUS] == w.BLOCKED:
         return f"waits for {names.sem(int(th[w.T_KEY]) % graph.sems)}"
     return f"waits at the barrier of {names.place(int(th[w.T_ROW]))}"
@@ -62,10 +65,11 @@ def _wants(graph: _Waits, names: Names, agent: int) -> str:
 class _Waits:
     """The wait-for graph, as far as the rows that the stuck threads have still to run tell."""
 
-    def __init__(self, program: Program, tables: Tables, state: State) -> None:
-        self.program, self.tables, self.state = program, tables, state
-        self.sems = max(1, int(tables.geom[w.G_SEMS]))
-        self.stuck = [i for i, th in enumerate(state.threads.tolist()) if th[w.T_STATUS] in (w.BLOCKED, w.GATHERED)]
+    def __init__(self, tables: Tables, state: State) -> None:
+        self.program, self.tables = tables.program, tables
+        self.threads, self.queues = threads_of(state), queues_of(state)
+        self.sems = max(1, int(state.m[w.M_SEMS]))
+        self.stuck = [i for i, th in enumerate(self.threads.tolist()) if th[w.T_STATUS] in (w.BLOCKED, w.GATHERED)]
         self._rows: dict[tuple[int, int], list[int]] = {}
 
     def follow(self, agent: int) -> tuple[list[int], bool]:
@@ -81,7 +85,7 @@ class _Waits:
             path.append(givers[0])
 
     def _givers(self, agent: int) -> list[int]:
-        th = self.state.threads[agent]
+        th = self.threads[agent]
         node = agent // self.program.threads
         if th[w.T_STATUS] == w.GATHERED:
             here = {i // self.program.threads for i in self.stuck if self._gathered_with(i, agent)}
@@ -91,12 +95,12 @@ class _Waits:
         return sorted(found, key=lambda i: (i // self.program.threads != node, i))
 
     def _gathered_with(self, i: int, agent: int) -> bool:
-        a, b = self.state.threads[i], self.state.threads[agent]
+        a, b = self.threads[i], self.threads[agent]
         return bool(a[w.T_STATUS] == w.GATHERED and a[w.T_KEY] == b[w.T_KEY])
 
     def _remaining(self, i: int) -> list[int]:
         """Return the rows thread i may still run that give a token or join a barrier."""
-        th = self.state.threads[i]
+        th = self.threads[i]
         first = int(th[w.T_BEGIN]) if th[w.T_DEPTH] else int(th[w.T_PC]) + 1
         known = (first, int(th[w.T_LAST]))
         if known not in self._rows:

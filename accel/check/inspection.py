@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from accel.check import layout as w
-from accel.check.layout import State, Tables
-from accel.check.pools import grown
-from accel.check.prepare import first_state, groups_of, tables_of
+from accel.check.layout import State
+from accel.check.pools import grown, threads_of
+from accel.check.prepare import Tables, first_state, tables_of
 from accel.check.report import Reporter
 from accel.errors import Finding, InputError, ProgramError, UnsupportedError
 from accel.hardware.spec import ChipSpec
@@ -46,33 +46,32 @@ def inspect(
         raise InputError(f"Cannot check with seed={seed!r}; give a whole number from 0 up")
     if engine not in ("jit", "plain"):
         raise InputError(f"Cannot check with engine={engine!r}; use 'jit' or 'plain'")
-    groups, of_buffer = groups_of(program)
-    tables, sram_words, memory_words = tables_of(program, groups, of_buffer, chip.node.semaphore_bits)
-    reporter = Reporter(program, tables, groups, chip.node.semaphore_bits)
+    tables = tables_of(program, chip.node.semaphore_bits)
+    reporter = Reporter(tables, chip.node.semaphore_bits)
     for mode in range(schedules + 1):
-        state = first_state(program, tables, sram_words, memory_words, mode, seed)
-        shard_rows = _shards(program, tables, state, isa.DIR_PRELOAD, engine)
-        state = _walk(program, tables, state, engine)
-        stuck = bool((state.threads[:, w.T_STATUS] != w.OVER).any())
+        state = first_state(tables, mode, seed)
+        unset = _shards(tables, state, isa.DIR_PRELOAD, engine)
+        state = _walk(program, state, engine)
+        stuck = bool((threads_of(state)[:, w.T_STATUS] != w.OVER).any())
         if not stuck:
-            shard_rows += _shards(program, tables, state, isa.DIR_COLLECT, engine)
-        reporter.add(state, shard_rows, stuck)
+            unset += _shards(tables, state, isa.DIR_COLLECT, engine)
+        reporter.add(state, unset, stuck)
     return reporter.findings()
 
 
-def _walk(program: Program, tables: Tables, state: State, engine: str) -> State:
+def _walk(program: Program, state: State, engine: str) -> State:
     from accel.check.walk import run
 
     core: Any = run if engine == "jit" else run.plain
     while True:
-        result = core(tables, state)
+        result = core(state)
         if result == w.END:
             return state
-        row, node = int(state.top[w.X_ERROR_ROW]), int(state.top[w.X_ERROR_NODE])
+        row, node = int(state.m[w.X_ERROR_ROW]), int(state.m[w.X_ERROR_NODE])
         if result == w.BROKEN:
             line = int(program.code[row, isa.W_LINE])
             raise ProgramError(
-                f"instruction {row} of {program.name!r} {_WRONG[int(state.top[w.X_ERROR_WHAT])]} on node {program.node(node)}; "
+                f"instruction {row} of {program.name!r} {_WRONG[int(state.m[w.X_ERROR_WHAT])]} on node {program.node(node)}; "
                 "correct the row or rebuild the program",
                 at=program.lines[line] if line < len(program.lines) else None,
             )
@@ -83,17 +82,18 @@ def _walk(program: Program, tables: Tables, state: State, engine: str) -> State:
         state = grown(state, result, program.name)
 
 
-def _shards(program: Program, tables: Tables, state: State, direction: int, engine: str) -> list[tuple[int, int, int]]:
-    """Apply the preloads or collects to the shadow; return (shard, view group, node) of collects of unwritten bytes."""
+def _shards(tables: Tables, state: State, direction: int, engine: str) -> list[tuple[int, int, int]]:
+    """Apply the preloads or collects to the shadow; return (shard, group, node) of collects of unwritten bytes."""
     from accel.check.walk import shard
 
+    program = tables.program
     core: Any = shard if engine == "jit" else shard.plain
     bad: list[tuple[int, int, int]] = []
     for index, row in enumerate(program.shards):
         if row[isa.H_DIRECTION] != direction:
             continue
         for node in np.flatnonzero(program.role_of == row[isa.H_ROLE]).tolist():
-            result = core(tables, state, row, node)
+            result = core(state, row, node)
             if result == w.BROKEN:
                 raise ProgramError(
                     f"shard {index} of {program.name!r} leaves its buffer or tensor on node {program.node(node)}; "

@@ -1,4 +1,4 @@
-"""Growth of the pools of a run between two calls of the core, which stops before an instruction that lacks room."""
+"""The arena between two calls of the core: tables as views of it, and growth of a pool that ran short."""
 
 from __future__ import annotations
 
@@ -11,38 +11,58 @@ from accel.check.layout import Ints, State
 from accel.check.prepare import BYTES_LIMIT, chain
 from accel.errors import UnsupportedError
 
-__all__ = ["grown"]
+__all__ = ["grown", "hits_of", "queues_of", "threads_of"]
+
+
+def _table(m: Ints, base: int, rows: int, words: int) -> Ints:
+    first = int(m[base])
+    return m[first : first + rows * words].reshape(rows, words)
+
+
+def threads_of(state: State) -> Ints:
+    """Return the threads, one row of T_WORDS for each thread of each node."""
+    return _table(state.m, w.M_TH, int(state.m[w.M_NODES] * state.m[w.M_THREADS]), w.T_WORDS)
+
+
+def queues_of(state: State) -> Ints:
+    """Return the queues, one row of Q_WORDS for each semaphore of each node."""
+    return _table(state.m, w.M_QUEUES, int(state.m[w.M_NODES] * state.m[w.M_SEMS]), w.Q_WORDS)
+
+
+def hits_of(state: State) -> Ints:
+    """Return the hits, one row of H_WORDS each."""
+    table = _table(state.m, w.M_HITS, int(state.m[w.M_HIT_SIZE]), w.H_WORDS)
+    return table[table[:, w.H_KIND] != w.HIT_NONE]
 
 
 def grown(state: State, which: int, name: str) -> State:
     """Return the state with the pool `which` (GROW_*) about twice as large; UnsupportedError beyond the limit."""
+    m, snaps, nodes = state.m, state.snaps, int(state.m[w.M_NODES])
     if which == w.GROW_COMPS:
-        more = max(state.slot_head.size * 2 + 2, state.slot_tick.size // 4)
-        state = state._replace(
-            clocks=_wider(state.clocks, more), snaps=_wider(state.snaps, more),
-            slot_tick=np.append(state.slot_tick, np.zeros(more, np.int64)),
-            slot_next=np.append(state.slot_next, np.full(more, -1)),
-        )  # fmt: skip
+        more = max(2 * nodes + 2, state.clocks.shape[1] // 4)
+        m = _longer(m, w.X_AGENT_FREE, more, w.G_WORDS)
+        state = state._replace(clocks=_wider(state.clocks, more), snaps=_wider(snaps, more))
     elif which == w.GROW_SNAPS:
-        n = len(state.snap_info)
-        info = chain(n, 2, 1)
-        info[:-1, 1] += n
-        info[-1, 1] = state.top[w.X_SNAP_FREE]
-        _join(state.top, w.X_SNAP_FREE, w.X_SNAPS, n)
-        state = state._replace(
-            snaps=np.concatenate((state.snaps, np.zeros_like(state.snaps))), snap_info=np.concatenate((state.snap_info, info))
-        )
+        more, first = len(snaps), m.size
+        m = _longer(m, w.X_SNAP_FREE, more, w.S_WORDS)
+        m[first:].reshape(-1, w.S_WORDS)[:, w.S_ROW] = np.arange(more, 2 * more)
+        state = state._replace(snaps=np.concatenate((snaps, np.zeros_like(snaps))))
     elif which == w.GROW_TOKENS:
-        tokens = _longer(state.tokens, w.K_NEXT, state.top, w.X_TOKEN_FREE, w.X_TOKENS)
-        state = state._replace(tokens=tokens, pending=np.append(state.pending, np.zeros_like(state.pending)))
+        size = int(m[w.M_PENDING_SIZE])
+        pending = m[m[w.M_PENDING] : m[w.M_PENDING] + size]
+        m = _longer(m, w.X_TOKEN_FREE, size, w.K_WORDS)
+        m[w.M_PENDING], m[w.M_PENDING_SIZE] = m.size, 2 * size
+        m = np.concatenate((m, pending, np.zeros(size, np.int64)))
     elif which == w.GROW_RECORDS:
-        state = state._replace(records=_longer(state.records, w.A_NEXT, state.top, w.X_RECORD_FREE, w.X_RECORDS))
+        m = _longer(m, w.X_RECORD_FREE, 16 * nodes + 1024 + m.size // (4 * w.A_WORDS), w.A_WORDS)
     elif which == w.GROW_EPOCHS:
-        state = state._replace(epochs=_longer(state.epochs, w.E_NEXT, state.top, w.X_EPOCH_FREE, w.X_EPOCHS))
+        m = _longer(m, w.X_EPOCH_FREE, 80 * nodes + 256 + m.size // (4 * w.E_WORDS), w.E_WORDS)
     else:
-        state = state._replace(hits=_rehashed(state.hits))
-    size = sum(a.nbytes for a in state)
-    if size > BYTES_LIMIT:
+        table = _rehashed(hits_of(state), int(m[w.M_HIT_SIZE]) * 4)
+        m[w.M_HITS], m[w.M_HIT_SIZE] = m.size, len(table)
+        m = np.concatenate((m, table.reshape(-1)))
+    state = state._replace(m=m)
+    if sum(a.nbytes for a in state) > BYTES_LIMIT:
         raise UnsupportedError(
             f"checking {name!r} needs more than {BYTES_LIMIT >> 30} GiB of clocks and records; "
             "check the kernel on a smaller mesh or shape"
@@ -56,32 +76,24 @@ def _wider(table: Any, more: int) -> Any:
     return wide
 
 
-def _join(top: Ints, head: int, count: int, n: int) -> None:
-    """Let the n new entries, which start at index n, come before the free ones that are left."""
-    top[head] = n
-    top[count] += n
+def _longer(m: Ints, free: int, rows: int, words: int) -> Ints:
+    """Return the arena with `rows` more free entries in the pool whose header word is `free`."""
+    more = chain(rows, words, m.size, int(m[free]))
+    m[free] = m.size
+    m[free + 1] += rows
+    return np.concatenate((m, more))
 
 
-def _longer(pool: Ints, column: int, top: Ints, head: int, count: int) -> Ints:
-    n = len(pool)
-    fresh = chain(n, pool.shape[1], column)
-    fresh[:-1, column] += n
-    fresh[-1, column] = top[head]
-    _join(top, head, count, n)
-    return np.concatenate((pool, fresh))
-
-
-def _rehashed(hits: Ints) -> Ints:
-    """Return a table four times as large with the same hits; the hash is that of `shadow.hit`."""
-    table = np.zeros((len(hits) * 4, w.H_WORDS), np.int64)
-    mask = len(table) - 1
-    for row in hits[hits[:, w.H_KIND] != w.HIT_NONE]:
+def _rehashed(hits: Ints, size: int) -> Ints:
+    """Return a table of `size` with these hits; the hash is that of `shadow.hit`."""
+    table = np.zeros((size, w.H_WORDS), np.int64)
+    for row in hits:
         kind, obj, first, second, node, way, where = (int(x) for x in row[:7])
         h = kind * 31 + obj
         for term, factor in ((first, 1009), (second, 1013), (node * 8 + way, 1019), (where, 1021)):
             h = (h * factor + term) & 0xFFFFFFFF
-        at = (h ^ (h >> 15)) & mask
+        at = (h ^ (h >> 15)) & (size - 1)
         while table[at, w.H_KIND] != w.HIT_NONE:
-            at = (at + 1) & mask
+            at = (at + 1) & (size - 1)
         table[at] = row
     return table

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accel.check import layout as w
-from accel.check.layout import Ints, State, Tables
+from accel.check.layout import Ints, State
 from accel.errors import InternalError, ProgramError, UnsupportedError
 from accel.isa import layout as isa
 from accel.isa.program import Program
@@ -15,9 +15,10 @@ from accel.isa.schema import Direction, Engine
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 from accel.numerics.formats import by_code
 
-__all__ = ["BYTES_LIMIT", "Group", "first_state", "groups_of", "tables_of"]
+__all__ = ["BYTES_LIMIT", "Group", "Tables", "chain", "first_state", "tables_of"]
 
 BYTES_LIMIT = 3 << 30  # clocks and shadow together; a 342-node program needs 0.1-0.3 GB
+HITS = 1 << 12  # entries of the first table of hits
 BUCKETS = 64  # lists of access records a tensor is divided into
 CONTROL = {
     "wait": w.C_WAIT, "inc": w.C_INC, "barrier": w.C_BARRIER, "loop": w.C_LOOP, "end": w.C_END, "mark": w.C_FREE,
@@ -157,92 +158,152 @@ def _group_table(program: Program, groups: list[Group], foot: Ints) -> tuple[Int
     return table, lists, sram_words, memory_words
 
 
-def tables_of(program: Program, groups: list[Group], of_buffer: list[int], semaphore_bits: int) -> tuple[Tables, int, int]:
-    """Return the tables and the shadow words of a node and of the memory; ProgramError for a broken program."""
+def _sites(program: Program) -> Ints:
+    seen: dict[tuple[int, int], int] = {}
+    rows = program.code[:, [isa.W_OPCODE, isa.W_LINE]].tolist()
+    # without lines a row is its own site
+    return np.array([seen.setdefault((op, line) if program.lines else (i, -1), i) for i, (op, line) in enumerate(rows)], np.int64)
+
+
+class Arena:
+    """An int64 array in the making: tables one after the other, their first words in its header."""
+
+    def __init__(self) -> None:
+        self.head = np.zeros(w.HEAD_WORDS, np.int64)
+        self.parts: list[Ints] = [self.head]
+        self.size = w.HEAD_WORDS
+
+    def put(self, base: int, table: Ints) -> int:
+        """Append a table, note its first word in the header at `base` and return it."""
+        first = self.head[base] = self.size
+        self.parts.append(np.ascontiguousarray(table, np.int64).reshape(-1))
+        self.size += table.size
+        return int(first)
+
+    def pool(self, free: int, rows: int, words: int) -> int:
+        """Append a pool of free entries; header word `free` gets the first and the next one how many; return it."""
+        first = self.size
+        self.parts.append(chain(rows, words, first, 0))
+        self.head[free], self.head[free + 1] = first, rows
+        self.size += rows * words
+        return first
+
+    def whole(self) -> Ints:
+        """Return the array."""
+        return np.concatenate(self.parts)
+
+
+def chain(rows: int, words: int, first: int, after: int) -> Ints:
+    """Return a pool of free entries, each with the address of the next in its first word, the last one with `after`."""
+    pool = np.zeros((rows, words), np.int64)
+    pool[:, 0] = first + words * np.arange(1, rows + 1)
+    pool[-1, 0] = after
+    return pool.reshape(-1)
+
+
+class Tables(NamedTuple):
+    """A program as the checker sees it; nothing here changes during a run."""
+
+    program: Program
+    groups: list[Group]
+    foot: Ints
+    group: Ints  # (groups, R_WORDS)
+    sites: Ints
+    lists: int
+    sram_groups: int
+    sram_words: int
+    memory_words: int
+    sem_max: int
+
+
+def tables_of(program: Program, semaphore_bits: int) -> Tables:
+    """Return the tables of a program; ProgramError for one that breaks the format."""
     if len(program.code) and not ((program.code[:, 0] >= 0) & (program.code[:, 0] < 256)).all():
         raise ProgramError(f"{program.name!r} holds an opcode outside 0..255; rebuild the program")
+    groups, of_buffer = groups_of(program)
     foot = _feet(program, groups, of_buffer)
-    table, lists, sram_words, memory_words = _group_table(program, groups, foot)
-    geom = np.zeros(w.G_WORDS, np.int64)
-    geom[w.G_ROWS], geom[w.G_COLS], geom[w.G_NODES] = program.rows, program.cols, program.nodes
-    geom[w.G_THREADS], geom[w.G_SEMS] = program.threads, len(program.semaphore_init)
-    geom[w.G_GROUPS], geom[w.G_LISTS] = len(groups) - len(program.tensors), lists
-    geom[w.G_SEM_MAX] = (1 << semaphore_bits) - 1
-    geom[w.G_WORDS_NODE] = sram_words
-    seen: dict[tuple[int, int], int] = {}
-    sites = np.array(
-        # without lines a row is its own site
-        [seen.setdefault((int(c[0]), int(c[2])) if program.lines else (i, -1), i) for i, c in enumerate(program.code)],
-        np.int64,
-    ).reshape(-1)
-    tables = Tables(
-        geom, _ops(), program.code, sites, foot, table, program.exprs, program.preds, program.targets, program.params,
-        (program.role_of >= 0).astype(np.int64),
+    group, lists, sram_words, memory_words = _group_table(program, groups, foot)
+    return Tables(
+        program, groups, foot, group, _sites(program), lists, len(groups) - len(program.tensors), sram_words, memory_words,
+        (1 << semaphore_bits) - 1,
     )  # fmt: skip
-    return tables, sram_words, memory_words
 
 
-def chain(rows: int, words: int, column: int) -> Ints:
-    """Return a pool of `rows` free entries, each naming the next in `column`; -1 ends the list."""
-    pool = np.zeros((rows, words), np.int64)
-    pool[:, column] = np.arange(1, rows + 1)
-    pool[-1, column] = -1
-    return pool
-
-
-def first_state(program: Program, tables: Tables, sram_words: int, memory_words: int, mode: int, seed: int) -> State:
+def first_state(t: Tables, mode: int, seed: int) -> State:
     """Return the state before the first instruction; UnsupportedError where the mesh is too large to check."""
-    nodes, threads = program.nodes, program.threads
+    program = t.program
+    nodes, threads, sems = program.nodes, program.threads, program.semaphore_init.size
     agents = nodes * threads
-    comps = agents + 7 * nodes + 2
-    need = 4 * (agents + 1 + 4 * nodes) * comps + 4 * (nodes * sram_words + memory_words)
+    comps, snaps = agents + 7 * nodes + 2, 2 * nodes + 64
+    need = 4 * (agents + 1 + snaps) * comps + 4 * (nodes * t.sram_words + t.memory_words)
     if need > BYTES_LIMIT:
         raise UnsupportedError(
             f"{program.name!r} on {program.rows} x {program.cols} nodes needs {need / 2**30:.1f} GiB to check, the limit is "
             f"{BYTES_LIMIT >> 30} GiB; check the kernel on a smaller mesh or shape"
         )
-    sems = len(program.semaphore_init)
-    snaps, tokens, records, epochs = 2 * nodes + 64, 8 * nodes + nodes * sems + 64, 16 * nodes + 1024, 70 * nodes + 256
-    top = np.zeros(w.X_WORDS, np.int64)
-    top[w.X_COMPS], top[w.X_CURRENT], top[w.X_MODE] = agents, -1, mode
-    top[w.X_SNAPS], top[w.X_TOKENS], top[w.X_RECORDS], top[w.X_EPOCHS] = snaps, tokens, records, epochs
-    top[w.X_RANDOM] = (seed * 2654435761 + 97 * mode + 12345) & 0x7FFFFFFF
-    rows = np.zeros((agents, w.T_WORDS), np.int64)
-    runnable = np.zeros(agents + 1, np.int64)
-    for i in range(agents):
-        node, thread = divmod(i, threads)
-        role = int(program.role_of[node])
-        first, last = program.spans[role, thread].tolist() if role >= 0 else (0, 0)
-        rows[i, : w.T_STATUS + 1] = node, thread, first, last, w.READY if first < last else w.OVER
-        if first < last:
-            runnable[top[w.X_QUEUE_LEN]] = i
-            top[w.X_QUEUE_LEN] += 1
+    arena = Arena()
+    head = arena.head
+    head[[w.M_ROWS, w.M_COLS, w.M_NODES, w.M_THREADS, w.M_SEMS]] = program.rows, program.cols, nodes, threads, sems
+    head[[w.M_GROUPS, w.M_SEM_MAX, w.M_NODE_BITS, w.M_PARAM_COUNT]] = t.sram_groups, t.sem_max, t.sram_words, program.params.shape[1]
+    for base, table in (
+        (w.M_CODE, program.code), (w.M_OPS, _ops()), (w.M_SITES, t.sites), (w.M_FOOT, t.foot), (w.M_GROUP, t.group),
+        (w.M_EXPRS, program.exprs), (w.M_PREDS, program.preds), (w.M_TARGETS, program.targets), (w.M_PARAMS, program.params),
+        (w.M_ACTIVE, (program.role_of >= 0).astype(np.int64)), (w.M_WAITS, np.zeros(nodes * sems * threads * w.Y_WORDS, np.int64)),
+        (w.M_LISTS, np.zeros(t.lists, np.int64)), (w.M_SCRATCH, np.zeros(2 * nodes, np.int64)), (w.M_AGENTS, np.zeros(nodes, np.int64)),
+    ):  # fmt: skip
+        arena.put(base, table)
+    group_bits = -(-t.group[:, w.R_BYTES] >> t.group[:, w.R_GRAIN])
+    arena.put(w.M_MISSING, np.concatenate((np.tile(group_bits[: t.sram_groups], nodes), group_bits[t.sram_groups :])))
+    tokens = 8 * nodes + nodes * sems + 64
+    arena.put(w.M_PENDING, np.zeros(tokens, np.int64))
+    head[w.M_PENDING_SIZE] = tokens
+    arena.put(w.M_HITS, np.zeros(HITS * w.H_WORDS, np.int64))
+    head[w.M_HIT_SIZE] = HITS
+    arena.pool(w.X_RECORD_FREE, 16 * nodes + 1024, w.A_WORDS)
+    arena.pool(w.X_EPOCH_FREE, 80 * nodes + 256, w.E_WORDS)
+    arena.pool(w.X_AGENT_FREE, 7 * nodes + 2, w.G_WORDS)
+    arena.pool(w.X_SNAP_FREE, snaps, w.S_WORDS)
+    arena.parts[-1].reshape(-1, w.S_WORDS)[:, w.S_ROW] = np.arange(snaps)
+    _threads(arena, program)
+    _queues(arena, program, tokens)
+    head[w.X_COMPS], head[w.X_CURRENT], head[w.X_MODE] = agents, -1, mode
+    head[w.X_RANDOM] = (seed * 2654435761 + 97 * mode + 12345) & 0x7FFFFFFF
     clocks = np.zeros((agents + 1, comps), np.int32)
     clocks[np.arange(agents), np.arange(agents)] = 1
-    queues = np.zeros((nodes * sems, w.Q_WORDS), np.int64)
-    queues[:, [w.Q_HEAD, w.Q_TAIL, w.Q_WAIT_COMP, w.Q_TAKEN]] = -1
-    pool = chain(tokens, w.K_WORDS, w.K_NEXT)
-    for sem, count in enumerate(program.semaphore_init.reshape(-1).tolist()):
-        if count:
-            for node in range(nodes):
-                k, key = int(top[w.X_TOKEN_FREE]), node * sems + sem
-                top[w.X_TOKEN_FREE] = pool[k, w.K_NEXT]
-                top[w.X_TOKENS] -= 1
-                pool[k] = 0
-                pool[k, [w.K_NEXT, w.K_BASE, w.K_ROW]] = -1
-                pool[k, [w.K_COMP, w.K_COUNT, w.K_CHAIN, w.K_KEY]] = w.BEFORE, count, 1, key
-                queues[key, [w.Q_HEAD, w.Q_TAIL, w.Q_COUNT]] = k, k, count
-    info = np.zeros((snaps, 2), np.int64)
-    info[:, 1] = np.append(np.arange(1, snaps), -1)
-    group_bits = -(-tables.groups[:, w.R_BYTES] >> tables.groups[:, w.R_GRAIN])
-    sram_groups = int(tables.geom[w.G_GROUPS])
-    missing = np.concatenate((np.tile(group_bits[:sram_groups], nodes), group_bits[sram_groups:]))
-    return State(
-        top=top, threads=rows, clocks=clocks, snaps=np.zeros((snaps, comps), np.int32), snap_info=info,
-        slot_tick=np.zeros(comps, np.int64), slot_next=np.full(comps, -1), slot_head=np.full(nodes, -1),
-        tokens=pool, queues=queues, waits=np.zeros((nodes * sems, threads, 4), np.int64),
-        records=chain(records, w.A_WORDS, w.A_NEXT), heads=np.full(int(tables.geom[w.G_LISTS]), -1),
-        epochs=chain(epochs, w.E_WORDS, w.E_NEXT), bits=np.zeros(nodes * sram_words + memory_words + 1, np.uint32),
-        missing=missing, runnable=runnable, pending=np.zeros(tokens, np.int64),
-        scratch=np.zeros((nodes + 1, 2), np.int64), hits=np.zeros((1 << 12, w.H_WORDS), np.int64),
-    )  # fmt: skip
+    bits = np.zeros(nodes * t.sram_words + t.memory_words + 1, np.uint32)
+    return State(arena.whole(), clocks, np.zeros((snaps, comps), np.int32), bits)
+
+
+def _threads(arena: Arena, program: Program) -> None:
+    rows = np.zeros((program.nodes * program.threads, w.T_WORDS), np.int64)
+    runnable = []
+    for i, row in enumerate(rows):
+        node, thread = divmod(i, program.threads)
+        role = int(program.role_of[node])
+        first, last = program.spans[role, thread].tolist() if role >= 0 else (0, 0)
+        row[: w.T_STATUS + 1] = node, thread, first, last, w.READY if first < last else w.OVER
+        row[w.T_TICK] = 1
+        if first < last:
+            runnable.append(i)
+    arena.put(w.M_TH, rows)
+    arena.put(w.M_RUNNABLE, np.array(runnable + [0] * (len(rows) - len(runnable)), np.int64))
+    arena.head[w.X_QUEUE_LEN] = len(runnable)
+
+
+def _queues(arena: Arena, program: Program, tokens: int) -> None:
+    """Queues with the tokens that are there from the start, each one entry of `count`."""
+    init = np.tile(program.semaphore_init.reshape(-1), program.nodes)
+    first = arena.pool(w.X_TOKEN_FREE, tokens, w.K_WORDS)
+    pool = arena.parts[-1].reshape(-1, w.K_WORDS)
+    queues = np.zeros((init.size, w.Q_WORDS), np.int64)
+    keys = np.flatnonzero(init)
+    used = len(keys)
+    at = first + w.K_WORDS * np.arange(used)
+    queues[keys, w.Q_HEAD] = queues[keys, w.Q_TAIL] = at
+    queues[keys, w.Q_COUNT] = init[keys]
+    pool[:used, w.K_NEXT] = 0
+    pool[:used, w.K_COMP], pool[:used, w.K_CHAIN] = w.BEFORE, 1
+    pool[:used, w.K_COUNT], pool[:used, w.K_KEY] = init[keys], keys
+    arena.head[w.X_TOKEN_FREE] += used * w.K_WORDS
+    arena.head[w.X_TOKENS] -= used
+    arena.put(w.M_QUEUES, queues)

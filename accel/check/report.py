@@ -8,12 +8,12 @@ import numpy as np
 
 from accel.check import layout as w
 from accel.check.deadlock import stuck_threads
-from accel.check.layout import State, Tables
+from accel.check.layout import State
 from accel.check.names import Names
-from accel.check.prepare import Group
+from accel.check.pools import hits_of, queues_of
+from accel.check.prepare import Tables
 from accel.errors import Finding
 from accel.isa import layout as isa
-from accel.isa.program import Program
 from accel.isa.table import BY_MNEMONIC
 
 __all__ = ["Reporter"]
@@ -39,17 +39,17 @@ class _Entry:
 class Reporter:
     """Collects what the runs under all schedules show."""
 
-    def __init__(self, program: Program, tables: Tables, groups: list[Group], semaphore_bits: int) -> None:
-        self.program, self.tables, self.groups, self.bits = program, tables, groups, semaphore_bits
-        self.names = Names(program, groups)
+    def __init__(self, tables: Tables, semaphore_bits: int) -> None:
+        self.program, self.tables, self.groups, self.bits = tables.program, tables, tables.groups, semaphore_bits
+        self.names = Names(self.program, self.groups)
         self.entries: dict[tuple[object, ...], _Entry] = {}
 
     def add(self, state: State, shards: list[tuple[int, int, int]], stuck: bool) -> None:
         """Take in the end of one run; `shards` are (shard, group, node) of collects of unwritten bytes."""
-        for row in state.hits[state.hits[:, w.H_KIND] != w.HIT_NONE].tolist():
+        for row in hits_of(state).tolist():
             self._hit(row)
         if stuck:
-            for text, first, second, nodes in stuck_threads(self.program, self.tables, state, self.names):
+            for text, first, second, nodes in stuck_threads(self.tables, state, self.names):
                 self._note(("deadlock", first, text), "deadlock", first, second, (), nodes, text=text)
             return  # what is left over or unwritten now only follows from it
         for index, group, node in shards:
@@ -119,14 +119,15 @@ class Reporter:
 
     def _tokens(self, state: State) -> None:
         """Tokens nobody took, and the copies that nobody awaited among their givers."""
-        sems = int(self.tables.geom[w.G_SEMS])
+        m, queues = state.m, queues_of(state)
+        sems = int(m[w.M_SEMS])
         init = self.program.semaphore_init.reshape(-1)
         left: list[list[int]] = []
-        for key in np.flatnonzero(state.queues[:, w.Q_HEAD] >= 0).tolist():
-            over = int(state.queues[key, w.Q_COUNT] - init[key % sems])
-            k = int(state.queues[key, w.Q_HEAD])
-            while k >= 0:
-                token = state.tokens[k].tolist()
+        for key in np.flatnonzero(queues[:, w.Q_HEAD]).tolist():
+            over = int(queues[key, w.Q_COUNT] - init[key % sems])
+            k = int(queues[key, w.Q_HEAD])
+            while k:
+                token = m[k : k + w.K_WORDS].tolist()
                 if over > 0 and token[w.K_COMP] != w.BEFORE:
                     left.append(token)
                     sem, site = key % sems, int(self.tables.sites[token[w.K_ROW]])
@@ -150,14 +151,14 @@ class Reporter:
                 self._note(("unawaited", site), "unawaited", site, -1, (), {token[w.K_KEY] // sems})
 
     def _unwritten(self, state: State) -> None:
-        nodes, groups = int(self.tables.geom[w.G_NODES]), int(self.tables.geom[w.G_GROUPS])
+        nodes, groups = self.program.nodes, self.tables.sram_groups
         for index, tensor in enumerate(self.program.tensors):
-            g = self.tables.groups[groups + index]
-            missing = int(state.missing[nodes * groups + index])
+            g = self.tables.group[groups + index]
+            missing = int(state.m[state.m[w.M_MISSING] + nodes * groups + index])
             if not tensor.is_output or not g[w.R_SHADOW] or missing == 0:
                 continue
             grain, total = int(g[w.R_GRAIN]), int(g[w.R_BYTES]) >> int(g[w.R_GRAIN])
-            start = nodes * int(self.tables.geom[w.G_WORDS_NODE]) + int(g[w.R_WORD])
+            start = nodes * self.tables.sram_words + int(g[w.R_WORD])
             words = state.bits[start : start + -(-total // 32)]
             at = int(np.argmax(words != 0xFFFFFFFF))
             bit = next(b for b in range(32) if not int(words[at]) >> b & 1)

@@ -4,201 +4,203 @@ from __future__ import annotations
 
 from accel.check import layout as w
 from accel.check.clocks import knows
+from accel.check.compiled import inner
 from accel.check.footprint import all_set, contains, mark, overlap
-from accel.check.layout import State, Tables
-from accel.jit import njit
+from accel.check.layout import Ints, State
+from accel.isa.layout import SPACE_SRAM
 
-__all__ = ["access", "add_epoch", "check_read", "drop_epochs", "hit", "kept", "leading", "mark_written", "written"]
+__all__ = ["access", "add_epoch", "check_read", "drop_epochs", "group_of", "hit", "mark_written", "site_of", "written"]
 
 
-@njit
-def hit(s: State, kind: int, obj: int, first: int, second: int, node: int, way: int, where: int, extra: int,
+@inner
+def hit(m: Ints, kind: int, obj: int, first: int, second: int, node: int, way: int, where: int, extra: int,
         other: int) -> None:  # fmt: skip
     """Note a finding once; `extra` and `other` are those of the first of its kind.
 
     A full table takes no more: by then it holds thousands, and the caller grows it between instructions.
     """
-    size = s.hits.shape[0]
-    if s.top[w.X_HITS] * 4 >= size * 3:
+    size = m[w.M_HIT_SIZE]
+    if m[w.X_HITS] * 4 >= size * 3:
         return
     h = kind * 31 + obj
     h = (h * 1009 + first) & 0xFFFFFFFF
     h = (h * 1013 + second) & 0xFFFFFFFF
     h = (h * 1019 + node * 8 + way) & 0xFFFFFFFF
     h = (h * 1021 + where) & 0xFFFFFFFF
-    at = (h ^ (h >> 15)) & (size - 1)
-    while s.hits[at, w.H_KIND] != w.HIT_NONE:
-        row = s.hits[at]
+    slot = (h ^ (h >> 15)) & (size - 1)
+    at = m[w.M_HITS] + slot * w.H_WORDS
+    while m[at + w.H_KIND] != w.HIT_NONE:
         if (
-            row[w.H_KIND] == kind and row[w.H_OBJECT] == obj and row[w.H_FIRST] == first and row[w.H_SECOND] == second
-            and row[w.H_NODE] == node and row[w.H_WAY] == way and row[w.H_WHERE] == where
+            m[at + w.H_KIND] == kind and m[at + w.H_OBJECT] == obj and m[at + w.H_FIRST] == first
+            and m[at + w.H_SECOND] == second and m[at + w.H_NODE] == node and m[at + w.H_WAY] == way
+            and m[at + w.H_WHERE] == where
         ):  # fmt: skip
             return
-        at = (at + 1) & (size - 1)
-    s.hits[at, w.H_KIND], s.hits[at, w.H_OBJECT] = kind, obj
-    s.hits[at, w.H_FIRST], s.hits[at, w.H_SECOND] = first, second
-    s.hits[at, w.H_NODE], s.hits[at, w.H_WAY], s.hits[at, w.H_WHERE] = node, way, where
-    s.hits[at, w.H_EXTRA], s.hits[at, w.H_OTHER] = extra, other
-    s.top[w.X_HITS] += 1
+        slot = (slot + 1) & (size - 1)
+        at = m[w.M_HITS] + slot * w.H_WORDS
+    m[at + w.H_KIND], m[at + w.H_OBJECT], m[at + w.H_FIRST], m[at + w.H_SECOND] = kind, obj, first, second
+    m[at + w.H_NODE], m[at + w.H_WAY], m[at + w.H_WHERE], m[at + w.H_EXTRA], m[at + w.H_OTHER] = node, way, where, extra, other
+    m[w.X_HITS] += 1
 
 
-@njit
-def kept(t: Tables, view: int) -> bool:
-    """Say whether accesses through this view need records at all (a tensor that no copy stores does not)."""
-    return bool(t.groups[t.foot[view, w.F_GROUP], w.R_KEPT])
+@inner
+def site_of(m: Ints, row: int) -> int:
+    """Return the first row with the source line and mnemonic of `row`."""
+    return int(m[m[w.M_SITES] + row])
 
 
-@njit
-def leading(t: Tables, group: int, at: int) -> int:
+@inner
+def group_of(m: Ints, foot: int) -> int:
+    """Return the address of the group that a footprint lies in."""
+    return int(m[w.M_GROUP] + m[foot + w.F_GROUP] * w.R_WORDS)
+
+
+@inner
+def _leading(m: Ints, g: int, at: int) -> int:
     """Return the first index of byte `at` in a buffer of three or more dimensions, -1 for other groups."""
-    lead = t.groups[group, w.R_LEAD]
-    return int((at - t.groups[group, w.R_LOW]) // lead) if lead > 0 else -1
+    lead = m[g + w.R_LEAD]
+    return int((at - m[g + w.R_LOW]) // lead) if lead > 0 else -1
 
 
-@njit
-def add_epoch(s: State, head: int, comp: int, tick: int) -> int:
+@inner
+def add_epoch(m: Ints, head: int, comp: int, tick: int) -> int:
     """Put (comp, tick) before the list `head` of epochs and return the new head."""
-    e = s.top[w.X_EPOCH_FREE]
-    s.top[w.X_EPOCH_FREE] = s.epochs[e, w.E_NEXT]
-    s.top[w.X_EPOCHS] -= 1
-    s.epochs[e, w.E_NEXT], s.epochs[e, w.E_COMP], s.epochs[e, w.E_TICK] = head, comp, tick
+    e = m[w.X_EPOCH_FREE]
+    m[w.X_EPOCH_FREE] = m[e + w.E_NEXT]
+    m[w.X_EPOCHS] -= 1
+    m[e + w.E_NEXT], m[e + w.E_COMP], m[e + w.E_TICK] = head, comp, tick
     return int(e)
 
 
-@njit
-def drop_epochs(s: State, head: int) -> None:
+@inner
+def drop_epochs(m: Ints, head: int) -> None:
     """Give a list of epochs back."""
-    while head >= 0:
-        following = s.epochs[head, w.E_NEXT]
-        s.epochs[head, w.E_NEXT] = s.top[w.X_EPOCH_FREE]
-        s.top[w.X_EPOCH_FREE] = head
-        s.top[w.X_EPOCHS] += 1
+    while head != 0:
+        following = m[head + w.E_NEXT]
+        m[head + w.E_NEXT] = m[w.X_EPOCH_FREE]
+        m[w.X_EPOCH_FREE] = head
+        m[w.X_EPOCHS] += 1
         head = following
 
 
-@njit
-def _copy_epochs(s: State, head: int) -> int:
-    new = -1
-    while head >= 0:
-        new = add_epoch(s, new, s.epochs[head, w.E_COMP], s.epochs[head, w.E_TICK])
-        head = s.epochs[head, w.E_NEXT]
-    return new
-
-
-@njit
+@inner
 def _over(s: State, i: int, r: int) -> bool:
     """Say whether thread i knows that the access of record r is over.
 
     A copy has read its source when `sent` fired, or when it has written every destination.
     """
-    if knows(s, i, s.records[r, w.A_COMP], s.records[r, w.A_TICK]):
+    m = s.m
+    if knows(s, i, m[r + w.A_COMP], m[r + w.A_TICK]):
         return True
-    e = s.records[r, w.A_EPOCHS]
-    if e < 0:
+    e = m[r + w.A_EPOCHS]
+    if e == 0:
         return False
-    while e >= 0:
-        if not knows(s, i, s.epochs[e, w.E_COMP], s.epochs[e, w.E_TICK]):
+    while e != 0:
+        if not knows(s, i, m[e + w.E_COMP], m[e + w.E_TICK]):
             return False
-        e = s.epochs[e, w.E_NEXT]
+        e = m[e + w.E_NEXT]
     return True
 
 
-@njit
-def _visit(t: Tables, s: State, i: int, at: int, view: int, low: int, node: int, comp: int, tick: int, write: int,
-           row: int, epochs: int) -> None:  # fmt: skip
-    """Check one list of records against a new access and add the access to it."""
-    before = -1
-    r = s.heads[at]
-    while r >= 0:
-        following = s.records[r, w.A_NEXT]
-        old_write, old_view, old_low = s.records[r, w.A_WRITE], s.records[r, w.A_VIEW], s.records[r, w.A_LOW]
+@inner
+def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int, tick: int, write: int, row: int,
+           epochs: int) -> None:  # fmt: skip
+    """Check the list of records whose head is at `at` against a new access and add the access to it."""
+    m = s.m
+    link = at
+    r = m[at]
+    while r != 0:
+        old_write, old_foot, old_low = m[r + w.A_WRITE], m[r + w.A_FOOT], m[r + w.A_LOW]
         gone = False
         if _over(s, i, r):
             # whoever comes after the new access comes after this one: it need not be kept
-            gone = (write == 1 or old_write == 0) and contains(t.foot, view, low, old_view, old_low)
-        elif (write == 1 or old_write == 1) and overlap(t.foot, view, low, old_view, old_low):
-            group = t.foot[view, w.F_GROUP]
-            way = 2 * old_write + write
+            gone = (write == 1 or old_write == 0) and contains(m, foot, low, old_foot, old_low)
+        elif (write == 1 or old_write == 1) and overlap(m, foot, low, old_foot, old_low):
+            g = group_of(m, foot)
             where = max(low, old_low)
-            hit(s, w.HIT_RACE, group, t.sites[s.records[r, w.A_ROW]], t.sites[row], node, way,
-                leading(t, group, where), where, s.records[r, w.A_NODE])  # fmt: skip
-            gone = write == 1 and contains(t.foot, view, low, old_view, old_low)  # one report is enough
+            hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, m[r + w.A_ROW]), site_of(m, row), node,
+                2 * old_write + write, _leading(m, g, where), where, m[r + w.A_NODE])  # fmt: skip
+            gone = write == 1 and contains(m, foot, low, old_foot, old_low)  # one report is enough
+        following = m[r + w.A_NEXT]
         if gone:
-            if before < 0:
-                s.heads[at] = following
-            else:
-                s.records[before, w.A_NEXT] = following
-            drop_epochs(s, s.records[r, w.A_EPOCHS])
-            s.records[r, w.A_NEXT] = s.top[w.X_RECORD_FREE]
-            s.top[w.X_RECORD_FREE] = r
-            s.top[w.X_RECORDS] += 1
+            m[link] = following
+            drop_epochs(m, m[r + w.A_EPOCHS])
+            m[r + w.A_NEXT] = m[w.X_RECORD_FREE]
+            m[w.X_RECORD_FREE] = r
+            m[w.X_RECORDS] += 1
         else:
-            before = r
+            link = r + w.A_NEXT
         r = following
-    r = s.top[w.X_RECORD_FREE]
-    s.top[w.X_RECORD_FREE] = s.records[r, w.A_NEXT]
-    s.top[w.X_RECORDS] -= 1
-    s.records[r, w.A_NEXT], s.records[r, w.A_COMP], s.records[r, w.A_TICK] = s.heads[at], comp, tick
-    s.records[r, w.A_LOW], s.records[r, w.A_VIEW], s.records[r, w.A_WRITE] = low, view, write
-    s.records[r, w.A_ROW], s.records[r, w.A_EPOCHS], s.records[r, w.A_NODE] = row, _copy_epochs(s, epochs), node
-    s.heads[at] = r
+    r = m[w.X_RECORD_FREE]
+    m[w.X_RECORD_FREE] = m[r + w.A_NEXT]
+    m[w.X_RECORDS] -= 1
+    mine = 0
+    while epochs != 0:
+        mine = add_epoch(m, mine, m[epochs + w.E_COMP], m[epochs + w.E_TICK])
+        epochs = m[epochs + w.E_NEXT]
+    m[r + w.A_NEXT], m[r + w.A_COMP], m[r + w.A_TICK], m[r + w.A_LOW], m[r + w.A_FOOT] = m[at], comp, tick, low, foot
+    m[r + w.A_WRITE], m[r + w.A_ROW], m[r + w.A_EPOCHS], m[r + w.A_NODE] = write, row, mine, node
+    m[at] = r
 
 
-@njit
-def access(t: Tables, s: State, i: int, view: int, address: int, node: int, comp: int, tick: int, write: int,
-           row: int, epochs: int) -> None:  # fmt: skip
+@inner
+def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick: int, write: int, row: int,
+           epochs: int) -> None:  # fmt: skip
     """Record the access (comp, tick) of thread i or of a copy that it issues now, and report every race with it.
 
     `node` is where the bytes lie (SRAM) or who accesses them (memory); `epochs` stays the caller's.
     """
-    group = t.foot[view, w.F_GROUP]
-    g = t.groups[group]
-    if g[w.R_KEPT] == 0:
+    m = s.m
+    g = group_of(m, foot)
+    if m[g + w.R_KEPT] == 0:
         return
-    low = address + t.foot[view, w.F_OFF]
-    if t.foot[view, w.F_SPACE] == 0:
-        _visit(t, s, i, g[w.R_LIST] + node, view, low, node, comp, tick, write, row, epochs)
-        return
-    first = (low - g[w.R_LOW]) >> g[w.R_SHIFT]
-    last = (low + t.foot[view, w.F_SPAN] - 1 - g[w.R_LOW]) >> g[w.R_SHIFT]
+    low = address + m[foot + w.F_OFF]
+    lists = m[w.M_LISTS] + m[g + w.R_LIST]
+    first = last = node
+    if m[foot + w.F_SPACE] != SPACE_SRAM:
+        first = (low - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
+        last = (low + m[foot + w.F_SPAN] - 1 - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
     for bucket in range(first, last + 1):
-        _visit(t, s, i, g[w.R_LIST] + bucket, view, low, node, comp, tick, write, row, epochs)
+        _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, epochs)
 
 
-@njit
-def _place(t: Tables, view: int, node: int) -> tuple[int, int]:
-    """Return the counter of unset bits and the first shadow word of the group of a view on a node."""
-    group = t.foot[view, w.F_GROUP]
-    nodes, groups, words = t.geom[w.G_NODES], t.geom[w.G_GROUPS], t.geom[w.G_WORDS_NODE]
-    if t.foot[view, w.F_SPACE] == 0:
-        return int(node * groups + group), int(node * words + t.groups[group, w.R_WORD])
-    return int(nodes * groups + group - groups), int(nodes * words + t.groups[group, w.R_WORD])
+@inner
+def _place(m: Ints, foot: int, node: int) -> tuple[int, int]:
+    """Return where the count of unset bits of the group is, and its first shadow word on a node."""
+    group = m[foot + w.F_GROUP]
+    nodes, groups, words = m[w.M_NODES], m[w.M_GROUPS], m[w.M_NODE_BITS]
+    word = m[group_of(m, foot) + w.R_WORD]
+    if m[foot + w.F_SPACE] == SPACE_SRAM:
+        return int(m[w.M_MISSING] + node * groups + group), int(node * words + word)
+    return int(m[w.M_MISSING] + nodes * groups + group - groups), int(nodes * words + word)
 
 
-@njit
-def written(t: Tables, s: State, view: int, address: int, node: int) -> bool:
+@inner
+def written(s: State, foot: int, address: int, node: int) -> bool:
     """Say whether every byte of a view holds a value."""
-    g = t.groups[t.foot[view, w.F_GROUP]]
-    count, word = _place(t, view, node)
-    if g[w.R_SHADOW] != 1 or s.missing[count] == 0:
+    m = s.m
+    g = group_of(m, foot)
+    count, word = _place(m, foot, node)
+    if m[g + w.R_SHADOW] == 0 or m[count] == 0:
         return True
-    return all_set(s.bits, word, g[w.R_GRAIN], g[w.R_LOW], t.foot, view, address + t.foot[view, w.F_OFF])
+    return all_set(m, s.bits, word, m[g + w.R_GRAIN], foot, address + m[foot + w.F_OFF] - m[g + w.R_LOW])
 
 
-@njit
-def check_read(t: Tables, s: State, view: int, address: int, node: int, row: int) -> None:
+@inner
+def check_read(s: State, foot: int, address: int, node: int, row: int) -> None:
     """Report a read of bytes that nothing has written."""
-    if not written(t, s, view, address, node):
-        group, low = t.foot[view, w.F_GROUP], address + t.foot[view, w.F_OFF]
-        hit(s, w.HIT_UNINITIALISED, group, t.sites[row], -1, node, 0, leading(t, group, low), low, node)
+    m = s.m
+    if not written(s, foot, address, node):
+        low = address + m[foot + w.F_OFF]
+        hit(m, w.HIT_UNINITIALISED, m[foot + w.F_GROUP], site_of(m, row), w.NO_ROW, node, w.NOTHING,
+            _leading(m, group_of(m, foot), low), low, node)  # fmt: skip
 
 
-@njit
-def mark_written(t: Tables, s: State, view: int, address: int, node: int) -> None:
+@inner
+def mark_written(s: State, foot: int, address: int, node: int) -> None:
     """Note that the bytes of a view hold a value."""
-    g = t.groups[t.foot[view, w.F_GROUP]]
-    count, word = _place(t, view, node)
-    if g[w.R_SHADOW] == 0 or s.missing[count] == 0:
-        return
-    low = address + t.foot[view, w.F_OFF]
-    s.missing[count] -= mark(s.bits, word, g[w.R_GRAIN], g[w.R_LOW], t.foot, view, low)
+    m = s.m
+    g = group_of(m, foot)
+    count, word = _place(m, foot, node)
+    if m[g + w.R_SHADOW] != 0 and m[count] != 0:
+        m[count] -= mark(m, s.bits, word, m[g + w.R_GRAIN], foot, address + m[foot + w.F_OFF] - m[g + w.R_LOW])
