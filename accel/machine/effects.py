@@ -47,4 +47,4 @@ def compute(code: Any, pc: int, value: Any, views: Any, needed: Any, node: int, 
                 needed[node, source] = 1
                 config[s.C_CHANGED] = 1
         return
-    call_unit(units, UNIT[op], code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest)
+    call_unit(units, 0, UNIT[op], (code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest))

@@ -58,10 +58,11 @@ class _Run:
 
     def __init__(self, program: Program, arena: Arena, views: Any, buffers: Any, *, engine: str, seed: int | None,
                  limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
+        from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
         from accel.machine.schedule import flight
-        from accel.machine.units import addresses, unit_space
+        from accel.machine.units import unit_space
 
         self.program, self.arena, self.views, self.needed = program, arena, views, buffers
         self.engine, self.limit = _functions(engine), limit
@@ -91,7 +92,9 @@ class _Run:
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
         self.work, self.nest = unit_space(), nest_space()
-        self.units = addresses(program.code[:, w.W_OPCODE], engine if wanted is None else "none")
+        opcodes = program.code[: 0 if engine == "plain" else None, w.W_OPCODE]
+        self.units = addresses(opcodes, random=seed is not None and engine == "jit",
+                               mark=wanted is not None and engine == "jit")  # fmt: skip
         self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)
         self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
@@ -117,7 +120,7 @@ class _Run:
             return  # nothing to do, and nothing to compile
         code = self.engine[1](
             p.shards, direction, self.views, p.exprs, p.params, p.role_of, self.threads, self.config, a.u8, a.bases,
-            self.needed, self.wanted, self.kept, a.shadow, a.shadows, self.nest, self.rect, self.error,
+            self.needed, self.wanted, self.kept, a.shadow, a.shadows, self.units, self.nest, self.rect, self.error,
         )  # fmt: skip
         if code:
             raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit, shard=True)

@@ -18,16 +18,18 @@ from accel.isa.layout import (
     W_PRED,
 )
 from accel.isa.table import BY_MNEMONIC
-from accel.jit import njit
+from accel.jit import njit, types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
 from accel.machine.effects import compute, part
+from accel.machine.links import address, link
 from accel.machine.operands import decode, outside, place, rectangle
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
 from accel.machine.sliced import mark_copy
 from accel.machine.tokens import add_tokens, join
+from accel.machine.units import ARGUMENTS, LEAVES, UNIT
 
-__all__ = ["interpret", "run_shards"]
+__all__ = ["addresses", "interpret", "run_shards"]
 
 OP_WAIT, OP_INC, OP_BARRIER = (BY_MNEMONIC[name].opcode for name in ("wait", "inc", "barrier"))
 OP_LOOP, OP_END, OP_MARK, OP_COPY = (BY_MNEMONIC[name].opcode for name in ("loop", "end", "mark", "copy"))
@@ -43,8 +45,8 @@ DST, SRC, TO, DONE, SENT = (place("copy", name) for name in ("dst", "src", "to",
 
 
 @njit
-def _deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, shadow: Any,
-             shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, error: Any) -> None:  # fmt: skip
+def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, shadow: Any,
+            shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, error: Any) -> None:  # fmt: skip
     """Let one thing in flight happen: a part of a copy arrives, or tokens."""
     kind, a, b, c = take_event(events, config, rng)
     if kind == s.TOKEN:
@@ -60,6 +62,32 @@ def _deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copi
             push_event(events, config, np.int64(s.TOKEN), copies[a, s.K_ISSUER], copies[a, s.K_SENT], np.int64(1))
         copies[a, s.K_ROW] = -1
         config[s.C_COPIES] -= 1
+
+
+# Parts of the interpreter that natural runs do without: called by address, so that they do not cost such runs a
+# compilation. The table of addresses holds the leaves of `units`, then these.
+_BYTE, _WORD = types.uint8, types.int64
+_LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
+_BYTES, _MAP, _STATE = types.Array(_BYTE, 1, "C"), types.Array(_BYTE, 2, "C"), types.Array(types.uint64, 1, "C")
+DELIVER = (_TABLE, _TABLE, _LINE, _LINE, _TABLE, _TABLE, _STATE, _BYTES, _BYTES, _LINE, _TABLE, _LINE, _MAP, _TABLE, _LINE)
+MARK = (_TABLE, _WORD, _WORD, _WORD, _WORD, _LINE, _WORD, _MAP, _TABLE, _TABLE, _LINE)
+AT_DELIVER = len(LEAVES)
+AT_MARK = AT_DELIVER + 1
+call_deliver = link((deliver,), DELIVER)
+call_mark = link((mark_copy,), MARK)
+
+
+def addresses(opcodes: Any, *, random: bool, mark: bool) -> Any:
+    """Return the table of addresses that a run of a program with these opcodes needs, 0 for what it does without."""
+    table = np.zeros(AT_MARK + 1, np.int64)
+    for leaf in np.unique(UNIT[opcodes]).tolist():
+        if leaf >= 0 and not mark:
+            table[leaf] = address(LEAVES[leaf], ARGUMENTS)
+    if random:
+        table[AT_DELIVER] = address(deliver, DELIVER)
+    if mark:
+        table[AT_MARK] = address(mark_copy, MARK)
+    return table
 
 
 @njit
@@ -100,8 +128,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
             full or config[s.C_READY] == 0 or below(rng, np.int64(256)) < config[s.C_DELAY]
         ):
             full = False
-            _deliver(threads, sems, queue, config, events, copies, rng, u8, shadow, shadows, views, bases, needed, nest,
-                     error)  # fmt: skip
+            call_deliver(units, AT_DELIVER, 0, (threads, sems, queue, config, events, copies, rng, u8, shadow, shadows,
+                                                views, bases, needed, nest, error))  # fmt: skip
             if error[0]:
                 return error[0]
         if config[s.C_READY] == 0:
@@ -157,8 +185,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
                             _launch(events, copies, config, pc, node, value, dst_view, src_view, rect)
                         else:
                             if mark:
-                                mark_copy(views, dst_view, value[DST], src_view, node, rect, cols, needed, wanted, kept,
-                                          config)  # fmt: skip
+                                call_mark(units, AT_MARK, 0, (views, dst_view, value[DST], src_view, node, rect, cols,
+                                                              needed, wanted, kept, config))  # fmt: skip
                             for r in range(rect[0], rect[1] + 1):
                                 for c in range(rect[2], rect[3] + 1):
                                     if not mark:
@@ -209,8 +237,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
 
 @njit
 def run_shards(shards: Any, direction: int, views: Any, exprs: Any, params: Any, roles: Any, threads: Any, config: Any,
-               u8: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, nest: Any,
-               rect: Any, error: Any) -> int:  # fmt: skip
+               u8: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, units: Any,
+               nest: Any, rect: Any, error: Any) -> int:  # fmt: skip
     """Preload or collect every shard of `direction` on every node of its role; return an error code of `words`."""
     cols = config[s.C_COLS]
     for i in range(shards.shape[0]):
@@ -231,5 +259,6 @@ def run_shards(shards: Any, direction: int, views: Any, exprs: Any, params: Any,
             elif direction == DIR_COLLECT:
                 rect[0] = rect[1] = node // cols
                 rect[2] = rect[3] = node % cols
-                mark_copy(views, dst_view, dst, src_view, node, rect, cols, needed, wanted, kept, config)
+                call_mark(units, AT_MARK, 0, (views, dst_view, dst, src_view, node, rect, cols, needed, wanted, kept,
+                                              config))  # fmt: skip
     return s.OK

@@ -122,7 +122,7 @@ def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
             _pack_right(u16, work32, b, b_base, first, depth, column, columns)
             for row in range(0, m_size, ROWS):
                 rows = min(ROWS, m_size - row)
-                height = ROWS
+                height = np.int64(ROWS)
                 for lower in HEIGHTS:
                     if lower >= rows:
                         height = lower
@@ -136,7 +136,7 @@ def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
                     else:
                         chains, at, step = work, CORNER, COLUMNS
                         if keep:
-                            _corner(f32, work, dst, dst_base, row, rows, column + panel, width, 0)
+                            _corner(f32, work, dst, dst_base, row, rows, column + panel, width, np.int64(0))
                     tile(height, wide, work, 0, work, LEFT + panel * depth, chains, at, step, depth, keep)
                     if not direct:
-                        _corner(f32, work, dst, dst_base, row, rows, column + panel, width, 1)
+                        _corner(f32, work, dst, dst_base, row, rows, column + panel, width, np.int64(1))

@@ -1,12 +1,7 @@
-"""The units of a node: one compiled leaf each for matmul, elementwise rows and reductions, called by address.
-
-A call by address keeps a leaf out of its caller's compilation, and a leaf that no instruction of a program uses is not
-compiled at all: `addresses` does it on demand.
-"""
+"""The units of a node: one leaf each for matmul, elementwise rows and reductions, called by address (`links`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +9,13 @@ import numpy as np
 from accel.isa.layout import W_FIRST
 from accel.isa.schema import Engine
 from accel.isa.table import ROWS, opcode
-from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.jit import njit, types
+from accel.machine.links import link
 from accel.machine.matmul import SCRATCH, run_matmul
 from accel.machine.moves import move
 from accel.machine.vector import REDUCTIONS, WORK, run_elementwise, run_reduce
 
-__all__ = ["UNIT", "VIEWS", "addresses", "call_unit", "unit_space"]
+__all__ = ["ARGUMENTS", "LEAVES", "UNIT", "VIEWS", "call_unit", "unit_space"]
 
 
 @njit
@@ -45,7 +41,7 @@ _WORD = types.int64
 _LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
 _CODE = types.Array(_WORD, 2, "C", readonly=True)
 _U8, _U16, _U32, _F32 = (types.Array(t, 1, "C") for t in (types.uint8, types.uint16, types.uint32, types.float32))
-_ARGUMENTS = (_CODE, _WORD, _LINE, _TABLE, _WORD, _U8, _U16, _U32, _F32, _F32, _U32, _TABLE)
+ARGUMENTS = (_CODE, _WORD, _LINE, _TABLE, _WORD, _U8, _U16, _U32, _F32, _F32, _U32, _TABLE)
 
 
 def unit_space() -> tuple[Any, Any]:
@@ -57,45 +53,4 @@ def unit_space() -> tuple[Any, Any]:
     return work, work.view(np.uint32)
 
 
-def addresses(opcodes: Any, engine: str) -> Any:
-    """Return the address of every leaf that these opcodes need, 0 for the others; compiles or loads what is missing."""
-    found = np.zeros(len(LEAVES), np.int64)
-    for leaf in np.unique(UNIT[opcodes]).tolist() if engine == "jit" else ():
-        if leaf >= 0:
-            found[leaf] = _address(LEAVES[leaf])
-    return found
-
-
-def _address(leaf: Any) -> int:
-    if not hasattr(leaf, "overloads"):  # compilation is switched off in this process: leaves are called by index
-        return 0
-    leaf.compile(_ARGUMENTS)
-    result = leaf.overloads[_ARGUMENTS]
-    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
-
-
-def _call_plain(table: Any, leaf: int, *arguments: Any) -> None:
-    LEAVES[leaf].plain(*arguments)
-
-
-@intrinsic(plain=_call_plain)
-def call_unit(typingctx: Any, table: Any, leaf: Any, code: Any, pc: Any, value: Any, views: Any, base: Any, u8: Any,
-              u16: Any, u32: Any, f32: Any, work: Any, work32: Any,
-              nest: Any) -> tuple[Any, Callable[..., Any]] | None:  # fmt: skip
-    """Call the leaf whose address is table[leaf] with the arguments that follow."""
-    given = (code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest)
-    if given != _ARGUMENTS:
-        return None
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        address = builder.load(builder.gep(data, [args[1]]))
-        convention = context.call_conv
-        kind: ir.FunctionType = convention.get_function_type(types.void, _ARGUMENTS)
-        callee = builder.inttoptr(address, kind.as_pointer())
-        status, _ = convention.call_function(builder, callee, types.void, _ARGUMENTS, args[2:])
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return context.get_dummy_value()
-
-    return types.void(table, leaf, *given), emit
+call_unit = link(LEAVES, ARGUMENTS)
