@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.check import layout as w
 from accel.check.compiled import inner
-from accel.check.layout import F_COUNT, F_DIMS, F_RUN, F_SHAPE, F_SPAN, F_STRIDE, READ, WRITE, Ints
+from accel.check.layout import F_COUNT, F_DIMS, F_RUN, F_SHAPE, F_SPAN, F_STRIDE, Ints
 
 __all__ = ["all_set", "contains", "mark", "overlap"]
 
@@ -128,10 +129,10 @@ def _walk(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: 
 @inner
 def mark(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int) -> int:
     """Set the shadow bits of footprint f, `at` bytes into its group; return how many were not set before."""
-    return _walk(m, bits, word, grain, f, at, WRITE)
+    return _walk(m, bits, word, grain, f, at, w.WRITE)
 
 
 @inner
 def all_set(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int) -> bool:
     """Say whether every shadow bit of footprint f, `at` bytes into its group, is set."""
-    return _walk(m, bits, word, grain, f, at, READ) == 0
+    return _walk(m, bits, word, grain, f, at, w.READ) == 0

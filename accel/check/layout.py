@@ -95,6 +95,7 @@ H_WORDS = 9
 
 # Numba compiles a function anew for each literal argument; constants of a module are not literals to it.
 NO_ROW, NOTHING, READ, WRITE = -1, 0, 0, 1
+BURST, LANDING = 8, 4  # shuffled schedules: at most 8 instructions in a row; one time in 4 a copy lands first
 
 # --- how a call of the core ends ----------------------------------------------------------------------------------------
 END, GROW_COMPS, GROW_SNAPS, GROW_TOKENS, GROW_RECORDS, GROW_EPOCHS, GROW_HITS, BROKEN, TOO_LONG, UNSET = range(10)

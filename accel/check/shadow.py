@@ -134,7 +134,7 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
     r = m[w.X_RECORD_FREE]
     m[w.X_RECORD_FREE] = m[r + w.A_NEXT]
     m[w.X_RECORDS] -= 1
-    mine = 0
+    mine = w.NOTHING
     while epochs != 0:
         mine = add_epoch(m, mine, m[epochs + w.E_COMP], m[epochs + w.E_TICK])
         epochs = m[epochs + w.E_NEXT]

@@ -100,7 +100,7 @@ def _copy(s: State, i: int, row: int) -> int:
     width = c1 - c0 + 1
     targets = (r1 - r0 + 1) * width
     scratch = m[w.M_SCRATCH]
-    epochs = 0
+    epochs = w.NOTHING
     for j in range(targets):
         comp, tick = w.NEVER, 0
         if done >= 0:
@@ -255,7 +255,7 @@ def run(s: State) -> int:
     m = s.m
     while True:
         if m[w.X_CURRENT] < 0:
-            if m[w.X_PENDING] > 0 and (m[w.X_QUEUE_LEN] == 0 or _random(m, 4) == 0):
+            if m[w.X_PENDING] > 0 and (m[w.X_QUEUE_LEN] == 0 or _random(m, w.LANDING) == 0):
                 m[w.X_PENDING] -= 1
                 at, last = m[w.M_PENDING] + _random(m, m[w.X_PENDING] + 1), m[w.M_PENDING] + m[w.X_PENDING]
                 k = m[at]
@@ -265,7 +265,7 @@ def run(s: State) -> int:
             if m[w.X_QUEUE_LEN] == 0:
                 return w.END
             m[w.X_CURRENT] = _choose(m)
-            m[w.X_BURST] = STEPS_LIMIT if m[w.X_MODE] < 2 else 1 + _random(m, 8)
+            m[w.X_BURST] = STEPS_LIMIT if m[w.X_MODE] < 2 else 1 + _random(m, w.BURST)
         i = m[w.X_CURRENT]
         result = w.GO_ON
         while m[w.X_BURST] > 0 and result == w.GO_ON:
