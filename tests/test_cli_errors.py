@@ -108,7 +108,8 @@ ERRORS = {
     "run fails.py:f": "fails.py:3: running the kernel file raised OSError: no luck; it must load without errors",
     "run leaves.py:f": "leaves.py:1: running the kernel file raised SystemExit: 3; it must load without errors",
     "run syntax.py:f": None,
-    "run mine.py:relu --arg x=bf16": "--arg 'x=bf16' is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'",
+    "run mine.py:relu --arg x=bf16":
+        "--arg 'x=bf16' is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'",
     f"run mine.py:relu {ARGS} --arg x=bf16[8,8]": "--arg 'x' is given twice; give each tensor once",
     f"run mine.py:relu {ARGS} --param bm": "--param 'bm' is not NAME=VALUE; give for example --param bm=64",
     f"run mine.py:relu {ARGS} --param bm=8 --param bm=9": "--param 'bm' is given twice; give each parameter once",
@@ -116,7 +117,8 @@ ERRORS = {
     f"run mine.py:relu {ARGS} --param x=8": "'x' is given by --arg and by --param; give it once",
     f"run mine.py:relu {ARGS} --param flops=8":
         "'flops' is a word of Kernel.build and no kernel argument; rename it in the kernel",
-    f"run mine.py:relu {ARGS} --param bm=8 --mesh 2by2": "--mesh '2by2' is not RxC; give rows and columns such as --mesh 2x4",
+    f"run mine.py:relu {ARGS} --param bm=8 --mesh 2by2":
+        "--mesh '2by2' is not RxC; give rows and columns such as --mesh 2x4",
     f"run mine.py:relu {ARGS} --chip mini": None,
     f"run mine.py:relu {ARGS} --param bm=8 --ref mine.py:oracl":
         "mine.py has no function 'oracl'; it has relu, plain",

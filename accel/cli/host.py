@@ -28,11 +28,12 @@ EXTRAS = {  # extra -> a module that it brings
 def warm(json_to: str | None) -> int:
     """Compile every engine into the cache, so that later runs start at once."""
     from accel.cli.progress import compiling
+    from accel.cli.warming import warm_up
     from accel.machine import host
 
     before, begun = host.compile_totals(), time.perf_counter()
     with compiling("machine", "timing", "check"):
-        compile_engines()
+        warm_up()
     after, info = host.compile_totals(), host.cache_info()
     data = {
         "compiled": after.compiled - before.compiled, "loaded": after.loaded - before.loaded,
@@ -45,21 +46,6 @@ def warm(json_to: str | None) -> int:
 
     deliver(json_to, lambda: data, show)
     return 0
-
-
-def compile_engines() -> None:
-    """Run one tiny program through every engine and option that has code of its own."""
-    from accel.cli.inputs import random_inputs
-    from accel.kernels import matmul
-
-    program = matmul.build("mini", m=16, n=16, k=16)
-    inputs = random_inputs(program, 0, hard=False)
-    program.run(inputs)
-    program.run(inputs, schedule=1)
-    program.run(inputs, sample=program.sample_outputs(1))
-    program.time("packet")
-    program.time("bound")
-    program.findings(schedules=1)
 
 
 @click.command()
