@@ -6,7 +6,7 @@ from accel.check import layout as w
 from accel.check.compiled import inner
 from accel.check.layout import Ints, State
 
-__all__ = ["agent_of", "free_token", "join", "knows", "new_token", "own_tick", "take_snapshot", "token_knows"]
+__all__ = ["agent_of", "drop_snapshot", "free_token", "join", "knows", "new_token", "own_tick", "take_snapshot", "token_knows"]
 
 
 @inner
@@ -65,15 +65,22 @@ def new_token(m: Ints, base: int) -> int:
 
 
 @inner
-def free_token(m: Ints, k: int) -> None:
-    """Give token k back, and its snapshot with the last token that carries it."""
+def drop_snapshot(m: Ints, k: int) -> None:
+    """Let token k tell no more than its own event; a snapshot goes back with the last token that carries it."""
     base = m[k + w.K_BASE]
     if base != 0:
+        m[k + w.K_BASE] = 0
         m[base + w.S_REFS] -= 1
         if m[base + w.S_REFS] == 0:
             m[base + w.S_NEXT] = m[w.X_SNAP_FREE]
             m[w.X_SNAP_FREE] = base
             m[w.X_SNAPS] += 1
+
+
+@inner
+def free_token(m: Ints, k: int) -> None:
+    """Give token k back."""
+    drop_snapshot(m, k)
     m[k + w.K_NEXT] = m[w.X_TOKEN_FREE]
     m[w.X_TOKEN_FREE] = k
     m[w.X_TOKENS] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accel.check import layout as w
-from accel.check.clocks import free_token, join, new_token, own_tick, token_knows
+from accel.check.clocks import drop_snapshot, free_token, join, new_token, own_tick, token_knows
 from accel.check.compiled import inner
 from accel.check.layout import Ints, State
 from accel.check.shadow import hit, site_of
@@ -145,6 +145,7 @@ def take(s: State, i: int, key: int, n: int, row: int) -> None:
     a = m[q + w.Q_TAKEN]
     while a != 0:
         join(s, i, a)
+        drop_snapshot(m, a)  # of a token that is taken only its event is asked for
         a = m[a + w.K_NEXT]
     m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK], m[q + w.Q_WAIT_ROW] = i, own_tick(m, i), row
     y = m[w.M_WAITS] + (key * m[w.M_THREADS] + i % m[w.M_THREADS]) * w.Y_WORDS
