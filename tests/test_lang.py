@@ -367,6 +367,39 @@ def test_a_loop_may_trip_differently_on_each_node() -> None:
     assert np.array_equal(p.run()["y"][..., 0], 2 * np.indices((4, 4))[0])
 
 
+def test_trips_may_depend_on_an_outer_loop() -> None:
+    def lower(k, y):
+        one, s = k.sram((1,), "fp32"), k.sem()
+        k.vec.fill(one, 1.0)
+        for i in k.loop(4):
+            for j in k.loop(i + 1):
+                k.copy(y[i, j : j + 1], one, done=s)
+                k.wait(s)
+        k.vec.fill(one, 0.0)
+        for i in k.loop(3):
+            for j in k.loop(3 - i):
+                k.copy(y[i, i + 1 + j : i + 2 + j], one, done=s)  # in bounds because the inner trips shrink
+                k.wait(s)
+
+    p = accel.kernel(lower).build(MINI, mesh=(1, 1), y=tensor((4, 4), "fp32"))
+    assert np.array_equal(p.run()["y"], np.tril(np.ones((4, 4))))
+
+
+def test_numpy_integers_are_integers() -> None:
+    def mixed(k, x):
+        buf, s = k.sram((np.int64(8),), "bf16"), k.sem(np.int32(1))
+        with k.when(np.int64(0) < k.row + np.int64(1)), k.when(np.bool_(True) & (np.int64(2) > k.col)):
+            k.copy(buf, x[np.int64(1) * k.row + np.int64(0) - k.col + np.int64(3), np.int64(0) : np.int64(8)], done=s)
+            k.wait(s, np.int64(1))
+
+    assert trace(mixed, x=tensor((8, 8))).roles == 1
+
+
+def test_a_kernel_without_instructions_is_a_program() -> None:
+    p = trace(lambda k: None)
+    assert (p.instructions, p.roles, p.role_of.tolist()) == (0, 1, [0] * 16)
+
+
 # --- the fifo is nothing but its rows -------------------------------------------------------------------------------
 def test_fifo_equals_the_rows_it_stands_for() -> None:
     def sugar(k, x, y):

@@ -486,6 +486,46 @@ def endless(k, x):
         k.barrier()  # here
 
 
+@case(TraceError, "a view of 'x' was taken inside a k.when that keeps it in bounds, and is used outside")
+def view_outside_its_condition(k, x):
+    b, s = k.sram((8,), "bf16", "b"), k.sem()
+    with k.when(k.row > 0):
+        above = x[k.row - 1]
+        k.copy(b, above, done=s)
+    k.copy(b, above, done=s)  # here
+
+
+@case(TraceError, "semaphore s[row] was taken inside a k.when that keeps it in bounds")
+def semaphore_outside_its_condition(k, x):
+    s = k.sem(3, "s")
+    with k.when(k.row < 3):
+        mine = s[k.row]
+        k.inc(mine)
+    k.wait(mine)  # here
+
+
+@case(TraceError, "k.rect(row + 1, row + 2, 0, 4) was taken inside a k.when that keeps it in bounds")
+def target_outside_its_condition(k, x):
+    with k.when(k.row < 3):
+        below = k.rect(k.row + 1, k.row + 2, 0, 4)
+        k.inc(k.sem(), at=below)
+    k.barrier(below)  # here
+
+
+@case(TraceError, "thread 'work' contains yield or async and did not run; write it as a plain function")
+def generator_as_a_thread(k, x):
+    @k.thread  # here
+    def work():
+        k.barrier()
+        yield
+
+
+@case(TraceError, "'row' is an integer and is compared with 2.0; use '//' where a quotient is meant")
+def comparison_with_a_float(k, x):
+    if k.row == k.mesh[0] / 2:  # here
+        k.barrier()
+
+
 # --- fifo -----------------------------------------------------------------------------------------------------------
 @case(TraceError, "f.put() inside a k.loop cannot count slots; pass the index: f.put(i)")
 def fifo_without_index(k, x):

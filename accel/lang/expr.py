@@ -25,6 +25,7 @@ class Expr:
     """
 
     __slots__ = ("c", "s")
+    __array_ufunc__ = None  # NumPy integers leave arithmetic with an Expr to the Expr
 
     def __init__(self, c: int, s: Sym) -> None:
         self.c = c
@@ -128,18 +129,22 @@ class Expr:
 
     # --- comparisons --------------------------------------------------------------------------------------------
     def _compare(self, other: object, relation: int, shift: int) -> Pred | bool:
+        if isinstance(other, float | np.floating):
+            raise TraceError(
+                f"'{self}' is an integer and is compared with {other!r}; use '//' where a quotient is meant"
+            )
         difference = self - (other if isinstance(other, Expr) else operator.index(other))  # type: ignore[arg-type]
         if isinstance(difference, int):
             return holds(difference + shift, relation)
         return Pred(((difference.c + shift, difference.s, relation),))
 
     def __eq__(self, other: object) -> Any:
-        if not isinstance(other, Expr) and not hasattr(other, "__index__"):
+        if not isinstance(other, Expr | float) and not hasattr(other, "__index__"):
             return NotImplemented
         return self._compare(other, w.REL_EQ, 0)
 
     def __ne__(self, other: object) -> Any:
-        if not isinstance(other, Expr) and not hasattr(other, "__index__"):
+        if not isinstance(other, Expr | float) and not hasattr(other, "__index__"):
             return NotImplemented
         return self._compare(other, w.REL_NE, 0)
 

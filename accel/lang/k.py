@@ -145,11 +145,11 @@ class K:
 
     def rect(self, r0: Int, r1: Int, c0: Int, c1: Int) -> Target:
         """Return the nodes of rows r0 <= row < r1 and columns c0 <= col < c1; each may differ between nodes."""
-        index = rectangle(self._t, r0, r1 - 1, c0, c1 - 1)
-        return Target(self._t, index, f"k.rect({r0}, {r1}, {c0}, {c1})")
+        index, limits = rectangle(self._t, r0, r1 - 1, c0, c1 - 1)
+        return Target(self._t, index, f"k.rect({r0}, {r1}, {c0}, {c1})", limits)
 
     def _fix(self, name: str, r0: Int, r1: Int, c0: Int, c1: Int) -> Target:
-        made = self._fixed[name] = Target(self._t, rectangle(self._t, r0, r1, c0, c1), f"k.{name}_nodes()")
+        made = self._fixed[name] = Target(self._t, rectangle(self._t, r0, r1, c0, c1)[0], f"k.{name}_nodes()")
         return made
 
     # --- synchronisation --------------------------------------------------------------------------------------------
@@ -223,7 +223,8 @@ class K:
 
     def _first_copy(self, dst: View, src: View) -> tuple[int, int, int]:
         found = copy_views(self._t, dst, src)
-        if not self._t.active.dead:  # a dropped copy is no read or store of its tensor: look again at the next one
+        # A dropped copy is no read or store of its tensor, and a guarded view is checked at every use.
+        if not (self._t.active.dead or dst.lay.guard or src.lay.guard):
             self._copies[dst.lay, src.lay] = found
         return found
 
@@ -274,7 +275,8 @@ class K:
                 raise TraceError(f"k.matmul takes views of SRAM buffers, not {operand!r}; index a k.sram buffer")
             own(self._t, operand.lay)
         found = matmul_views(self._t.chip, acc.lay, a.lay, b.lay, bool(trans_a), bool(trans_b))
-        self._matmuls[acc.lay, a.lay, b.lay, trans_a, trans_b] = found
+        if not (acc.lay.guard or a.lay.guard or b.lay.guard):
+            self._matmuls[acc.lay, a.lay, b.lay, trans_a, trans_b] = found
         return found
 
     # --- resident tensors -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from accel.errors import TraceError
 from accel.isa.layout import DIR_PRELOAD, SPACE_MEMORY, SPACE_SRAM
+from accel.lang.reach import check_guard
 from accel.lang.views import Layout, View
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ def _owned(t: Tracer, what: str, view: View) -> Layout:
 
 
 def own(t: Tracer, lay: Layout) -> None:
-    """Check that a view is of this kernel."""
+    """Check that a view is of this kernel, and used where it is in bounds."""
     if lay.tracer is not t:
         raise TraceError(f"{lay.name!r} belongs to another kernel; use the buffers and tensors of this one")
+    if lay.guard:
+        check_guard(t, f"a view of {lay.name!r}", lay.guard)
 
 
 def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class Pred:
     """A condition on node values and loop indices: the argument of `k.when`, or of `if`, which splits roles."""
 
     __slots__ = ("terms",)
+    __array_ufunc__ = None  # NumPy booleans leave & and | with a Pred to the Pred
 
     def __init__(self, terms: tuple[Term, ...]) -> None:
         self.terms = terms

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accel.errors import BoundsError
+from accel.errors import BoundsError, TraceError
+from accel.isa import layout as w
 from accel.lang.expr import Expr
 from accel.lang.pred import holds_each
 from accel.lang.symbols import Term
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
     from accel.lang.views import Layout
 
-__all__ = ["check_bounds", "check_length", "extremes"]
+__all__ = ["check_bounds", "check_guard", "check_length", "extremes", "guard"]
 
 GRID = 4_000_000  # most (node, trip) pairs that are enumerated; beyond it bounds are those of interval arithmetic
 
@@ -55,10 +56,26 @@ def extremes(t: Tracer, value: Expr, allowed: int = 0) -> tuple[int, int, str]:
     return least, most, text
 
 
-def check_bounds(t: Tracer, lay: Layout, dim: int, start: int | Expr, length: int) -> None:
-    """Raise BoundsError if [start, start + length) leaves the dimension somewhere the active predicate holds."""
+def guard(t: Tracer) -> tuple[Term, ...]:
+    """Return the conditions under which something checked here may be used: those in force, or one that never holds."""
+    return ((1, t.dom.zero, w.REL_EQ),) if t.active.dead else t.active.terms
+
+
+def check_guard(t: Tracer, what: str, conditions: tuple[Term, ...]) -> None:
+    """Raise TraceError if something that is in bounds only under `conditions` is used where they need not hold."""
+    if not t.active.dead and not set(conditions) <= set(t.active.terms):
+        raise TraceError(
+            f"{what} was taken inside a k.when that keeps it in bounds, and is used outside; use it inside"
+        )
+
+
+def check_bounds(t: Tracer, lay: Layout, dim: int, start: int | Expr, length: int) -> tuple[Term, ...]:
+    """Raise BoundsError if [start, start + length) leaves the dimension somewhere the active predicate holds.
+
+    Returns the conditions under which it does not.
+    """
     if t.active.dead:
-        return
+        return guard(t)
     size = lay.shape[dim]
     low, high, where = extremes(t, start) if isinstance(start, Expr) else (start, start, "")
     if low < 0 or high + length > size:
@@ -67,6 +84,7 @@ def check_bounds(t: Tracer, lay: Layout, dim: int, start: int | Expr, length: in
             f"{lay}: dimension {dim} is taken from {at} to {at + length}{where}, but it is {size} long; "
             "use a shorter view for the tail (min or if on k.row and k.col splits roles) or k.when round the access"
         )
+    return guard(t)
 
 
 def check_length(t: Tracer, lay: Layout, dim: int, item: slice, length: int) -> int:

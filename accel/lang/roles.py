@@ -15,7 +15,7 @@ from accel.lang.k import K
 from accel.lang.source import author_of
 from accel.lang.symbols import Domain, Split
 from accel.lang.tables import Tables
-from accel.lang.tracer import Trace, Tracer
+from accel.lang.tracer import Trace, Tracer, refuse_generator
 
 __all__ = ["ROLE_BUDGET", "Placed", "trace_roles"]
 
@@ -50,7 +50,7 @@ def trace_roles(
         }
         try:
             args, kwargs = bind(K(tracer), handles)
-            fn(*args, **kwargs)
+            refuse_generator("the kernel", fn(*args, **kwargs))
             done.append(tracer.finish())
         except Split as split:
             tables.rollback(sizes)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accel.errors import BoundsError, TraceError
 from accel.lang.expr import Expr, Int
-from accel.lang.reach import extremes
-from accel.lang.symbols import Sym
+from accel.lang.reach import check_guard, extremes, guard
+from accel.lang.symbols import Sym, Term
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -21,8 +21,18 @@ class SemRef:
 
     __slots__ = ("c", "s", "tracer")
 
-    def __init__(self, tracer: Tracer, c: int, s: Sym) -> None:
+    def __init__(self, tracer: Tracer | None, c: int, s: Sym) -> None:
         self.tracer, self.c, self.s = tracer, c, s
+
+
+class GuardedRef(SemRef):
+    """A semaphore whose index is in range only under a predicate; its `tracer` is None so that every use is checked."""
+
+    __slots__ = ("guard", "name", "owner")
+
+    def __init__(self, owner: Tracer, name: str, c: int, s: Sym) -> None:
+        super().__init__(None, c, s)
+        self.owner, self.name, self.guard = owner, name, guard(owner)
 
 
 class Sem:
@@ -45,6 +55,8 @@ class Sem:
                 low, high, where = extremes(self.tracer, index)
                 if (low < 0 or high >= self.count) and not self.tracer.active.dead:
                     raise BoundsError(self._outside(f"{index}", low if low < 0 else high, where))
+                if guard(self.tracer):
+                    return GuardedRef(self.tracer, f"{self.name}[{index}]", self.base + index.c, index.s)
             return SemRef(self.tracer, self.base + index.c, index.s)
         number = operator.index(index)
         if 0 <= number < self.count:
@@ -70,10 +82,10 @@ class Sem:
 class Target:
     """A rectangle of nodes, possibly different on each: `k.row_nodes()`, `k.col_nodes()`, `k.all_nodes()`, `k.rect`."""
 
-    __slots__ = ("id", "text", "tracer")
+    __slots__ = ("guard", "id", "text", "tracer")
 
-    def __init__(self, tracer: Tracer, index: int, text: str) -> None:
-        self.tracer, self.id, self.text = tracer, index, text
+    def __init__(self, tracer: Tracer, index: int, text: str, limits: tuple[Term, ...] = ()) -> None:
+        self.tracer, self.id, self.text, self.guard = tracer, index, text, limits
 
     def __repr__(self) -> str:
         return self.text
@@ -82,13 +94,15 @@ class Target:
 To = Target | tuple[Int, Int]
 
 
-def one_semaphore(t: Tracer, sem: Any) -> SemRef:
+def one_semaphore(t: Tracer, sem: object) -> SemRef:
     """Return the one semaphore that a handle means, of this trace."""
     if isinstance(sem, Sem):
         sem = sem.single
     if not isinstance(sem, SemRef):
         raise TraceError(f"a semaphore is wanted here, not {sem!r}; allocate one with k.sem()")
-    if sem.tracer is not t:
+    if isinstance(sem, GuardedRef) and sem.owner is t:
+        check_guard(t, f"semaphore {sem.name}", sem.guard)
+    elif sem.tracer is not t:
         raise TraceError("this semaphore belongs to another kernel; allocate it with the k of this one")
     return sem
 
@@ -107,9 +121,10 @@ def token_count(t: Tracer, what: str, n: Int) -> tuple[int, int]:
     return c, e
 
 
-def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> int:
-    """Return the id of an inclusive rectangle, checked to lie in the mesh wherever the active predicate holds."""
+def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> tuple[int, tuple[Term, ...]]:
+    """Return the id of an inclusive rectangle, and the conditions under which it lies in the mesh."""
     rows, cols = t.mesh
+    limits: tuple[Term, ...] = ()
     words: list[int] = []
     for edge, size, what in ((r0, rows, "row"), (r1, rows, "row"), (c0, cols, "column"), (c1, cols, "column")):
         if isinstance(edge, Expr):
@@ -117,6 +132,7 @@ def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> int:
             words += (edge.c, t.eid(edge.s))
             if low < 0 or high >= size:
                 low, high, where = extremes(t, edge)
+                limits = guard(t)
         else:
             low = high = operator.index(edge)
             where = ""
@@ -133,7 +149,7 @@ def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> int:
                 raise TraceError(
                     f"the target holds no node: it runs from {first} to before {last + 1}; a target holds at least one"
                 )
-    return t.tables.targets.id(tuple(words))
+    return t.tables.targets.id(tuple(words)), limits
 
 
 def target_id(t: Tracer, to: To) -> int:
@@ -141,6 +157,8 @@ def target_id(t: Tracer, to: To) -> int:
     if isinstance(to, Target):
         if to.tracer is not t:
             raise TraceError(f"{to} belongs to another kernel; take targets from the k of this one")
+        if to.guard:
+            check_guard(t, str(to), to.guard)
         return to.id
     try:
         r, c = to
@@ -152,12 +170,8 @@ def target_id(t: Tracer, to: To) -> int:
     key += (c.c, c.s) if isinstance(c, Expr) else (c, None)
     found = t.targets.get(key)
     if found is None:
-        found = rectangle(t, r, r, c, c)
-        if (
-            not t.active.terms
-            and not t.active.dead
-            and not (isinstance(r, Expr) and r.s.loops)
-            and not (isinstance(c, Expr) and c.s.loops)
-        ):
+        found, limits = rectangle(t, r, r, c, c)
+        looped = any(isinstance(edge, Expr) and edge.s.loops for edge in (r, c))
+        if not (limits or looped or t.active.dead):
             t.targets[key] = found
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,6 +63,12 @@ def _drop(row: Row) -> None:
     """Emit nothing: the block never takes effect."""
 
 
+def refuse_generator(what: str, result: object) -> None:
+    """Raise TraceError if a function that should have been traced has only made a generator or a coroutine."""
+    if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
+        raise TraceError(f"{what} contains yield or async and did not run; write it as a plain function")
+
+
 class Tracer:
     """The workings behind `k`.
 
@@ -84,7 +91,7 @@ class Tracer:
         self.open = True
         self.targets: dict[tuple[object, ...], int] = {}
         self._main = False
-        self._layouts: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], Layout] = {}
+        self._layouts: dict[tuple[object, ...], Layout] = {}
         self._codes: dict[str, int] = {}
         self._whens: dict[tuple[Active, tuple[Term, ...]], Active] = {}
         self._line_ids = tables.lines.ids
@@ -150,7 +157,7 @@ class Tracer:
         self.rows = []
         threads.append((name, self.rows))
         before, self.thread, self.push = self.push, name, self._pusher(self.rows, name)
-        fn()
+        refuse_generator(f"thread {name!r}", fn())
         self.leave_to(None)
         self.thread, self.push, self.rows = None, before, []
 
@@ -304,11 +311,15 @@ class Tracer:
             found = self._codes[dtype] = fmt(dtype).code
         return found
 
-    def layout(self, like: Layout, shape: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
+    def layout(
+        self, like: Layout, shape: tuple[int, ...], strides: tuple[int, ...], guard: tuple[Term, ...] = ()
+    ) -> Layout:
         """Return the layout of this shape over the same buffer or tensor, the same object every time."""
-        key = (like.space, like.obj, shape, strides)
+        guard = tuple(dict.fromkeys(like.guard + guard))
+        key = (like.space, like.obj, shape, strides, guard)
         found = self._layouts.get(key)
         if found is None:
             found = Layout(self, like.space, like.obj, like.name, like.dtype, like.esize, shape, strides)
+            found.guard = guard
             self._layouts[key] = found
         return found

@@ -10,6 +10,7 @@ from accel.errors import TraceError, UnsupportedError
 from accel.isa import table
 from accel.isa.codec import bits_of_float
 from accel.isa.layout import SPACE_SRAM
+from accel.lang.moves import own
 from accel.lang.views import Layout, View
 
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ class Vec:
             raise TraceError(f"k.{mnemonic} takes views of SRAM buffers, not {bad!r}; index a k.sram buffer") from None
         ids = self._known.get(key)
         if ids is None:
-            ids = self._known[key] = self._check(mnemonic, dst.lay, [x.lay for x in operands])
+            ids = self._check(mnemonic, dst.lay, [x.lay for x in operands])
+            if not any(x.lay.guard for x in (dst, *operands)):  # a guarded view is checked at every use
+                self._known[key] = ids
         words = [OPCODES[mnemonic], t.active.pid, t.line(sys._getframe(2)), ids[0], dst.c, t.eid(dst.s)]
         for index, x in zip(ids[1:], operands, strict=True):
             words += (index, x.c, t.eid(x.s))
@@ -152,8 +155,7 @@ class Vec:
 
     def _check(self, mnemonic: str, dst: Layout, operands: list[Layout]) -> tuple[int, ...]:
         for lay in (dst, *operands):
-            if lay.tracer is not self._t:
-                raise TraceError(f"k.{mnemonic}: {lay.name!r} belongs to another kernel; use the buffers of this one")
+            own(self._t, lay)
             if lay.space != SPACE_SRAM:
                 raise TraceError(f"k.{mnemonic} works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it first")
             if lay.dtype not in COMPUTES:

@@ -9,7 +9,7 @@ from accel.errors import BoundsError, TraceError
 from accel.isa import layout as w
 from accel.lang.expr import Expr
 from accel.lang.reach import check_bounds, check_length
-from accel.lang.symbols import Sym
+from accel.lang.symbols import Sym, Term
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -20,9 +20,25 @@ Index = int | Expr | slice
 
 
 class Layout:
-    """What a view looks like wherever it starts: owner, format, shape and byte strides; one object a trace."""
+    """What a view looks like wherever it starts: owner, format, shape and byte strides; one object a trace.
 
-    __slots__ = ("derived", "dtype", "esize", "ints", "name", "obj", "plain_id", "shape", "space", "strides", "tracer")
+    guard: the predicate terms without which the view may leave its array (it was taken inside a k.when).
+    """
+
+    __slots__ = (
+        "derived",
+        "dtype",
+        "esize",
+        "guard",
+        "ints",
+        "name",
+        "obj",
+        "plain_id",
+        "shape",
+        "space",
+        "strides",
+        "tracer",
+    )
 
     def __init__(self, tracer: Tracer, space: int, obj: int, name: str, dtype: str, esize: int,
                  shape: tuple[int, ...], strides: tuple[int, ...]) -> None:  # fmt: skip
@@ -31,6 +47,7 @@ class Layout:
         self.derived: dict[tuple[Any, ...], Layout] = {}
         self.ints: dict[int, tuple[Layout, int]] = {}
         self.plain_id = -1
+        self.guard: tuple[Term, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name!r} {self.shape}"
@@ -159,15 +176,18 @@ class View:
             items = _expand(lay, items)
         c, s, strides = self.c, self.s, lay.strides
         takes: list[Any] = []
+        guarded: tuple[Term, ...] = ()
         for dim, item in enumerate(items):
             stride = strides[dim]
             if isinstance(item, slice):
-                start, take = _window(lay, dim, item)
+                start, take, limits = _window(lay, dim, item)
+                if limits:
+                    guarded += limits
                 takes.append(take)
             else:
                 start = item if isinstance(item, Expr) else _index(lay, dim, item)
                 if isinstance(start, Expr) and not 0 <= start.c + start.s.lo <= start.c + start.s.hi < lay.shape[dim]:
-                    check_bounds(lay.tracer, lay, dim, start, 1)
+                    guarded += check_bounds(lay.tracer, lay, dim, start, 1)
                 takes.append(-1)
             if isinstance(start, Expr):
                 c += start.c * stride
@@ -178,6 +198,8 @@ class View:
         found = lay.derived.get(tuple(takes)) or lay.derive(tuple(takes))
         if key.__class__ is int and not lay.tracer.active.dead:
             lay.ints[key] = (found, c - self.c)
+        if guarded:
+            found = lay.tracer.layout(found, found.shape, found.strides, guarded)
         return View(found, c, s)
 
     def __repr__(self) -> str:
@@ -243,8 +265,9 @@ def _plain(lay: Layout, dim: int, item: object) -> int:
     return operator.index(item)
 
 
-def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any]:
-    """Return where a slice starts, and what it takes: a length, or (length, step)."""
+def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any, tuple[Term, ...]]:
+    """Return where a slice starts, what it takes - a length, or (length, step) - and under which conditions."""
+    limits: tuple[Term, ...] = ()
     start, stop, step, size = item.start, item.stop, item.step, lay.shape[dim]
     if start is None:
         start = 0
@@ -253,7 +276,7 @@ def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any]:
     if isinstance(start, Expr):
         length = stop.c - start.c if isinstance(stop, Expr) and stop.s is start.s else _length(lay, start, stop)
         if start.c + start.s.lo < 0 or start.c + start.s.hi + length > size:
-            check_bounds(lay.tracer, lay, dim, start, length)
+            limits = check_bounds(lay.tracer, lay, dim, start, length)
     else:
         if start.__class__ is not int:
             start = _plain(lay, dim, start)
@@ -265,14 +288,14 @@ def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any]:
             start += size if start < 0 else 0
             length = stop + (size if stop < 0 else 0) - start
         if start < 0 or start + length > size:
-            check_bounds(lay.tracer, lay, dim, start, length)
+            limits = check_bounds(lay.tracer, lay, dim, start, length)
     if length < 1:
         length = check_length(lay.tracer, lay, dim, item, length)
     if step is None:
-        return start, length
+        return start, length, limits
     if not isinstance(step, int) or step < 1:
         raise TraceError(f"slice step {step!r} of {lay.name!r}: a step is a positive int")
-    return start, (-(-length // step), step)
+    return start, (-(-length // step), step), limits
 
 
 def _length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
