@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from accel.isa.layout import CODE_WORDS
-from accel.isa.program import Table
 from accel.isa.table import BY_MNEMONIC
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.decode import rectangle, value
 from accel.timing.network import inject
 from accel.timing.ports import hops_to_entry
@@ -69,10 +68,12 @@ from accel.timing.state import (
     S_STATUS,
     T_NODE,
     T_PC,
+    Log,
+    Words,
 )
 from accel.timing.wheel import allocate, push
 
-__all__ = ["start_copy"]
+__all__ = ["TO", "copy_entry", "start_copy"]
 
 _COPY = BY_MNEMONIC["copy"]
 DST, SRC, TO = _COPY.word("dst"), _COPY.word("src"), _COPY.word("to")
@@ -80,13 +81,13 @@ DONE_SEM, SENT_SEM = _COPY.word("done"), _COPY.word("sent")
 
 
 @njit
-def semaphore_of(m: Table, pc: int, word: int, th: int) -> int:
+def semaphore_of(m: Words, pc: int, word: int, th: int) -> int:
     """Return the index of a copy's semaphore operand, -1 for none."""
     return -1 if m[m[O_CODE] + pc * CODE_WORDS + word] < 0 else value(m, pc, word, th)
 
 
 @njit
-def entry_of(m: Table, address: int, row: int) -> int:
+def entry_of(m: Words, address: int, row: int) -> int:
     """Return the port router of a copy: the one in physical row `row`, else (or row -1) by the address block.
 
     Blocks of the first port's interleave rotate over the ports; a copy is served by the port of its first byte.
@@ -101,7 +102,13 @@ def entry_of(m: Table, address: int, row: int) -> int:
 
 
 @njit
-def start_copy(m: Table, g: Table, th: int, entry: int) -> None:
+def copy_entry(m: Words, th: int, kind: int, row: int) -> int:
+    """Return the port router of the memory copy at the thread's counter; `row` is the physical row it serves or -1."""
+    return entry_of(m, value(m, m[th + T_PC], (SRC if kind == COPY_READ else DST) + 1, th), row)
+
+
+@njit
+def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
     """Start the copy at the thread's counter: into its node's send queue, or as a request on its way to a port."""
     node, pc = m[th + T_NODE], m[th + T_PC]
     row = m[O_ROWS] + pc * ROW_WORDS
@@ -132,14 +139,14 @@ def start_copy(m: Table, g: Table, th: int, entry: int) -> None:
     span(m, m[O_ROW_SITE], r0, r1, c + C_SITE_ROW0, c + C_SITE_ROW1)
     span(m, m[O_COL_SITE], c0, c1, c + C_SITE_COL0, c + C_SITE_COL1)
     if kind == COPY_READ:
-        at = entry_of(m, value(m, pc, SRC + 1, th), m[c + C_SITE_ROW0] if r0 == r1 else -1)
+        at = copy_entry(m, th, kind, m[c + C_SITE_ROW0] if r0 == r1 else -1)
         m[c + C_ENTRY] = at
         e = allocate(m, EV_REQUEST)
         m[e + P_COPY] = c
         push(m, m[S_NOW] + hops_to_entry(m, node, at) * m[K_HOP] + m[m[at + E_PORT] + Q_LATENCY], e)
         return
     if kind == COPY_WRITE:
-        at = entry_of(m, value(m, pc, DST + 1, th), m[node + N_SITE_ROW])
+        at = copy_entry(m, th, kind, m[node + N_SITE_ROW])
         m[c + C_ENTRY] = at
         m[c + C_SITE_ROW0] = m[at + E_ROW]
         m[c + C_SITE_ROW1] = m[at + E_ROW]
@@ -154,7 +161,7 @@ def start_copy(m: Table, g: Table, th: int, entry: int) -> None:
 
 
 @njit
-def span(m: Table, sites: int, first: int, last: int, low: int, high: int) -> None:
+def span(m: Words, sites: int, first: int, last: int, low: int, high: int) -> None:
     """Write the least and the greatest physical index of a range of logical ones to the words `low` and `high`."""
     m[low] = m[sites + first]
     m[high] = m[sites + first]

@@ -30,8 +30,7 @@ from accel.isa.layout import (
     TARGET_WORDS,
     W_PRED,
 )
-from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.state import (
     K_COLS,
     K_ROWS,
@@ -44,13 +43,14 @@ from accel.timing.state import (
     O_TARGETS,
     T_NODE,
     T_TRIP,
+    Words,
 )
 
 __all__ = ["holds", "rectangle", "value"]
 
 
 @njit
-def evaluate(m: Table, x: int, th: int) -> int:
+def evaluate(m: Words, x: int, th: int) -> int:
     """Return the value of expression x for a thread: its node's parameters, the loops it is in."""
     if x == 0:
         return 0
@@ -69,14 +69,14 @@ def evaluate(m: Table, x: int, th: int) -> int:
 
 
 @njit
-def value(m: Table, pc: int, word: int, th: int) -> int:
+def value(m: Words, pc: int, word: int, th: int) -> int:
     """Return a (constant, expression) operand of a code row."""
     at = m[O_CODE] + pc * CODE_WORDS + word
     return m[at] + evaluate(m, m[at + 1], th)
 
 
 @njit
-def holds(m: Table, pc: int, th: int) -> bool:
+def holds(m: Words, pc: int, th: int) -> bool:
     """Return whether the predicate of a code row holds."""
     p = m[m[O_CODE] + pc * CODE_WORDS + W_PRED]
     if p == 0:
@@ -100,13 +100,13 @@ def holds(m: Table, pc: int, th: int) -> bool:
 
 
 @njit
-def corner(m: Table, at: int, th: int) -> int:
+def corner(m: Words, at: int, th: int) -> int:
     """Return one bound of a target's rectangle."""
     return m[at] + evaluate(m, m[at + 1], th)
 
 
 @njit
-def rectangle(m: Table, target: int, th: int) -> tuple[int, int, int, int]:
+def rectangle(m: Words, target: int, th: int) -> tuple[int, int, int, int]:
     """Return (first row, last row, first col, last col) of a target; first row -1 if it leaves the mesh."""
     node = m[th + T_NODE]
     if target == TARGET_SELF:

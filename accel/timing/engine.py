@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.network import arrive
 from accel.timing.ports import request, serve
 from accel.timing.state import (
@@ -52,6 +51,8 @@ from accel.timing.state import (
     S_WHEEL,
     STUCK,
     THREAD_WORDS,
+    Log,
+    Words,
 )
 from accel.timing.threads import advance, execute, finish, give, unstall
 from accel.timing.wheel import next_cycle, recycle
@@ -60,14 +61,14 @@ __all__ = ["begin", "run"]
 
 
 @njit
-def begin(m: Table) -> None:
+def begin(m: Words) -> None:
     """Set every thread off in cycle 0."""
     for i in range(m[K_NODES] * m[K_THREADS]):
         advance(m, m[O_THREADS] + i * THREAD_WORDS, 0)
 
 
 @njit
-def part_over(m: Table, c: int) -> None:
+def part_over(m: Words, c: int) -> None:
     """One destination of a copy, or its sending, is over; the last part frees its record."""
     m[c + C_LIVE] -= 1
     if m[c + C_LIVE] == 0:
@@ -77,7 +78,7 @@ def part_over(m: Table, c: int) -> None:
 
 
 @njit
-def sent(m: Table, g: Table, c: int) -> None:
+def sent(m: Words, g: Log, c: int) -> None:
     """A copy has left its source: its semaphore fires at the issuer, its place in the queue is free."""
     node, ref = m[c + C_NODE], m[c + C_LOG]
     m[node + N_COPIES] -= 1
@@ -88,7 +89,7 @@ def sent(m: Table, g: Table, c: int) -> None:
 
 
 @njit
-def done(m: Table, g: Table, c: int, node: int) -> None:
+def done(m: Words, g: Log, c: int, node: int) -> None:
     """A copy has arrived at a node whole (or, for a write, its acknowledgement has)."""
     m[node + N_LAST] = max(m[node + N_LAST], m[S_NOW])
     finish(m, m[S_NOW], -1, m[c + C_LOG])
@@ -98,7 +99,7 @@ def done(m: Table, g: Table, c: int, node: int) -> None:
 
 
 @njit
-def run(m: Table, g: Table) -> int:
+def run(m: Words, g: Log) -> int:
     """Run events until a status other than going on; after a GROW_ status the caller enlarges that store and returns.
 
     The margin is what one event can take at most: a token for every node, a thread a node released by a barrier.

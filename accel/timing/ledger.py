@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.state import (
     G_END,
     G_KIND,
@@ -16,7 +16,6 @@ from accel.timing.state import (
     LOG_COPY_MEMORY,
     LOG_COPY_MESH,
     LOG_INC,
-    LOG_MATRIX,
     LOG_VECTOR,
 )
 
@@ -128,7 +127,7 @@ def stalls(log: Table, count: int, out: Table) -> None:
     """Add the blocked cycles of every wait, full queue, barrier and busy unit to `out`, by code row."""
     for g in range(count):
         kind = log[g, G_KIND]
-        if kind == LOG_MATRIX or kind == LOG_VECTOR:
+        if kind <= LOG_VECTOR:
             out[log[g, G_ROW]] += log[g, G_MID] - log[g, G_START]
         elif kind < LOG_INC:
             out[log[g, G_ROW]] += log[g, G_END] - log[g, G_START]

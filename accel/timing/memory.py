@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from fractions import Fraction
 
@@ -90,7 +91,8 @@ class Memory:
     def _network(self) -> None:
         """Links, memory ports and their routers. Link order: four a site, injections, port entries, ejections."""
         mesh, m, sites = self.chip.mesh, self.m, self.sites
-        ports, entries = np.zeros((len(self.chip.ports), s.PORT_WORDS), np.int64), []
+        ports = np.zeros((len(self.chip.ports), s.PORT_WORDS), np.int64)
+        entries: list[tuple[int, int, int, int]] = []
         for q, port in enumerate(self.chip.ports):
             rate, edge = _rate(port.bytes_per_cycle * port.efficiency), _rate(port.edge_bytes_per_cycle)
             clock = math.lcm(rate.numerator, edge.numerator)
@@ -185,6 +187,12 @@ class Memory:
             self._region(s.O_BARRIERS, s.S_BARRIERS_SIZE, 2 * int(m[s.S_BARRIERS_SIZE]), words)
         self.m = np.concatenate(self._parts)
         self._parts = []
+
+    def copy(self) -> Memory:
+        """A second run from the same state."""
+        other = copy.copy(self)
+        other.m = self.m.copy()
+        return other
 
     def node(self, word: int) -> Table:
         """One word of every node, (rows, cols)."""

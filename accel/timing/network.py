@@ -10,8 +10,7 @@ always drain, and a memory port drains because its service waits for nothing but
 
 from __future__ import annotations
 
-from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.state import (
     C_COL0,
     C_COL1,
@@ -83,6 +82,7 @@ from accel.timing.state import (
     X_STACK,
     X_TAIL,
     X_WAY,
+    Words,
 )
 from accel.timing.wheel import allocate, push, recycle
 
@@ -90,7 +90,7 @@ __all__ = ["arrive", "freed", "inject", "occupy", "settle", "wake"]
 
 
 @njit
-def wake(m: Table, port: int, t: int) -> None:
+def wake(m: Words, port: int, t: int) -> None:
     """Have a memory port look for work in cycle t, unless it does so earlier anyway."""
     pending = m[port + Q_WAKE]
     if pending >= 0 and pending <= t:
@@ -102,7 +102,7 @@ def wake(m: Table, port: int, t: int) -> None:
 
 
 @njit
-def occupy(m: Table, link: int, t: int, cycles: int, size: int, e: int) -> int:
+def occupy(m: Words, link: int, t: int, cycles: int, size: int, e: int) -> int:
     """Start packet e on a link whose next slot has a known release, from cycle t on; returns its first cycle."""
     slot = m[link + X_SLOT]
     start = max(t, m[link + X_FREE], m[slot])
@@ -116,7 +116,7 @@ def occupy(m: Table, link: int, t: int, cycles: int, size: int, e: int) -> int:
 
 
 @njit
-def grant(m: Table, e: int, link: int) -> int:
+def grant(m: Words, e: int, link: int) -> int:
     """Send a packet over a mesh link; returns the cycle in which its tail has left."""
     size = m[e + P_SIZE]
     cycles = (size >> SIZE_CYCLES) & CYCLES_MASK
@@ -127,7 +127,7 @@ def grant(m: Table, e: int, link: int) -> int:
 
 
 @njit
-def freed(m: Table, slot: int, link: int, t: int) -> None:
+def freed(m: Words, slot: int, link: int, t: int) -> None:
     """The release of a buffer slot of a link is known to be cycle t; whoever waits for it goes on the stack."""
     m[slot] = t
     way = m[link + X_WAY]
@@ -146,7 +146,7 @@ def freed(m: Table, slot: int, link: int, t: int) -> None:
 
 
 @njit
-def depart(m: Table, parent: int, end: int) -> None:
+def depart(m: Words, parent: int, end: int) -> None:
     """A branch of `parent` has left its router by `end`; the last one to be known frees the slot."""
     m[parent + P_RELEASE] = max(m[parent + P_RELEASE], end)
     m[parent + P_PENDING] -= 1
@@ -156,7 +156,7 @@ def depart(m: Table, parent: int, end: int) -> None:
 
 
 @njit
-def settle(m: Table) -> None:
+def settle(m: Words) -> None:
     """Start whoever waited for slots that have become known; each start may free a slot further back."""
     while m[S_STACK] != 0:
         link = m[S_STACK]
@@ -173,7 +173,7 @@ def settle(m: Table) -> None:
 
 
 @njit
-def inject(m: Table, node: int) -> None:
+def inject(m: Words, node: int) -> None:
     """Send packets of the node's copies through its mesh port, in order, as far as buffer slots are known."""
     link = m[node + N_INJECT]
     while m[node + N_HEAD] != 0 and m[m[link + X_SLOT]] != UNKNOWN:
@@ -197,7 +197,7 @@ def inject(m: Table, node: int) -> None:
 
 
 @njit
-def branch(m: Table, parent: int, link: int) -> None:
+def branch(m: Words, parent: int, link: int) -> None:
     """Ask for a link on behalf of a packet at the router before it."""
     e = allocate(m, EV_PACKET)
     m[e + P_COPY] = m[parent + P_COPY]
@@ -216,7 +216,7 @@ def branch(m: Table, parent: int, link: int) -> None:
 
 
 @njit
-def arrive(m: Table, e: int) -> None:
+def arrive(m: Words, e: int) -> None:
     """The head of packet e is in the buffer of a router: deliver it here and fork it along its tree."""
     c, link = m[e + P_COPY], m[e + P_LINK]
     row, col, way = m[link + X_ROW], m[link + X_COL], m[link + X_WAY]
@@ -263,7 +263,7 @@ def arrive(m: Table, e: int) -> None:
 
 
 @njit
-def eject(m: Table, e: int, link: int, node: int) -> int:
+def eject(m: Words, e: int, link: int, node: int) -> int:
     """Move a packet into a node through its mesh port, and return when it is in; the last of a copy says so."""
     size = m[e + P_SIZE]
     cycles = max((size >> SIZE_CYCLES) & CYCLES_MASK, ((size >> SIZE_BYTES) + m[K_MESH_BYTES] - 1) // m[K_MESH_BYTES])
@@ -280,7 +280,7 @@ def eject(m: Table, e: int, link: int, node: int) -> int:
 
 
 @njit
-def leave(m: Table, e: int, entry: int) -> None:
+def leave(m: Words, e: int, entry: int) -> None:
     """Queue a packet at a memory port for writing; it keeps its buffer slot until the port has taken it."""
     m[e + P_PENDING] = m[S_SERIAL]
     m[S_SERIAL] += 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from accel.errors import Location
 from accel.isa.layout import W_LINE
 from accel.isa.program import Program, Table
@@ -10,6 +13,7 @@ from accel.timing.result import Segment
 
 __all__ = ["critical_path", "line_of"]
 
+_Add: TypeAlias = Callable[[int, int, int, int, str], None]
 _OP = {s.LOG_MATRIX: "matrix", s.LOG_VECTOR: "vector"}
 _SENDER = {s.LOG_COPY_MEMORY: "wait_memory", s.LOG_COPY_MESH: "wait_mesh", s.LOG_BARRIER: "wait_peer"}
 
@@ -59,7 +63,7 @@ def critical_path(program: Program, log: Table, cycles: int, thread: int, entry:
     return tuple(reversed(backwards))
 
 
-def _through(log: Table, ref: int, cur: int, waiting: int, threads: int, add) -> tuple[int, int, int]:  # type: ignore[no-untyped-def]
+def _through(log: Table, ref: int, cur: int, waiting: int, threads: int, add: _Add) -> tuple[int, int, int]:
     """Cross a token from its arrival at `cur` back to the instruction that sent it."""
     kind, th, pc, start = (int(n) for n in log[ref, : s.G_MID])
     local = th // threads == waiting // threads

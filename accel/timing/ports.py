@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.network import freed, occupy, settle, wake
 from accel.timing.state import (
     C_ENTRY,
@@ -56,6 +55,7 @@ from accel.timing.state import (
     UNKNOWN,
     X_FREE,
     X_SLOT,
+    Words,
 )
 from accel.timing.wheel import allocate, push, recycle
 
@@ -65,13 +65,13 @@ NEVER = 1 << 62
 
 
 @njit
-def hops_to_entry(m: Table, node: int, entry: int) -> int:
+def hops_to_entry(m: Words, node: int, entry: int) -> int:
     """Return the links between a node and a port router."""
     return abs(m[entry + E_ROW] - m[node + N_SITE_ROW]) + abs(m[entry + E_COL] - m[node + N_SITE_COL])
 
 
 @njit
-def request(m: Table, c: int) -> None:
+def request(m: Words, c: int) -> None:
     """A read request has come back as data ready to be served: queue it at its router."""
     entry = m[c + C_ENTRY]
     m[c + C_SERIAL] = m[S_SERIAL]
@@ -86,7 +86,7 @@ def request(m: Table, c: int) -> None:
 
 
 @njit
-def serve(m: Table, port: int) -> None:
+def serve(m: Words, port: int) -> None:
     """Serve packets of a port as long as it is free within this cycle; then say when to look again."""
     now, clock = m[S_NOW], m[port + Q_CLOCK]
     if m[port + Q_WAKE] != now:
@@ -130,7 +130,7 @@ def serve(m: Table, port: int) -> None:
 
 
 @njit
-def read_packet(m: Table, port: int, entry: int) -> None:
+def read_packet(m: Words, port: int, entry: int) -> None:
     """Take the next packet of the request at the head of a router's queue into the mesh."""
     now, clock, link = m[S_NOW], m[port + Q_CLOCK], m[entry + E_LINK]
     c = m[entry + E_READ]
@@ -159,7 +159,7 @@ def read_packet(m: Table, port: int, entry: int) -> None:
 
 
 @njit
-def write_packet(m: Table, port: int, entry: int) -> None:
+def write_packet(m: Words, port: int, entry: int) -> None:
     """Take the packet at the head of a router's write queue into the memory; the last one is acknowledged."""
     now, clock = m[S_NOW], m[port + Q_CLOCK]
     e = m[entry + E_WRITE]

@@ -7,6 +7,25 @@ there is once: numbers of the chip and the program (K_), addresses of tables (O_
 
 from __future__ import annotations
 
+from typing import Protocol
+
+
+class Words(Protocol):
+    """An int64 array as compiled code sees it; int elements keep the type checker's eyes open."""
+
+    def __getitem__(self, at: int, /) -> int: ...
+    def __setitem__(self, at: int, value: int, /) -> None: ...
+
+
+class Log(Protocol):
+    """The log, (capacity, LOG_WORDS)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, at: tuple[int, int], /) -> int: ...
+    def __setitem__(self, at: tuple[int, int], value: int, /) -> None: ...
+
+
 # --- header -------------------------------------------------------------------------------------------------------
 (_NULL,
  K_ROWS, K_COLS, K_NODES, K_THREADS, K_SEMAPHORES, K_HOP, K_ISSUE, K_COPY_ISSUE, K_QUEUE, K_SEMAPHORE, K_BARRIER,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from accel.isa.layout import CODE_WORDS
-from accel.isa.program import Table
 from accel.isa.table import BY_MNEMONIC
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.copies import start_copy
 from accel.timing.decode import holds, rectangle, value
 from accel.timing.state import (
@@ -111,10 +110,12 @@ from accel.timing.state import (
     T_TRIPS,
     THREAD_WORDS,
     WAITING,
+    Log,
+    Words,
 )
 from accel.timing.wheel import allocate, push
 
-__all__ = ["advance", "execute", "finish", "give", "unstall"]
+__all__ = ["advance", "execute", "finish", "give", "seek", "unstall"]
 
 
 def _word(mnemonic: str, operand: str) -> int:
@@ -128,7 +129,7 @@ LOOP_TRIPS, LOOP_END, END_BEGIN = _word("loop", "trips"), _word("loop", "end"), 
 
 
 @njit
-def finish(m: Table, t: int, th: int, entry: int) -> None:
+def finish(m: Words, t: int, th: int, entry: int) -> None:
     """Something ends in cycle t: remember the last such moment, the start of the critical path."""
     if t > m[S_LAST]:
         m[S_LAST] = t
@@ -137,7 +138,7 @@ def finish(m: Table, t: int, th: int, entry: int) -> None:
 
 
 @njit
-def record(m: Table, g: Table, kind: int, th: int, start: int, mid: int, end: int) -> int:
+def record(m: Words, g: Log, kind: int, th: int, start: int, mid: int, end: int) -> int:
     """Append a log entry for the thread's present instruction and return its index."""
     i = m[S_LOG]
     m[S_LOG] = i + 1
@@ -154,8 +155,11 @@ def record(m: Table, g: Table, kind: int, th: int, start: int, mid: int, end: in
 
 
 @njit
-def advance(m: Table, th: int, t: int) -> None:
-    """Walk a thread that is free from cycle t to its next instruction with an effect, and schedule that one."""
+def seek(m: Words, th: int, t: int) -> int:
+    """Walk a thread that is free from cycle t to its next instruction with an effect, or its end.
+
+    Returns the cycle in which that instruction begins to issue: rows that are switched off, loops and ends cost theirs.
+    """
     pc, end, issue = m[th + T_PC], m[th + T_END], m[K_ISSUE]
     while pc < end:
         kind = m[m[O_ROWS] + pc * ROW_WORDS + R_CLASS]
@@ -173,12 +177,7 @@ def advance(m: Table, th: int, t: int) -> None:
         else:
             on = holds(m, pc, th)
             if on and kind != CLASS_LOOP:
-                m[th + T_PC] = pc
-                m[th + T_STATE] = RUNNING
-                e = allocate(m, EV_THREAD)
-                m[e + P_COPY] = th
-                push(m, t + (m[K_COPY_ISSUE] if kind == CLASS_COPY else issue), e)
-                return
+                break
             t += issue
             if kind == CLASS_LOOP:
                 trips = value(m, pc, LOOP_TRIPS, th) if on else 0
@@ -191,6 +190,20 @@ def advance(m: Table, th: int, t: int) -> None:
                     pc += m[m[O_CODE] + pc * CODE_WORDS + LOOP_END]
             pc += 1
     m[th + T_PC] = pc
+    return t
+
+
+@njit
+def advance(m: Words, th: int, t: int) -> None:
+    """Schedule the next instruction with an effect of a thread that is free from cycle t, or end the thread."""
+    t = seek(m, th, t)
+    if m[th + T_PC] < m[th + T_END]:
+        m[th + T_STATE] = RUNNING
+        e = allocate(m, EV_THREAD)
+        m[e + P_COPY] = th
+        kind = m[m[O_ROWS] + m[th + T_PC] * ROW_WORDS + R_CLASS]
+        push(m, t + (m[K_COPY_ISSUE] if kind == CLASS_COPY else m[K_ISSUE]), e)
+        return
     m[th + T_STATE] = ENDED
     m[th + T_TIME] = t
     m[S_LIVE] -= 1
@@ -200,7 +213,7 @@ def advance(m: Table, th: int, t: int) -> None:
 
 
 @njit
-def execute(m: Table, g: Table, th: int) -> None:
+def execute(m: Words, g: Log, th: int) -> None:
     """Do what the instruction at the thread's counter does; its issue ends now."""
     t = m[S_NOW]
     kind = m[m[O_ROWS] + m[th + T_PC] * ROW_WORDS + R_CLASS]
@@ -227,7 +240,7 @@ def execute(m: Table, g: Table, th: int) -> None:
 
 
 @njit
-def block(m: Table, g: Table, th: int, state: int, kind: int) -> None:
+def block(m: Words, g: Log, th: int, state: int, kind: int) -> None:
     """A thread stops at its present instruction; the log entry stays open until `release`."""
     m[th + T_STATE] = state
     m[th + T_SERIAL] = m[S_SERIAL]
@@ -236,7 +249,7 @@ def block(m: Table, g: Table, th: int, state: int, kind: int) -> None:
 
 
 @njit
-def release(m: Table, g: Table, th: int, t: int, ref: int) -> None:
+def release(m: Words, g: Log, th: int, t: int, ref: int) -> None:
     """A blocked thread goes on in cycle t with its next instruction; `ref` is the log entry that released it."""
     entry = m[th + T_OPEN]
     g[entry, G_END] = t
@@ -246,7 +259,7 @@ def release(m: Table, g: Table, th: int, t: int, ref: int) -> None:
 
 
 @njit
-def operate(m: Table, g: Table, th: int, kind: int) -> int:
+def operate(m: Words, g: Log, th: int, kind: int) -> int:
     """Run a macro-operation on its unit, first come first served, and return the cycle in which it ends."""
     node = m[th + T_NODE]
     row = m[O_ROWS] + m[th + T_PC] * ROW_WORDS
@@ -265,7 +278,7 @@ def operate(m: Table, g: Table, th: int, kind: int) -> int:
 
 
 @njit
-def take(m: Table, th: int) -> bool:
+def take(m: Words, th: int) -> bool:
     """Take the tokens of a wait if they are all there."""
     node, pc = m[th + T_NODE], m[th + T_PC]
     sem, n = value(m, pc, WAIT_SEM, th), value(m, pc, WAIT_N, th)
@@ -282,7 +295,7 @@ def take(m: Table, th: int) -> bool:
 
 
 @njit
-def longest(m: Table, node: int, state: int, sem: int, count: int) -> int:
+def longest(m: Words, node: int, state: int, sem: int, count: int) -> int:
     """Return the thread of a node that has been longest in a blocked state, 0 if none; a wait must suffice with count."""
     best = 0
     th = m[node + N_FIRST_THREAD]
@@ -295,7 +308,7 @@ def longest(m: Table, node: int, state: int, sem: int, count: int) -> int:
 
 
 @njit
-def give(m: Table, g: Table, node: int, sem: int, n: int, ref: int) -> None:
+def give(m: Words, g: Log, node: int, sem: int, n: int, ref: int) -> None:
     """Add tokens to a semaphore and release the threads they suffice for, in the order in which these began to wait."""
     at = m[node + N_COUNTS] + sem
     m[at] += n
@@ -309,7 +322,7 @@ def give(m: Table, g: Table, node: int, sem: int, n: int, ref: int) -> None:
 
 
 @njit
-def increment(m: Table, th: int, entry: int) -> None:
+def increment(m: Words, th: int, entry: int) -> None:
     """Send tokens to every node of the target: one cycle on the own node, hops and a fixed cost to another."""
     pc, own = m[th + T_PC], m[th + T_NODE]
     sem, n = value(m, pc, INC_SEM, th), value(m, pc, INC_N, th)
@@ -335,7 +348,7 @@ def increment(m: Table, th: int, entry: int) -> None:
 
 
 @njit
-def join(m: Table, g: Table, th: int) -> None:
+def join(m: Words, g: Log, th: int) -> None:
     """Arrive at a barrier; the last node of its rectangle releases all of them after the barrier's cost."""
     node, pc, entry = m[th + T_NODE], m[th + T_PC], m[th + T_OPEN]
     r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + pc * CODE_WORDS + BARRIER_AT], th)
@@ -375,7 +388,7 @@ def join(m: Table, g: Table, th: int) -> None:
 
 
 @njit
-def unstall(m: Table, g: Table, node: int, ref: int) -> None:
+def unstall(m: Words, g: Log, node: int, ref: int) -> None:
     """A place in the node's copy queue is free: the thread that has waited longest issues its copy."""
     th = longest(m, node, STALLED, 0, 0)
     if th != 0:

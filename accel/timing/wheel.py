@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from accel.isa.program import Table
-from accel.jit import njit
+from accel.timing.compiled import njit
 from accel.timing.state import (
     K_WHEEL,
     O_HEAP,
@@ -15,13 +14,14 @@ from accel.timing.state import (
     S_NOW,
     S_SERIAL,
     S_WHEEL,
+    Words,
 )
 
 __all__ = ["allocate", "next_cycle", "push", "recycle"]
 
 
 @njit
-def allocate(m: Table, kind: int) -> int:
+def allocate(m: Words, kind: int) -> int:
     """Take a record from the pool and name its kind; the main loop keeps enough of them free."""
     e = m[S_FREE]
     m[S_FREE] = m[e + P_NEXT]
@@ -31,7 +31,7 @@ def allocate(m: Table, kind: int) -> int:
 
 
 @njit
-def recycle(m: Table, e: int) -> None:
+def recycle(m: Words, e: int) -> None:
     """Give a record back to the pool."""
     m[e + P_NEXT] = m[S_FREE]
     m[S_FREE] = e
@@ -39,7 +39,7 @@ def recycle(m: Table, e: int) -> None:
 
 
 @njit
-def append(m: Table, t: int, e: int) -> None:
+def append(m: Words, t: int, e: int) -> None:
     """Put record e at the end of the list of cycle t, which lies inside the wheel."""
     slot = m[O_WHEEL] + 2 * (t & (m[K_WHEEL] - 1))
     m[e + P_NEXT] = 0
@@ -52,7 +52,7 @@ def append(m: Table, t: int, e: int) -> None:
 
 
 @njit
-def push(m: Table, t: int, e: int) -> None:
+def push(m: Words, t: int, e: int) -> None:
     """Schedule record e for cycle t, not before now."""
     if t - m[S_NOW] < m[K_WHEEL]:
         append(m, t, e)
@@ -61,7 +61,7 @@ def push(m: Table, t: int, e: int) -> None:
 
 
 @njit
-def push_heap(m: Table, t: int, e: int) -> None:
+def push_heap(m: Words, t: int, e: int) -> None:
     """Keep record e, with its time and a serial number, in the heap."""
     base = m[O_HEAP]
     i = m[S_HEAP]
@@ -80,7 +80,7 @@ def push_heap(m: Table, t: int, e: int) -> None:
 
 
 @njit
-def pop_heap(m: Table) -> int:
+def pop_heap(m: Words) -> int:
     """Remove and return the record of the earliest (time, serial) of the heap."""
     base = m[O_HEAP]
     first = m[base + 2]
@@ -109,7 +109,7 @@ def pop_heap(m: Table) -> int:
 
 
 @njit
-def next_cycle(m: Table) -> bool:
+def next_cycle(m: Words) -> bool:
     """Move now to the next cycle that has an event; False if there is none.
 
     Far events join the wheel before any event of the new cycle runs, so that a list is always in serial order.

@@ -1,0 +1,127 @@
+"""Counts and log of a run folded into a Timing: ledger, bytes, energy, stalls and critical path."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from accel import jit
+from accel.errors import InternalError, Location
+from accel.hardware import ChipSpec
+from accel.isa.program import Program, Table
+from accel.timing import ledger
+from accel.timing import state as s
+from accel.timing.energy import energy_of
+from accel.timing.memory import Memory
+from accel.timing.path import critical_path, line_of
+from accel.timing.prepare import Prepared
+from accel.timing.result import Segment, Timing
+
+__all__ = ["Work", "bound_timing", "packet_timing"]
+
+_BUSY = {"matrix": s.N_MATRIX_BUSY, "vector": s.N_VECTOR_BUSY, "sram_port": s.N_PORT_BUSY}
+# What the rest of the time is called where only bounds are known: the cause whose resource binds.
+_BINDING = {"matrix": "imbalance", "vector": "vector", "thread": "issue", "sram_port": "sram_port",
+            "memory": "wait_memory", "edge": "wait_memory", "mesh_port": "wait_mesh"}  # fmt: skip
+
+
+class Work(NamedTuple):
+    """A program on a chip with what it does, whatever the time: executions of each code row, bounds by resource."""
+
+    program: Program
+    chip: ChipSpec
+    prepared: Prepared
+    executed: Table
+    bounds: dict[str, int]
+
+    def total(self, column: int, kind: int) -> int:
+        """Sum a column of the cost table over all executed rows of a class."""
+        rows = self.prepared.rows[:, s.R_CLASS] == kind
+        return int((self.executed * self.prepared.costs[:, column])[rows].sum())
+
+
+def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
+    """Return the Timing of a finished run of the event engine."""
+    program, m, log = work.program, memory.m, memory.log
+    account, stalls = (
+        (jit.plain(ledger.account), jit.plain(ledger.stalls)) if plain else (ledger.account, ledger.stalls)
+    )
+    cycles, count = int(m[s.S_LAST]), int(m[s.S_LOG])
+    grid = np.zeros((program.nodes, len(ledger.CAUSES)), np.int64)
+    account(
+        log, count, work.prepared.engine, program.threads, work.prepared.costs, memory.node(s.N_LAST).reshape(-1),
+        cycles, work.prepared.parts, grid,
+    )  # fmt: skip
+    loss = dict(zip(ledger.CAUSES, (int(n) for n in grid.sum(axis=0)), strict=True))
+    loss["unused_nodes"] += (work.chip.nodes - program.nodes) * cycles * work.prepared.parts
+    blocked = np.zeros(len(program.code), np.int64)
+    stalls(log, count, blocked)
+    path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
+    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked))
+
+
+def bound_timing(work: Work, counted: Memory) -> Timing:
+    """Return the Timing that no schedule can beat: the largest bound, its resource as the cause of all idle time."""
+    parts, costs, bounds = work.prepared.parts, ledger, work.bounds
+    binding = max(bounds, key=lambda name: bounds[name])
+    cycles = bounds[binding]
+    kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
+    busy = counted.node(s.N_MATRIX_BUSY if kind == s.CLASS_MATRIX else s.N_VECTOR_BUSY)
+    loss = dict.fromkeys(ledger.CAUSES, 0)
+    loss["useful"] = work.total(costs.COST_USEFUL, kind)
+    loss["tile_quantisation"] = work.total(costs.COST_COMPUTE, kind) * parts - loss["useful"]
+    loss["accumulator"] = work.total(costs.COST_ACCUMULATOR, kind) * parts
+    loss["issue"] = work.total(costs.COST_FILL, kind) * parts
+    loss["unused_nodes"] = (work.chip.nodes - int(np.count_nonzero(busy))) * cycles * parts
+    loss[_BINDING[binding]] += work.chip.nodes * cycles * parts - sum(loss.values())
+    return _timing(work, counted, "bound", cycles, loss, (), {})
+
+
+def _timing(
+    work: Work, memory: Memory, fidelity: str, cycles: int, loss: dict[str, int], path: tuple[Segment, ...],
+    stalled: dict[Location, int],
+) -> Timing:  # fmt: skip
+    program, chip, parts = work.program, work.chip, work.prepared.parts
+    kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
+    own = work.total(ledger.COST_FLOPS, kind)
+    flops = min(own, program.flops) if program.flops > 0 else own
+    if own > flops:  # padding that the problem did not ask for
+        useful = loss["useful"] * flops // own
+        loss["tile_quantisation"] += loss["useful"] - useful
+        loss["useful"] = useful
+    total = chip.nodes * cycles * parts
+    if sum(loss.values()) != total:
+        raise InternalError(f"the ledger of {program.name!r} has a residual of {total - sum(loss.values())} parts")
+    losses = {cause: n / total if total else 0.0 for cause, n in loss.items()}
+    seconds = cycles / chip.clock_hz + chip.host.launch_s
+    links, injected, ejected = memory.link_bytes()
+    accesses = sum(work.total(column, unit) for column in (ledger.COST_LOADS, ledger.COST_STORES)
+                   for unit in (s.CLASS_MATRIX, s.CLASS_VECTOR))  # fmt: skip
+    read, written = sum(memory.port(s.Q_READ)), sum(memory.port(s.Q_WRITTEN))
+    sram = accesses * chip.node.port_bytes + int(injected.sum() + ejected.sum())
+    energy = energy_of(
+        chip, macs=work.total(ledger.COST_FLOPS, s.CLASS_MATRIX) // 2,
+        vector_flops=work.total(ledger.COST_FLOPS, s.CLASS_VECTOR), sram_bytes=sram, byte_hops=int(links.sum()),
+        memory_bytes=read + written, seconds=seconds,
+    )  # fmt: skip
+    return Timing(
+        program=program.name, chip=chip.name, fidelity=fidelity, cycles=cycles, seconds=seconds, flops=flops,
+        tflops=flops / seconds / 1e12 if seconds else 0.0, utilization=losses["useful"], losses=losses, loss_parts=loss,
+        parts_per_cycle=parts, energy_j=energy.nominal, energy_low_j=energy.low, energy_high_j=energy.high,
+        energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
+        bytes={"memory_read": read, "memory_write": written, "mesh_byte_hops": int(links.sum()), "sram": sram},
+        busy={name: memory.node(column) for name, column in _BUSY.items()},
+        link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=stalled, critical_path=path,
+        bound_cycles=max(work.bounds.values()), bounds=work.bounds,
+    )  # fmt: skip
+
+
+def _by_line(program: Program, blocked: Table) -> dict[Location, int]:
+    """Blocked thread-cycles by source line, worst first; lines that never block are absent."""
+    lines: dict[Location, int] = {}
+    for pc in np.flatnonzero(blocked):
+        line = line_of(program, int(pc))
+        if line is not None:
+            lines[line] = lines.get(line, 0) + int(blocked[pc])
+    return dict(sorted(lines.items(), key=lambda item: (-item[1], item[0])))
