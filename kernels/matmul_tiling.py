@@ -119,14 +119,21 @@ class Tiling:
         if "b" not in resident:
             first += first_b * self.grid_cols / bandwidth
         last = 0.0
+        loaded = traffic
         if "c" not in resident:
             traffic += c
             passes = self.passes_m * self.passes_n
             last = c / passes / bandwidth
             if self.accumulators == 1:
                 drain += c * (passes - 1) / passes / bandwidth
-        # Where both are close neither hides the other quite, and traffic costs energy: the cubic mean leaves that slack.
-        return float(((matrix + drain) ** 3 + (traffic / bandwidth) ** 3) ** (1 / 3)) + first + last
+        # A slot turns round in request, latency, transfer and use: what `stages` slots in flight cannot hide.
+        rounds = ceil(self.passes_m * self.passes_n * self.steps / self.stages)
+        latency = max((p.latency_cycles for p in chip.ports), default=0) + chip.mesh.rows + chip.mesh.cols
+        loads = loaded / bandwidth / (self.passes_m * self.passes_n * self.steps)
+        turn = rounds * (latency + loads + matrix / (self.passes_m * self.passes_n * self.steps))
+        # Where both are close neither hides the other quite, and traffic costs energy: a cubic mean leaves slack.
+        busy = float(((matrix + drain) ** 3 + (traffic / bandwidth) ** 3) ** (1 / 3))
+        return max(busy, turn) + first + last
 
 
 def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], out_bytes: int) -> Tiling:
@@ -186,7 +193,7 @@ def _passes(groups: int, least: int) -> list[int]:
 
 
 def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], out_bytes: int) -> Iterator[Tiling]:
-    for stages in (2, 3):
+    for stages in (2, 3, 4, 6, 8):
         fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=resident, out_bytes=out_bytes)
         per_column = 2 * stages * (shape.bm + shape.bn)
         most = (budget - fixed) // per_column + 1
@@ -194,7 +201,7 @@ def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], out_by
             yield replace(shape, stages=stages, piece=min(shape.k, GROUP))
             continue
         fewest = ceil(shape.k / min(most, shape.k))
-        for steps in sorted({fewest + 1, fewest * 3 // 2, *(fewest * x for x in (1, 2, 3, 4, 8, 16))}):
+        for steps in sorted({fewest + 1, *(fewest * x for x in (1, 2, 4, 8, 16))}):
             depth = _rounded(ceil(shape.k / steps), shape.k)
             while depth > most and depth > 4:
                 depth -= 4

@@ -25,7 +25,8 @@ STYLE = """
 color:#1b1b1b;background:#fff}h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
 p{max-width:60rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid #e5e5e5;vertical-align:top}
-th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #444;font-weight:600}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:13rem}
+td{white-space:nowrap}td small{white-space:normal}td.wide{white-space:normal;min-width:22rem}thead th{border-bottom:2px solid #444;font-weight:600}
 small{color:#666}.bar{display:flex;height:1.05rem;min-width:16rem;border-radius:2px;overflow:hidden}
 .bar i{display:block}.key span{display:inline-block;margin:0 1rem .3rem 0;white-space:nowrap}
 .key b{display:inline-block;width:.8rem;height:.8rem;margin-right:.35rem;border-radius:2px;vertical-align:-1px}
@@ -37,8 +38,8 @@ small{color:#666}.bar{display:flex;height:1.05rem;min-width:16rem;border-radius:
 HEAD = """<!doctype html><html lang=en><head><meta charset=utf-8>
 <title>{title}</title>
 <meta name=viewport content="width=device-width"><style>{style}</style></head><body><h1>{title}</h1>
-<p>Every program below was executed bit by bit and compared with an independent NumPy oracle, and timed from the same
-instructions. Utilization is over all enabled nodes of the chip.</p>
+<p>Every program below was executed bit by bit and compared with an independent NumPy oracle, and timed from the
+same instructions. Utilization is over all enabled nodes of the chip.</p>
 """
 LAYERS_HEAD = """<h2>Layers</h2><div class=scroll><table><thead><tr><th>layer<th>m x n x k<th>bits<th>cycles<th>time
 <th>TFLOP/s<th>utilization<th>of bound<th>J<th>simulated in</tr></thead><tbody>
