@@ -30,10 +30,8 @@ class Verdict(NamedTuple):
     first: str | None
 
     def __str__(self) -> str:
-        which = f"{self.checked:,} of {self.total:,} outputs, bit for bit, against {self.oracle}"
-        if not self.mismatches:
-            return f"verified {which}"
-        return f"MISMATCH in {self.mismatches:,} of {which}; first {self.first}"
+        verified = f"verified {self.checked:,} of {self.total:,} outputs, bit for bit, against {self.oracle}"
+        return f"{verified}: {self.mismatches:,} WRONG, first {self.first}" if self.mismatches else verified
 
 
 def bits(array: Any) -> np.ndarray:

@@ -103,6 +103,7 @@ def comparison(result: Comparison) -> list[RenderableType]:
             (row.name, row.dtype, seconds(row.seconds), rate(row.tflops * 1e12), percent(row.utilization),
              energy(row.energy_j), usd(row.usd), ratio(result.speedup[row.name]), row.source + error)
         )  # fmt: skip
-    bound = f"bound {seconds(chip.bound_seconds)}: no kernel can be faster; this one reaches {percent(chip.bound_seconds / chip.seconds)}"
+    reached = percent(chip.bound_seconds / chip.seconds)
+    bound = f"bound {seconds(chip.bound_seconds)}: no kernel can be faster; this one reaches {reached} of that speed"
     notes = [Text(f"{name}: {note}", style="dim") for name, note in result.notes.items()]
     return [table(columns, rows, title=result.problem.label), Text(bound), Text(), ledger(chip.losses), Text(), *notes]
