@@ -140,8 +140,9 @@ def _shapes(program: Program, views: Table, mnemonic: str, rows: Table, picked: 
             if (views[ids, w.V_SPACE] == w.SPACE_MEMORY).all():
                 raise _refuse(program, index, "memory cannot be copied to memory")
         elif mnemonic == "matmul":
-            d, a, b = shapes
-            fits = d[:2] == a[:2] and d[2:] == b[2:] and a[2:] == b[:2]
+            # Only the sizes count: an index runs row-major through its pair, however each operand splits it.
+            (m, n), (m_a, k_a), (k_b, n_b) = ((s[0] * s[1], s[2] * s[3]) for s in shapes)
+            fits = m == m_a and n == n_b and k_a == k_b
             if formats[0] != "fp32" or formats[1:] != ["bf16", "bf16"]:
                 raise UnsupportedError(
                     f"matmul of {formats[1]} and {formats[2]} into {formats[0]} is not executed; use bf16 into fp32",
