@@ -83,7 +83,8 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstable: list[int]) -> None:
     if not findings and not unstable:
         runs = ", bits equal under all" if schedules and target.problem is not None else ""
-        say(f"clean: {target.program.isa.instructions:,} instructions, {schedules} schedules{runs}")
+        walked = f"{schedules} schedule{'' if schedules == 1 else 's'}"
+        say(f"clean: {target.program.isa.instructions:,} instructions, {walked}{runs}")
         return
     if unstable:
         say(f"{target.label}: DIFFERENT BITS under schedules {', '.join(map(str, unstable))}, and no hazard found; "

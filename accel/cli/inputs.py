@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,11 @@ def _tensor(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool) -> 
     rng = np.random.Generator(np.random.PCG64(seed))
     mantissa = 7 if dtype == "bf16" else 23
     word: Any = np.uint16 if dtype == "bf16" else np.uint32
-    raw = rng.integers(0, 1 << (mantissa + 4), size=shape, dtype=word)  # sign, 3 bits of exponent, mantissa
-    sign = raw >> (mantissa + 3)
-    codes = (sign << (mantissa + 8)) + (raw & word((8 << mantissa) - 1)) + word(120 << mantissa)
+    size = math.prod(shape)
+    raw: Any = np.frombuffer(rng.bytes(size * np.dtype(word).itemsize), np.dtype(word).newbyteorder("<"))
+    codes: Any = raw.astype(word).reshape(shape)
+    codes &= word((1 << (mantissa + 8)) | ((8 << mantissa) - 1))  # sign, 3 bits of exponent, mantissa
+    codes += word(120 << mantissa)
     if hard:
         flat, shift = codes.reshape(-1), word(mantissa - 7)
         places = np.flatnonzero(rng.integers(0, _HARD_SHARE, size=flat.size) == 0)

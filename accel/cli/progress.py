@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import shutil
 import sys
 import threading
@@ -122,7 +123,9 @@ def compiling(*engines: str) -> Iterator[None]:
     engines: the packages ("machine", "timing", "check") that the block will use.
     """
     for engine in engines:
-        importlib.import_module(f"accel.{engine}")
+        package = importlib.import_module(f"accel.{engine}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)  # now rather than on first use, so that all functions are known
     from accel.machine import host
 
     watch = _Compilations(host.compiled_functions(engines))

@@ -26,15 +26,15 @@ def every_unit(k: K, a: TensorSpec, y: TensorSpec, z: TensorSpec) -> None:
 
     @k.thread
     def work() -> None:
-        k.copy(A, a, done=loaded)
+        k.copy(A, a[:], done=loaded)
         k.wait(loaded)
         k.matmul(acc, A, A)
         k.vec.relu(acc, acc)
         k.vec.copy(held, acc)
         k.vec.cast(out, held)
         k.vec.reduce_sum(sums, held)
-        k.copy(y, out, sent=stored)
-        k.copy(z, sums, sent=stored)
+        k.copy(y[:], out, sent=stored)
+        k.copy(z[:], sums, sent=stored)
         k.wait(stored, 2)
 
 
