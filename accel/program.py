@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -203,7 +202,7 @@ class Program:
         """
         from accel.machine import needed
 
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+        if type(blocks) is not int or blocks < 1:
             raise InputError(f"a sample needs at least 1 block, got {blocks!r}")
         rng = np.random.default_rng(seed)
         regions: dict[str, list[tuple[tuple[int, int], ...]]] = {}
@@ -263,7 +262,7 @@ class Kernel(TracedKernel):
 def kernel(fn: Callable[..., Any]) -> Kernel:
     """Make a kernel of a function `fn(k, *tensors, **parameters)`; see the language reference."""
     made = Kernel(fn)
-    functools.update_wrapper(made, fn)
+    made.__doc__ = fn.__doc__
     return made
 
 

@@ -267,7 +267,7 @@ def build(
     held = frozenset((resident,) if isinstance(resident, str) else resident)
     if not held <= {"a", "b", "c"}:
         raise InputError(f"matmul has no operand {min(held - {'a', 'b', 'c'})!r} to keep resident; use 'a', 'b' or 'c'")
-    tensors = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
+    tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     if version == "stationary":
         out_bytes = fmt(out_dtype).bits // 8
         chosen = choose(spec, m, n, k, resident=held, out_bytes=out_bytes)
@@ -294,7 +294,7 @@ def _lesson(
     problem: Matmul,
     version: str,
     held: frozenset[str],
-    tensors: dict[str, TensorSpec],
+    tensors: dict[str, Any],
     tiling: dict[str, int],
 ) -> Program:
     """Build version 1 or 2, with tiles that fit by default."""
@@ -308,7 +308,7 @@ def _lesson(
         default = {"bm": m // rows, "bn": n // cols, "bk": min(64, k)}
     else:
         default = {"bm": min(m, 64), "bn": min(n, 64), "bk": min(k, 128)}
-    sizes = {**default, **tiling}
+    sizes: dict[str, Any] = {**default, **tiling}
     if version == "summa" and (m != rows * sizes["bm"] or n != cols * sizes["bn"] or k % sizes["bk"]):
         raise UnsupportedError(
             f"matmul version 'summa' needs m = {rows} bm, n = {cols} bn and k a multiple of bk on {chip.name}, "

@@ -229,7 +229,7 @@ def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], out_byt
     for name, value in given.items():
         if name not in known:
             raise InputError(f"matmul has no tiling parameter {name!r}; use one of {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise InputError(f"matmul tiling parameter {name} must be a whole number >= 1, got {value!r}")
     new = replace(tiling, **given)
     limits = {

@@ -25,8 +25,10 @@ STYLE = """
 color:#1b1b1b;background:#fff}h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
 p{max-width:60rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid #e5e5e5;vertical-align:top}
+td{white-space:nowrap}
 th:first-child,td:first-child{text-align:left;white-space:normal;min-width:13rem}
-td{white-space:nowrap}td small{white-space:normal}td.wide{white-space:normal;min-width:22rem}thead th{border-bottom:2px solid #444;font-weight:600}
+td small{white-space:normal}
+thead th{border-bottom:2px solid #444;font-weight:600}
 small{color:#666}.bar{display:flex;height:1.05rem;min-width:16rem;border-radius:2px;overflow:hidden}
 .bar i{display:block}.key span{display:inline-block;margin:0 1rem .3rem 0;white-space:nowrap}
 .key b{display:inline-block;width:.8rem;height:.8rem;margin-right:.35rem;border-radius:2px;vertical-align:-1px}
@@ -47,8 +49,8 @@ LAYERS_HEAD = """<h2>Layers</h2><div class=scroll><table><thead><tr><th>layer<th
 BASELINES_HEAD = """<h2>GPU baselines</h2><div class=scroll><table><thead><tr><th>layer<th>GPU<th>format<th>time
 <th>TFLOP/s<th>utilization<th>time / chip<th>source<th>error</tr></thead><tbody>
 """
-NOTES = """<p><small>A baseline is <em>measured</em> (a published run of exactly this shape), <em>model</em> (fitted; the
-error is the median on rows that were not fitted) or <em>uncalibrated</em> (datasheet roofline; no error known).
+NOTES = """<p><small>A baseline is <em>measured</em> (a published run of exactly this shape), <em>model</em> (fitted;
+the error is the median on rows that were not fitted) or <em>uncalibrated</em> (datasheet roofline; no error known).
 {usd}.</small></p><h2>Made by</h2><table><tbody>
 """
 END = "</tbody></table></div>\n"
