@@ -106,7 +106,8 @@ def serve(m: Words, port: int) -> None:
                 link = m[entry + E_LINK]
                 slot = m[m[link + X_SLOT]]
                 if slot != UNKNOWN:
-                    ready = max(edge_in, slot, m[link + X_FREE])
+                    # the link must be free when the head can leave, which may be later than when the memory begins
+                    ready = max(edge_in, max(slot, m[link + X_FREE]) - head_delay(m, port, entry, c))
                     if ready > now:
                         soonest = min(soonest, ready)
                     elif m[c + C_SERIAL] < oldest:
@@ -127,6 +128,17 @@ def serve(m: Words, port: int) -> None:
             write_packet(m, port, best)
         else:
             read_packet(m, port, best)
+
+
+@njit
+def head_delay(m: Words, port: int, entry: int, c: int) -> int:
+    """Return for how many cycles the next packet of a read stays behind the memory, which is slower than its link."""
+    count = min(m[c + C_LEFT], m[K_PACKET])
+    own = (count + m[entry + E_LINK_BYTES] - 1) // m[entry + E_LINK_BYTES]
+    clock = m[port + Q_CLOCK]
+    begin = max(m[port + Q_FREE], m[port + Q_EDGE_IN], m[S_NOW] * clock)
+    finish = begin + count * max(m[port + Q_COST], m[port + Q_EDGE_COST])
+    return max(0, (max(begin, finish - own * clock) + clock - 1) // clock - m[S_NOW])
 
 
 @njit

@@ -1,0 +1,107 @@
+"""Cost rules: the closed form of the matrix nest against a loop that walks it, vector rows by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.errors import UnsupportedError
+from accel.hardware import NodeSpec, chip
+from accel.timing.costs import Cost, matrix_cost, port_cycles, vector_cost
+
+MINI = chip("mini").node
+
+
+def drained(node: NodeSpec, loads: int, stores: int) -> int:
+    """Cycle by cycle: a store port's worth of stores first, then loads while address units and ports are left."""
+    cycles = 0
+    while loads or stores:
+        units = node.accesses_per_cycle
+        now = min(stores, node.store_ports, units)
+        stores, units = stores - now, units - now
+        loads -= min(loads, node.load_ports, units)
+        cycles += 1
+    return cycles
+
+
+def walked(node: NodeSpec, m: int, n: int, k: int, step: int, element: int, accumulate: bool) -> Cost:
+    """The block loop of docs/cycle-model.md, walked block by block and micro-step by micro-step."""
+    unit = node.matrix
+    compute = accumulator = loads = stores = 0
+    pending = 0  # stores of the block before
+
+    def accesses(size: int) -> int:
+        return -(-size // node.port_bytes)
+
+    for m0 in range(0, m, unit.accumulator_rows):
+        for n0 in range(0, n, unit.accumulator_cols):
+            rows = range(m0, min(m0 + unit.accumulator_rows, m), unit.m)
+            cols = range(n0, min(n0 + unit.accumulator_cols, n), unit.n)
+            tile = len(rows) * len(cols) * accesses(unit.m * unit.n * 4)
+            first = tile if accumulate else 0
+            accumulator += drained(node, first, pending)
+            loads += first
+            for _ in range(0, k, unit.k):
+                loads += len(rows) * accesses(unit.m * unit.k * element) + len(cols) * accesses(
+                    unit.k * unit.n * element
+                )
+                for _ in rows:
+                    for _ in cols:
+                        compute += step
+            stores += tile
+            pending = tile
+    accumulator += drained(node, 0, pending)
+    return Cost(
+        compute + accumulator + unit.fill_cycles, port_cycles(node, loads, stores), loads, stores, 2 * m * n * k,
+        2 * unit.m * unit.n * unit.k, step, compute, accumulator, unit.fill_cycles,
+    )  # fmt: skip
+
+
+@given(m=st.integers(1, 70), n=st.integers(1, 70), k=st.integers(1, 40), accumulate=st.booleans())
+def test_matrix_closed_form_is_the_block_loop(m: int, n: int, k: int, accumulate: bool) -> None:
+    assert matrix_cost(MINI, "bf16", m, n, k, accumulate) == walked(MINI, m, n, k, 1, 2, accumulate)
+
+
+@given(
+    m=st.integers(1, 40), n=st.integers(1, 40), k=st.integers(1, 9), accumulate=st.booleans(),
+    block=st.tuples(st.integers(1, 3), st.integers(1, 3)), step=st.integers(1, 3),
+    ports=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 4)),
+)  # fmt: skip
+def test_matrix_closed_form_on_other_units(
+    m: int, n: int, k: int, accumulate: bool, block: tuple[int, int], step: int, ports: tuple[int, int, int]
+) -> None:
+    node = chip("mini").replace(**{
+        "node.matrix.accumulator_rows": 8 * block[0], "node.matrix.accumulator_cols": 8 * block[1],
+        "node.matrix.step_cycles": {"fp16": step}, "node.load_ports": ports[0], "node.store_ports": ports[1],
+        "node.accesses_per_cycle": ports[2],
+    }).node  # fmt: skip
+    assert matrix_cost(node, "fp16", m, n, k, accumulate) == walked(node, m, n, k, step, 2, accumulate)
+
+
+def test_one_block_by_hand() -> None:
+    # 16 x 16 x 16: 4 k-steps x 2 x 2 micro-steps; the block's 1,024 B leave in 16 stores; 4 operand tiles a k-step.
+    cost = matrix_cost(MINI, "bf16", 16, 16, 16, False)
+    assert (cost.compute, cost.accumulator, cost.fill, cost.cycles) == (16, 16, 8, 40)
+    assert (cost.loads, cost.stores, cost.port) == (16, 16, 16)
+    # With accumulate the block also comes in first: 16 loads at 2 a cycle.
+    assert matrix_cost(MINI, "bf16", 16, 16, 16, True).accumulator == 24
+
+
+def test_matrix_refuses_a_format_the_unit_lacks() -> None:
+    with pytest.raises(UnsupportedError, match="fp32"):
+        matrix_cost(MINI, "fp32", 16, 16, 16, False)
+
+
+def test_vector_rows_by_hand() -> None:
+    dense = (4, (0, 0, 64, 4))
+    # fma over 64 rows of 16 fp32: a pass a row; 3 loads and a store a row on 2 address units.
+    cost = vector_cost(MINI, (1, 1, 64, 16), [dense] * 3, dense, 1, 2)
+    assert (cost.compute, cost.cycles, cost.loads, cost.stores, cost.port) == (64, 72, 192, 64, 128)
+    assert cost.flops == 64 * 16 * 2
+    # a row of 17 fp32 is 68 B: two passes; a divide runs eight times; a broadcast operand is one access a row
+    cost = vector_cost(MINI, (1, 1, 3, 17), [dense, (4, (0, 0, 0, 0))], dense, 8, 1)
+    assert (cost.compute, cost.loads, cost.stores) == (3 * 2 * 8, 3 * 2 + 3, 6)
+    # a reduce adds four fold cycles a row for 16 lanes and writes one element a row
+    cost = vector_cost(MINI, (1, 1, 2, 64), [dense], dense, 1, 1, tree=4)
+    assert (cost.compute, cost.loads, cost.stores) == (2 * (4 + 4), 8, 2)

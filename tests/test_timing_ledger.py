@@ -1,0 +1,258 @@
+"""Hand-computed microprograms on `mini`: each cause of the loss ledger, pinned to the cycle.
+
+A 16 x 16 x 16 matmul takes 40 cycles: 16 compute, 16 to store its block, 8 fill; issue is 1, a copy's 4.
+"""
+
+from __future__ import annotations
+
+import pytest
+from programs import Asm
+
+from accel.hardware import chip
+from accel.isa import layout as w
+from accel.timing import Timing, simulate
+
+MINI = chip("mini")
+
+
+class Micro(Asm):
+    """One or two nodes with a 16-cube matmul and a vector row at hand."""
+
+    def __init__(self, cols: int = 1) -> None:
+        super().__init__(1, cols)
+        self.a, self.b = self.sram("a", (16, 16)), self.sram("b", (16, 16))
+        self.acc, self.v = self.sram("acc", (16, 16), "fp32"), self.sram("v", (256, 16), "fp32")
+
+    def cube(self) -> None:
+        self.matmul(self.mat(self.acc), self.mat(self.a), self.mat(self.b))
+
+    def vector(self, rows: int) -> None:
+        """rows + 8 cycles: a pass a row of 64 B and the fill."""
+        self.emit("vec.addi", dst=self.at(self.v, slice(0, rows)), x=self.at(self.v, slice(0, rows)), imm=1.0)
+
+
+def cycles_of(t: Timing) -> dict[str, float]:
+    """Node-cycles by cause, without zeros and without the nodes that do nothing."""
+    lost = {cause: n / t.parts_per_cycle for cause, n in t.loss_parts.items()}
+    assert sum(lost.values()) == MINI.nodes * t.cycles
+    return {cause: n for cause, n in lost.items() if n and cause != "unused_nodes"}
+
+
+def test_useful_accumulator_fill_and_prologue() -> None:
+    p = Micro()
+    with p.thread("main"):
+        p.cube()
+    t = simulate(p.program(), MINI)
+    assert t.cycles == 41
+    assert cycles_of(t) == {"useful": 16, "accumulator": 16, "issue": 8, "prologue": 1}
+    assert t.loss_parts["unused_nodes"] == 15 * 41 * t.parts_per_cycle
+    assert t.flops == 2 * 16**3
+    assert t.utilization == pytest.approx(2 * 16**3 / (16 * 512 * 41), rel=1e-15)
+
+
+def test_tile_quantisation() -> None:
+    p = Micro()
+    with p.thread("main"):
+        p.matmul(p.mat(p.acc, slice(0, 9)), p.mat(p.a, slice(0, 9), slice(0, 5)), p.mat(p.b, slice(0, 5)))
+    t = simulate(p.program(), MINI)
+    # 2 x 2 micro-steps, 2 k-steps: 8 cycles of which 9 * 16 * 5 / 256 are useful; a 16 x 16 block to store
+    assert cycles_of(t) == {"useful": 2.8125, "tile_quantisation": 8 - 2.8125, "accumulator": 16, "issue": 8,
+                            "prologue": 1}  # fmt: skip
+
+
+def test_useful_flops_are_those_of_the_problem() -> None:
+    p = Micro()
+    with p.thread("main"):
+        p.cube()
+    t = simulate(p.program(flops=2 * 16**3 // 4), MINI)
+    assert cycles_of(t) == {"useful": 4, "tile_quantisation": 12, "accumulator": 16, "issue": 8, "prologue": 1}
+
+
+def test_vector_in_the_way_of_the_matrix_unit() -> None:
+    p = Micro()
+    with p.thread("main"):
+        p.cube()
+        p.vector(1)
+        p.cube()
+    t = simulate(p.program(), MINI)
+    assert t.cycles == 41 + (1 + 9) + 41
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 2, "vector": 9, "prologue": 1}
+
+
+def test_sram_port() -> None:
+    p = Micro()
+    view = p.at(p.v, slice(0, 64))
+    with p.thread("main"):
+        p.emit("vec.fma", dst=view, x=view, y=view, z=view)
+    t = simulate(p.program(), MINI)
+    # without a matmul the vector unit is accounted: 64 passes + 8 fill, but 4 x 64 accesses at 2 a cycle
+    assert t.cycles == 1 + 128
+    assert cycles_of(t) == {"useful": 64, "issue": 8, "sram_port": 56, "prologue": 1}
+
+
+def test_ports_are_shared_first_come_first_served() -> None:
+    p = Micro()
+    view = p.at(p.v, slice(0, 64))
+    with p.thread("vector"):
+        p.emit("vec.fma", dst=view, x=view, y=view, z=view)
+    with p.thread("matrix"):
+        p.cube()
+    t = simulate(p.program(), MINI)
+    # the fma's 128 cycles of port work come first; the matmul's 16 follow from cycle 129
+    assert t.cycles == 1 + 128 + 16
+    assert cycles_of(t) == {"useful": 16, "accumulator": 16, "issue": 8, "sram_port": 144 - 40, "prologue": 1}
+
+
+def test_wait_memory() -> None:
+    p = Micro()
+    x, s = p.tensor("x", (16, 16)), p.sem("s")
+    with p.thread("main"):
+        p.cube()
+        p.copy(p.at(p.b), p.at(x), done=s)
+        p.wait(s)
+        p.cube()
+    t = simulate(p.program(), MINI)
+    # copy issued by 45, latency 40, 512 B at 64 a cycle: in at 93; the wait blocks from 46
+    assert t.cycles == 93 + 1 + 40
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 4 + 1 + 1, "wait_memory": 47, "prologue": 1}
+    assert [(s.start, s.end, s.cause) for s in t.critical_path] == [
+        (0, 1, "issue"), (1, 41, "matrix"), (41, 45, "issue"), (45, 93, "wait_memory"), (93, 94, "issue"),
+        (94, 134, "matrix"),
+    ]  # fmt: skip
+    assert t.stall_cycles == {p.program().lines[2]: 47}
+
+
+def test_wait_mesh() -> None:
+    p = Micro(cols=2)
+    big, s = p.sram("big", (64, 512)), p.sem("s")
+    with p.thread("main"):
+        p.cube()
+        p.wait(s)
+        p.cube()
+    p.next_role([1])
+    with p.thread("push"):
+        p.copy(p.at(big), p.at(big), to=p.target(0, 0, 0, 0), done=s)
+    t = simulate(p.program(), MINI)
+    # 64 packets of 16 cycles from cycle 4 on, one hop: the last byte is in at 1029
+    assert t.cycles == 1029 + 1 + 40
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 2, "wait_mesh": 1029 - 42, "prologue": 1}
+    assert t.link_bytes.sum() == t.link_bytes[0, 1, 1] == 65536
+
+
+def test_wait_peer() -> None:
+    p = Micro(cols=2)
+    s = p.sem("s")
+    with p.thread("main"):
+        p.cube()
+        p.wait(s)
+        p.cube()
+    p.next_role([1])
+    with p.thread("work"):
+        p.vector(64)
+        p.inc(s, at=p.target(0, 0, 0, 0))
+    t = simulate(p.program(), MINI)
+    # vector 1..73, inc issued at 74, one hop and 8 cycles: 83
+    assert t.cycles == 83 + 1 + 40
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 2, "wait_peer": 83 - 42, "prologue": 1}
+
+
+def test_a_local_token_is_explained_by_its_sender() -> None:
+    p = Micro()
+    s = p.sem("s")
+    with p.thread("main"):
+        p.cube()
+        p.wait(s)
+        p.cube()
+    with p.thread("other"):
+        p.vector(256)
+        p.inc(s)
+    t = simulate(p.program(), MINI)
+    # the matmul's port work is 1..17, so the 512 accesses of the vector row run 17..273 and end it there;
+    # inc issued at 274, token at 275; the gap of the matrix unit is [41, 276)
+    assert t.cycles == 276 + 40
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 3, "vector": 273 - 41, "prologue": 1}
+
+
+def test_imbalance() -> None:
+    p = Micro(cols=2)
+    with p.thread("main"):
+        p.cube()
+    p.next_role([1])
+    with p.thread("main"):
+        p.cube()
+        p.cube()
+    t = simulate(p.program(), MINI)
+    assert t.cycles == 82
+    assert cycles_of(t) == {"useful": 48, "accumulator": 48, "issue": 24 + 1, "prologue": 2, "imbalance": 41}
+
+
+def test_epilogue() -> None:
+    p = Micro()
+    y, s = p.tensor("y", (16, 16), "fp32", "out"), p.sem("s")
+    with p.thread("main"):
+        p.cube()
+        p.copy(p.at(y), p.at(p.acc), done=s)
+        p.wait(s)
+    t = simulate(p.program(), MINI)
+    # copy issued by 45, 1,024 B at 64 a cycle taken by 61, acknowledged 40 cycles later
+    assert t.cycles == 101
+    assert cycles_of(t) == {"useful": 16, "accumulator": 16, "issue": 8, "prologue": 1, "epilogue": 60}
+
+
+def test_predicates_and_loops_cost_their_issue() -> None:
+    p = Micro()
+    s = p.sem("s")
+    trip = p.expr(loops=[(0, 1, 1, 0, 0)])
+    with p.thread("main"):
+        p.cube()
+        with p.loop(3):
+            p.inc(s)
+            p.wait(s)
+            with p.when(p.predicate((trip, -7, w.REL_EQ))):
+                p.inc(s)
+        p.cube()
+    t = simulate(p.program(), MINI)
+    # loop 1; three trips of inc, wait (its token is there a cycle later), an inc switched off, end
+    assert t.cycles == 41 + 1 + 3 * 4 + 41
+    assert cycles_of(t)["issue"] == 16 + 13 + 1
+    assert t.events == 2 * (2 + 3 * 2)
+
+
+def test_barrier() -> None:
+    p = Micro(cols=2)
+    with p.thread("main"):
+        p.cube()
+        p.barrier()
+        p.cube()
+    p.next_role([1])
+    with p.thread("main"):
+        p.vector(64)
+        p.barrier()
+    t = simulate(p.program(), MINI)
+    # the last arrives at 74; a barrier costs 20
+    assert t.cycles == 94 + 1 + 40
+    assert cycles_of(t) == {"useful": 32, "accumulator": 32, "issue": 16 + 2, "wait_peer": 94 - 42, "prologue": 1}
+
+
+def test_idealising_one_resource_removes_its_cause() -> None:
+    p = Micro()
+    x, s = p.tensor("x", (16, 16)), p.sem("s")
+    with p.thread("main"):
+        for _ in range(3):
+            p.copy(p.at(p.b), p.at(x), done=s)
+            p.wait(s)
+            p.cube()
+            p.vector(16)
+    program = p.program()
+    real = simulate(program, MINI)
+    memory = simulate(program, MINI.replace(**{"ports.west.latency_cycles": 0, "node.mesh_bytes_per_cycle": 1 << 16,
+                                               "ports.west.bytes_per_cycle": 1e6, "ports.west.edge_bytes_per_cycle": 1e6,
+                                               "ports.west.link_bytes_per_cycle": 1 << 16}))  # fmt: skip
+    issue = simulate(program, MINI.replace(**{"node.issue_cycles": 0, "node.copy_issue_cycles": 0,
+                                              "node.matrix.fill_cycles": 0}))  # fmt: skip
+    assert real.losses["wait_memory"] > 0.0
+    assert real.losses["issue"] > 0.0
+    assert memory.loss_parts["wait_memory"] < real.loss_parts["wait_memory"] / 5
+    assert issue.loss_parts["issue"] == 0
+    assert memory.cycles < real.cycles
+    assert issue.cycles < real.cycles
