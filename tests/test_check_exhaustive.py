@@ -137,7 +137,7 @@ class Model:
             if op.kind in ("read", "write"):
                 accesses.append((agent[0], op.cells, op.kind == "write"))
             elif op.kind == "wait":
-                taken = sum(o.n for o in self.tiny.ops[agent][:at] if o.kind == "wait" and o.sem == op.sem)
+                taken = self.taken(pcs, agent[0], op.sem)
                 if (fired & self.mask[agent[0], op.sem]).bit_count() - taken < op.n:
                     continue
                 key = (agent, at)
@@ -161,6 +161,11 @@ class Model:
                 new = rest | {(agent, at, sending, after)} if sending or after else rest
                 out.append((pcs, new, fired | self.tokens[agent, at, node, 0][0]))
         return out
+
+    def taken(self, pcs: tuple[int, ...], node: int, sem: int) -> int:
+        """Return how many tokens of a semaphore the threads of its node have taken."""
+        done = (op for a, pc in zip(self.agents, pcs, strict=True) if a[0] == node for op in self.tiny.ops[a][:pc])
+        return sum(op.n for op in done if op.kind == "wait" and op.sem == sem)
 
     def under_way(self, flight: Any) -> list[tuple[int, tuple[int, int], bool]]:
         agent, at, sending, left = flight
@@ -241,11 +246,26 @@ def draw(rng: random.Random) -> Tiny:
         for sem in (2 * agent[1], 2 * agent[1] + 1):
             if pending.get((agent[0], sem)) and rng.random() < 0.8:
                 wait(agent, sem)
+    if rng.random() < 0.3:
+        spoil(tiny, rng)
     return tiny
 
 
+def spoil(tiny: Tiny, rng: random.Random) -> None:
+    """Make a mistake: an instruction that is missing, twice there or one place off."""
+    ops = tiny.ops[rng.choice([a for a, some in tiny.ops.items() if some])]
+    at = rng.randrange(len(ops))
+    mistake = rng.randrange(3)
+    if mistake == 0:
+        del ops[at]
+    elif mistake == 1:
+        ops.insert(at, ops[at])
+    elif at:
+        ops[at - 1], ops[at] = ops[at], ops[at - 1]
+
+
 def lone_waiters(tiny: Tiny) -> bool:
-    """Say whether each semaphore of a node has one waiting thread; several are judged by another rule."""
+    """Say whether each semaphore of a node has one waiting thread: only then is it fixed what a wait may take."""
     waits = {(a[0], op.sem, a[1]) for a, ops in tiny.ops.items() for op in ops if op.kind == "wait"}
     return len({(node, sem) for node, sem, _ in waits}) == len(waits)
 
@@ -258,18 +278,20 @@ def test_verdicts_equal_those_of_all_interleavings(first: int) -> None:
         rng = random.Random(seed)
         tiny = draw(rng)
         model = Model(tiny)
-        if not lone_waiters(tiny) or not model.explore():
+        if not model.explore():
             continue
         found = inspect(tiny.build(), mini, schedules=2)
         kinds = {f.kind for f in found}
         where = f"seed {seed}: {tiny.ops}\n" + "\n".join(map(str, found))
-        assert ("ambiguous" in kinds) == model.ambiguous, where
+        alone = lone_waiters(tiny)
+        assert "ambiguous" in kinds or not model.ambiguous or not alone, where
+        if alone and all(op.n == 1 for ops in tiny.ops.values() for op in ops if op.kind == "inc"):
+            # an inc of two whose counts go to two waits is reported although counting alone could excuse it
+            assert "ambiguous" not in kinds or model.ambiguous or model.deadlock, where
         if "ambiguous" not in kinds:  # otherwise what follows a stolen token depends on the schedule
             assert ("deadlock" in kinds) == model.deadlock, where
             assert ("race" in kinds) == model.race, where
         for kind in kinds or {"clean"}:
             verdicts[kind] += 1
     # every verdict that the model judges has been seen, so none of the comparisons was empty
-    assert all(verdicts[kind] >= 5 for kind in ("clean", "race", "ambiguous")), verdicts
-
-
+    assert all(verdicts[kind] >= 5 for kind in ("clean", "race", "ambiguous", "deadlock")), verdicts

@@ -6,7 +6,9 @@ from accel.check import layout as w
 from accel.check.compiled import inner
 from accel.check.layout import Ints, State
 
-__all__ = ["agent_of", "drop_snapshot", "free_token", "join", "knows", "new_token", "own_tick", "take_snapshot", "token_knows"]
+__all__ = [
+    "agent_of", "drop_snapshot", "free_token", "join", "knows", "new_token", "own_tick", "take_snapshot", "token_knows",
+]  # fmt: skip
 
 
 @inner

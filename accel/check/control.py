@@ -88,6 +88,36 @@ def rectangle(m: Ints, i: int, target: int) -> tuple[int, int, int, int]:
 
 
 @inner
+def _meets(m: Ints, i: int, key: int) -> bool:
+    th = m[w.M_TH] + i * w.T_WORDS
+    return bool(m[th + w.T_STATUS] == w.GATHERED and m[th + w.T_KEY] == key)
+
+
+@inner
+def _let_go(s: State, i: int, key: int) -> None:
+    """Let the threads that wait at barrier `key` learn all that any of them knows, and go on; thread i runs already."""
+    m = s.m
+    comps, spare = m[w.X_COMPS], m[w.M_NODES] * m[w.M_THREADS]
+    for c in range(comps):
+        s.clocks[spare, c] = 0
+    for j in range(spare):
+        if _meets(m, j, key):
+            for c in range(comps):
+                s.clocks[spare, c] = max(s.clocks[spare, c], s.clocks[j, c])
+    for j in range(spare):
+        if _meets(m, j, key):
+            for c in range(comps):
+                s.clocks[j, c] = s.clocks[spare, c]
+            th = m[w.M_TH] + j * w.T_WORDS
+            m[th + w.T_TICK] += 1
+            s.clocks[j, j] = m[th + w.T_TICK]
+            m[th + w.T_PC] += 1
+            m[th + w.T_STATUS] = w.READY
+            if j != i:
+                make_runnable(m, j)
+
+
+@inner
 def barrier(s: State, i: int, row: int) -> int:
     """Join one thread of every active node of the target; the last to come lets all go on."""
     m = s.m
@@ -101,40 +131,20 @@ def barrier(s: State, i: int, row: int) -> int:
     key = ((r0 * rows + r1) * cols + c0) * cols + c1
     th = m[w.M_TH] + i * w.T_WORDS
     m[th + w.T_STATUS], m[th + w.T_KEY], m[th + w.T_ROW] = w.GATHERED, key, row
-    gathered = 0
+    missing = 0
     for j in range(m[w.M_NODES] * threads):
-        a = m[w.M_TH] + j * w.T_WORDS
-        if m[a + w.T_STATUS] == w.GATHERED and m[a + w.T_KEY] == key:
-            gathered += 1
+        if _meets(m, j, key):
+            missing -= 1
             if j != i and j // threads == node:
-                hit(m, w.HIT_BARRIER, w.NOTHING, site_of(m, row), site_of(m, m[a + w.T_ROW]), node, w.NOTHING, w.NOTHING,
+                other = m[m[w.M_TH] + j * w.T_WORDS + w.T_ROW]
+                hit(m, w.HIT_BARRIER, w.NOTHING, site_of(m, row), site_of(m, other), node, w.NOTHING, w.NOTHING,
                     w.NOTHING, w.NOTHING)  # fmt: skip
-    wanted = 0
     for r in range(r0, r1 + 1):
         for q in range(c0, c1 + 1):
-            wanted += m[m[w.M_ACTIVE] + r * cols + q]
-    if gathered < wanted:
+            missing += m[m[w.M_ACTIVE] + r * cols + q]
+    if missing > 0:
         return w.STOP
-    comps = m[w.X_COMPS]
-    spare = m[w.M_NODES] * threads
-    for c in range(comps):
-        s.clocks[spare, c] = 0
-    for j in range(spare):
-        a = m[w.M_TH] + j * w.T_WORDS
-        if m[a + w.T_STATUS] == w.GATHERED and m[a + w.T_KEY] == key:
-            for c in range(comps):
-                s.clocks[spare, c] = max(s.clocks[spare, c], s.clocks[j, c])
-    for j in range(spare):
-        a = m[w.M_TH] + j * w.T_WORDS
-        if m[a + w.T_STATUS] == w.GATHERED and m[a + w.T_KEY] == key:
-            for c in range(comps):
-                s.clocks[j, c] = s.clocks[spare, c]
-            m[a + w.T_TICK] += 1
-            s.clocks[j, j] = m[a + w.T_TICK]
-            m[a + w.T_PC] += 1
-            m[a + w.T_STATUS] = w.READY
-            if j != i:
-                make_runnable(m, j)
+    _let_go(s, i, key)
     return w.GO_ON
 
 

@@ -8,7 +8,6 @@ from accel.check.names import Names
 from accel.check.pools import queues_of, threads_of
 from accel.check.prepare import Tables
 from accel.isa import layout as isa
-from accel.isa.program import Program
 from accel.isa.table import BY_MNEMONIC
 
 __all__ = ["stuck_threads"]
@@ -38,28 +37,25 @@ def stuck_threads(tables: Tables, state: State, names: Names) -> list[tuple[str,
             what = f"waits for {names.sem(sem)} >= {need} at {names.place(row)}, which has {has}"
             cure = "give the token earlier or wait for fewer"
         path, closed = graph.follow(i)
+        last = path[-1]
         if closed:
-            circle = " <- ".join(f"{names.thread(j)} {_at(program, j)} {_wants(graph, names, j)}" for j in [*path, path[0]])
-            why = f"the waits close a circle: {circle}"
+            why = "the waits close a circle: " + " <- ".join(_waiter(graph, names, j) for j in [*path, path[0]])
         else:
-            last = path[-1]
-            mine = "nothing left to run gives it"
-            why = mine if last == i else f"it hangs on {names.thread(last)} {_at(program, last)}, {_wants(graph, names, last)}: {mine}"
-        second = int(graph.threads[path[-1] if path[-1] != i else path[0], w.T_ROW])
-        out.append((f"thread {thread!r} {what}{names.nodes(nodes)}: {why}; {cure}", row, second if second != row else -1, nodes))
+            hangs = "" if last == i else f"it hangs on {_waiter(graph, names, last)}: "
+            why = f"{hangs}nothing left to run gives it"
+        second = int(graph.threads[last if last != i else path[0], w.T_ROW])
+        text = f"thread {thread!r} {what}{names.nodes(nodes)}: {why}; {cure}"
+        out.append((text, row, second if second != row else -1, nodes))
     return out
 
 
-def _at(program: Program, agent: int) -> str:
-    row, col = program.node(agent // program.threads)
-    return f"({row},{col})"
-
-
-def _wants(graph: _Waits, names: Names, agent: int) -> str:
+def _waiter(graph: _Waits, names: Names, agent: int) -> str:
+    """Return `load (0,1) waits for A_free[1]`."""
     th = graph.threads[agent]
-    if th[w.T_STATUS] == w.BLOCKED:
-        return f"waits for {names.sem(int(th[w.T_KEY]) % graph.sems)}"
-    return f"waits at the barrier of {names.place(int(th[w.T_ROW]))}"
+    row, col = graph.program.node(agent // graph.program.threads)
+    what = f"for {names.sem(int(th[w.T_KEY]) % graph.sems)}" if th[w.T_STATUS] == w.BLOCKED else (
+        f"at the barrier of {names.place(int(th[w.T_ROW]))}")  # fmt: skip
+    return f"{names.thread(agent)} ({row},{col}) waits {what}"
 
 
 class _Waits:
@@ -109,10 +105,9 @@ class _Waits:
         return self._rows[known]
 
     def _joins(self, i: int, node: int) -> bool:
-        return any(
-            self.program.code[r, isa.W_OPCODE] == _BARRIER.opcode and self._covers(i, int(self.program.code[r, _BARRIER.word("at")]), node)
-            for r in self._remaining(i)
-        )
+        code = self.program.code
+        barriers = (r for r in self._remaining(i) if code[r, isa.W_OPCODE] == _BARRIER.opcode)
+        return any(self._covers(i, int(code[r, _BARRIER.word("at")]), node) for r in barriers)
 
     def _gives(self, i: int, node: int, sem: int) -> bool:
         for r in self._remaining(i):

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from accel.check import layout as w
+from accel.check.arena import first_state
 from accel.check.layout import State
 from accel.check.pools import grown, threads_of
-from accel.check.prepare import Tables, first_state, tables_of
+from accel.check.prepare import Tables, tables_of
 from accel.check.report import Reporter
 from accel.errors import Finding, InputError, ProgramError, UnsupportedError
 from accel.hardware.spec import ChipSpec
@@ -40,10 +41,9 @@ def inspect(
     Raises InputError for bad arguments, ProgramError for rows that break the machine, UnsupportedError for programs
     too large to check.
     """
-    if isinstance(schedules, bool) or not isinstance(schedules, int) or not 0 <= schedules <= 1000:
-        raise InputError(f"Cannot check under schedules={schedules!r}; give a whole number from 0 to 1000")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"Cannot check with seed={seed!r}; give a whole number from 0 up")
+    for name, value, most in (("schedules", schedules, 1000), ("seed", seed, 2**63)):
+        if type(value) is not int or not 0 <= value <= most:
+            raise InputError(f"Cannot check with {name}={value!r}; give a whole number from 0 to {most}")
     if engine not in ("jit", "plain"):
         raise InputError(f"Cannot check with engine={engine!r}; use 'jit' or 'plain'")
     tables = tables_of(program, chip.node.semaphore_bits)
@@ -70,8 +70,9 @@ def _walk(program: Program, state: State, engine: str) -> State:
         row, node = int(state.m[w.X_ERROR_ROW]), int(state.m[w.X_ERROR_NODE])
         if result == w.BROKEN:
             line = int(program.code[row, isa.W_LINE])
+            wrong = _WRONG[int(state.m[w.X_ERROR_WHAT])]
             raise ProgramError(
-                f"instruction {row} of {program.name!r} {_WRONG[int(state.m[w.X_ERROR_WHAT])]} on node {program.node(node)}; "
+                f"instruction {row} of {program.name!r} {wrong} on node {program.node(node)}; "
                 "correct the row or rebuild the program",
                 at=program.lines[line] if line < len(program.lines) else None,
             )
@@ -102,6 +103,3 @@ def _shards(tables: Tables, state: State, direction: int, engine: str) -> list[t
             if result == w.UNSET:
                 bad.append((index, int(tables.foot[row[isa.H_SRC], w.F_GROUP]), node))
     return bad
-
-
-

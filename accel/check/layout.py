@@ -1,20 +1,22 @@
 """Word positions of the checker's arena: one int64 array that holds program tables, state and pools.
 
 `m[0:HEAD_WORDS]` is the header: sizes, counters and the first words of everything else (M_*, X_*). Tables are reached
-as base + row * words; pool entries (tokens, records, epochs, agents, snapshots) by their own address, 0 is none. Growing
-appends to the arena, so addresses stay good. One array and not thirty: Numba passes each array of a call as ten values.
+as base + row * words; pool entries (tokens, records, epochs, agents, snapshots) by their own address, 0 is none.
+Growing appends to the arena, so addresses stay good. One array and not thirty, because Numba passes each array of a
+call as ten values.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ints", "State"]
+__all__ = ["Ints", "State", "Table"]
 
-Ints = NDArray[np.int64]
+Table: TypeAlias = NDArray[np.int64]
+Ints: TypeAlias = Any  # the arena in jitted code: a Table whose elements are ints
 
 
 class State(NamedTuple):
@@ -26,60 +28,62 @@ class State(NamedTuple):
     bits: NDArray[np.uint32]  # shadow: which bytes hold a value
 
 
-# --- header: geometry ---------------------------------------------------------------------------------------------
+# --- header: geometry ------------------------------------------------------------------------------------------------
 (M_ROWS, M_COLS, M_NODES, M_THREADS, M_SEMS, M_GROUPS, M_SEM_MAX, M_NODE_BITS) = range(8)
-# --- header: first words of tables --------------------------------------------------------------------------------
-(M_CODE, M_OPS, M_SITES, M_FOOT, M_GROUP, M_EXPRS, M_PREDS, M_TARGETS, M_PARAMS, M_ACTIVE, M_PARAM_COUNT, M_TH, M_QUEUES,
- M_WAITS, M_LISTS, M_MISSING, M_RUNNABLE, M_PENDING, M_SCRATCH, M_HITS, M_HIT_SIZE, M_AGENTS, M_PENDING_SIZE) = range(8, 31)  # fmt: skip
-# --- header: pools, each a free list and how many entries it has ----------------------------------------------------
+# --- header: first words of tables -----------------------------------------------------------------------------------
+(M_CODE, M_OPS, M_SITES, M_FOOT, M_GROUP, M_EXPRS, M_PREDS, M_TARGETS, M_PARAMS, M_ACTIVE, M_PARAM_COUNT, M_TH,
+ M_QUEUES, M_WAITS, M_LISTS, M_MISSING, M_RUNNABLE, M_PENDING, M_SCRATCH, M_HITS, M_HIT_SIZE, M_AGENTS,
+ M_PENDING_SIZE) = range(8, 31)  # fmt: skip
+# --- header: pools, each a free list and how many entries it has -----------------------------------------------------
 (X_TOKEN_FREE, X_TOKENS, X_RECORD_FREE, X_RECORDS, X_EPOCH_FREE, X_EPOCHS, X_SNAP_FREE, X_SNAPS, X_AGENT_FREE,
  X_AGENTS) = range(32, 42)  # fmt: skip
-# --- header: progress ---------------------------------------------------------------------------------------------
+# --- header: progress ------------------------------------------------------------------------------------------------
 (X_COMPS, X_QUEUE_AT, X_QUEUE_LEN, X_CURRENT, X_BURST, X_HITS, X_RANDOM, X_PENDING, X_MODE, X_STEPS, X_ERROR_ROW,
  X_ERROR_NODE, X_ERROR_WHAT) = range(42, 55)  # fmt: skip
 HEAD_WORDS = 64
 
-# --- what an opcode is ----------------------------------------------------------------------------------------------
+# --- what an opcode is -----------------------------------------------------------------------------------------------
 O_CLASS, O_VIEWS, O_VIEW, O_KEEP = 0, 1, 2, 14  # O_VIEW + 2*j: word, direction; O_KEEP: word of the accumulate flag
 C_NONE, C_WAIT, C_INC, C_BARRIER, C_LOOP, C_END, C_FREE, C_COPY, C_WORK = range(9)
 O_WORDS = 16
 
-# --- footprints: what bytes a view touches, relative to its lowest one ------------------------------------------------
+# --- footprints: what bytes a view touches, relative to its lowest one -----------------------------------------------
 # runs of F_RUN bytes at every sum of i[d] * stride[d]; absent dimensions have count 1 and stride 0; outermost first
-F_SPACE, F_GROUP, F_SHAPE, F_OFF, F_SPAN, F_RUN, F_DIMS, F_LOW, F_HIGH, F_STRIDE, F_COUNT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13
+F_SPACE, F_GROUP, F_SHAPE, F_OFF, F_SPAN, F_RUN, F_DIMS, F_LOW, F_HIGH, F_STRIDE = range(10)
+F_COUNT = F_STRIDE + 4
 F_WORDS = 17
 
-# --- groups: SRAM buffers that share bytes, then one per tensor -------------------------------------------------------
+# --- groups: SRAM buffers that share bytes, then one per tensor ------------------------------------------------------
 # first list of records, records kept (0 = never written, so nothing can race), lowest byte, bytes, log2 of the bytes a
 # shadow bit stands for, first shadow word on a node (SRAM) or in all (memory), shadow kept, log2 of the bytes a list of
 # records covers, number of lists, bytes of one leading index (0 = not told apart in messages)
 R_LIST, R_KEPT, R_LOW, R_BYTES, R_GRAIN, R_WORD, R_SHADOW, R_SHIFT, R_LISTS, R_LEAD = range(10)
 R_WORDS = 10
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- threads ---------------------------------------------------------------------------------------------------------
 T_NODE, T_THREAD, T_PC, T_LAST, T_STATUS, T_DEPTH, T_KEY, T_NEED, T_ROW, T_TICK = range(10)
 T_BEGIN, T_TRIP, T_TRIPS = 10, 14, 18  # four each: row of the loop, trip count, trips
 T_WORDS = 22
 READY, BLOCKED, GATHERED, OVER = range(4)
 
-# --- tokens: a firing of a semaphore, `count` times -------------------------------------------------------------------
+# --- tokens: a firing of a semaphore, `count` times ------------------------------------------------------------------
 (K_NEXT, K_BASE, K_OWNER, K_OWNER_TICK, K_COMP, K_TICK, K_ROW, K_COUNT, K_CHAIN, K_KEY, K_KIND) = range(11)
 K_WORDS = 11
 TOKEN_INC, TOKEN_DONE, TOKEN_SENT = range(3)
 
-# --- queues, one per (node, semaphore), and the last waits of each thread on it ------------------------------------------
+# --- queues, one per (node, semaphore), and the last waits of each thread on it --------------------------------------
 Q_HEAD, Q_TAIL, Q_COUNT, Q_WAIT_COMP, Q_WAIT_TICK, Q_WAIT_ROW, Q_TAKEN = range(7)  # Q_WAIT_TICK 0: nobody has waited
 Q_WORDS = 7
 Y_LAST, Y_BEFORE, Y_COMP, Y_TICK = range(4)  # last wait and the one before; the event whose counts the last one took
 Y_WORDS = 4
 
-# --- access records, and further epochs of a record: all of them together also end it -------------------------------------
+# --- access records, and further epochs of a record: all of them together also end it --------------------------------
 A_NEXT, A_COMP, A_TICK, A_LOW, A_FOOT, A_WRITE, A_ROW, A_EPOCHS, A_NODE = range(9)
 A_WORDS = 9
 E_NEXT, E_COMP, E_TICK = range(3)
 E_WORDS = 3
 
-# --- agents of copies, and snapshots ----------------------------------------------------------------------------------
+# --- agents of copies, and snapshots ---------------------------------------------------------------------------------
 G_NEXT, G_COMP, G_TICK = range(3)
 G_WORDS = 3
 S_NEXT, S_REFS, S_ROW = range(3)
@@ -88,7 +92,7 @@ S_WORDS = 3
 # Components that are no agent: what happened before the start, and what no token ever tells of.
 BEFORE, NEVER = -1, -2
 
-# --- hits ---------------------------------------------------------------------------------------------------------------
+# --- hits ------------------------------------------------------------------------------------------------------------
 H_KIND, H_OBJECT, H_FIRST, H_SECOND, H_NODE, H_WAY, H_WHERE, H_EXTRA, H_OTHER = range(9)
 H_WORDS = 9
 (HIT_NONE, HIT_RACE, HIT_UNINITIALISED, HIT_AMBIGUOUS, HIT_RIVALS, HIT_UNAWAITED, HIT_OVERFLOW, HIT_BARRIER) = range(8)
@@ -97,7 +101,7 @@ H_WORDS = 9
 NO_ROW, NOTHING, READ, WRITE = -1, 0, 0, 1
 BURST, LANDING = 8, 4  # shuffled schedules: at most 8 instructions in a row; one time in 4 a copy lands first
 
-# --- how a call of the core ends ----------------------------------------------------------------------------------------
+# --- how a call of the core ends -------------------------------------------------------------------------------------
 END, GROW_COMPS, GROW_SNAPS, GROW_TOKENS, GROW_RECORDS, GROW_EPOCHS, GROW_HITS, BROKEN, TOO_LONG, UNSET = range(10)
 # ... what is broken
 WRONG_OPCODE, WRONG_ADDRESS, WRONG_SEM, WRONG_TARGET, WRONG_LOOP, WRONG_COUNT, WRONG_BARRIER = range(1, 8)

@@ -7,32 +7,34 @@ from typing import Any
 import numpy as np
 
 from accel.check import layout as w
-from accel.check.layout import Ints, State
-from accel.check.prepare import BYTES_LIMIT, chain
+from accel.check.arena import BYTES_LIMIT, chain
+from accel.check.layout import State, Table
 from accel.errors import UnsupportedError
 
 __all__ = ["grown", "hits_of", "queues_of", "threads_of"]
 
 
-def _table(m: Ints, base: int, rows: int, words: int) -> Ints:
+def _table(m: Table, base: int, rows: int, words: int) -> Table:
     first = int(m[base])
-    return m[first : first + rows * words].reshape(rows, words)
+    part: Table = m[first : first + rows * words]
+    return part.reshape(rows, words)
 
 
-def threads_of(state: State) -> Ints:
+def threads_of(state: State) -> Table:
     """Return the threads, one row of T_WORDS for each thread of each node."""
     return _table(state.m, w.M_TH, int(state.m[w.M_NODES] * state.m[w.M_THREADS]), w.T_WORDS)
 
 
-def queues_of(state: State) -> Ints:
+def queues_of(state: State) -> Table:
     """Return the queues, one row of Q_WORDS for each semaphore of each node."""
     return _table(state.m, w.M_QUEUES, int(state.m[w.M_NODES] * state.m[w.M_SEMS]), w.Q_WORDS)
 
 
-def hits_of(state: State) -> Ints:
+def hits_of(state: State) -> Table:
     """Return the hits, one row of H_WORDS each."""
     table = _table(state.m, w.M_HITS, int(state.m[w.M_HIT_SIZE]), w.H_WORDS)
-    return table[table[:, w.H_KIND] != w.HIT_NONE]
+    hits: Table = table[table[:, w.H_KIND] != w.HIT_NONE]
+    return hits
 
 
 def grown(state: State, which: int, name: str) -> State:
@@ -76,7 +78,7 @@ def _wider(table: Any, more: int) -> Any:
     return wide
 
 
-def _longer(m: Ints, free: int, rows: int, words: int) -> Ints:
+def _longer(m: Table, free: int, rows: int, words: int) -> Table:
     """Return the arena with `rows` more free entries in the pool whose header word is `free`."""
     more = chain(rows, words, m.size, int(m[free]))
     m[free] = m.size
@@ -84,7 +86,7 @@ def _longer(m: Ints, free: int, rows: int, words: int) -> Ints:
     return np.concatenate((m, more))
 
 
-def _rehashed(hits: Ints, size: int) -> Ints:
+def _rehashed(hits: Table, size: int) -> Table:
     """Return a table of `size` with these hits; the hash is that of `shadow.hit`."""
     table = np.zeros((size, w.H_WORDS), np.int64)
     for row in hits:

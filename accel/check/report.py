@@ -12,7 +12,7 @@ from accel.check.layout import State
 from accel.check.names import Names
 from accel.check.pools import hits_of, queues_of
 from accel.check.prepare import Tables
-from accel.errors import Finding
+from accel.errors import Finding, Location
 from accel.isa import layout as isa
 from accel.isa.table import BY_MNEMONIC
 
@@ -67,12 +67,14 @@ class Reporter:
             if e.kind == "uninitialised" and e.first < 0:
                 first = self._shard_line(e.facts[1])
             found.append(Finding(e.kind, text, first, second, nodes))
-        return tuple(sorted(found, key=lambda f: (_ORDER.index(f.kind), f.first or ("", 0), f.second or ("", 0), f.message)))
+        none = Location("", 0)
+        found.sort(key=lambda f: (_ORDER.index(f.kind), f.first or none, f.second or none, f.message))
+        return tuple(found)
 
     # --- taking in ------------------------------------------------------------------------------------------------
 
-    def _note(self, key: tuple[object, ...], kind: str, first: int, second: int, facts: tuple[int, ...], nodes: set[int],
-              slot: int = -1, text: str = "") -> None:  # fmt: skip
+    def _note(self, key: tuple[object, ...], kind: str, first: int, second: int, facts: tuple[int, ...],
+              nodes: set[int], slot: int = -1, text: str = "") -> None:  # fmt: skip
         entry = self.entries.setdefault(key, _Entry(kind, first, second, facts, text=text))
         entry.nodes |= nodes
         entry.slots.add(slot)
@@ -96,14 +98,14 @@ class Reporter:
             a, b = (self.names.thread(node * threads + x) for x in sorted((extra, other)))
             self._note(
                 ("rivals", obj, a, b), "ambiguous", first, -1, (), nodes,
-                text=f"threads {a!r} and {b!r} wait for {self.names.sem(obj)} in no order{self.names.nodes(nodes)}, so either may "
-                f"take the other's token ({self.names.place(first)}); give each thread a semaphore of its own",
+                text=f"threads {a!r} and {b!r} wait for {self.names.sem(obj)} in no order{self.names.nodes(nodes)}, so "
+                f"either may take the other's token ({self.names.place(first)}); give each thread its own semaphore",
             )  # fmt: skip
         elif kind == w.HIT_BARRIER:
             self._note(
                 ("barrier", *sorted((first, second))), "ambiguous", first, second, (), nodes,
-                text=f"two threads of one node join the barrier at {self.names.place(first)} at once{self.names.nodes(nodes)}; "
-                "let one thread of each node join it",
+                text=f"two threads of one node join the barrier at {self.names.place(first)} at once"
+                f"{self.names.nodes(nodes)}; let one thread of each node join it",
             )  # fmt: skip
         elif kind == w.HIT_UNAWAITED:
             self._note(("unawaited", first), "unawaited", first, -1, (), nodes)
@@ -131,7 +133,8 @@ class Reporter:
                 if over > 0 and token[w.K_COMP] != w.BEFORE:
                     left.append(token)
                     sem, site = key % sems, int(self.tables.sites[token[w.K_ROW]])
-                    self._note(("leftover", self._family(sem), site), "leftover", site, -1, (sem, over), {key // sems}, sem)
+                    key_of = ("leftover", self._family(sem), site)
+                    self._note(key_of, "leftover", site, -1, (sem, over), {key // sems})
                 k = token[w.K_NEXT]
         firings = {(t[w.K_OWNER], t[w.K_OWNER_TICK], t[w.K_KIND]) for t in left}
         for token in left:
@@ -169,7 +172,7 @@ class Reporter:
                 f"{tensor.name}[{element}]; store every element",
             )  # fmt: skip
 
-    def _shard_line(self, shard: int) -> object:
+    def _shard_line(self, shard: int) -> Location | None:
         line = int(self.program.shards[shard, isa.H_LINE])
         return self.program.lines[line] if 0 <= line < len(self.program.lines) else None
 
@@ -198,23 +201,25 @@ class Reporter:
         obj, address = e.facts
         name = self.names.bytes_of(obj, e.slots, address)
         return (
-            f"read of {name} by {self.names.site(e.first)} finds bytes that nothing has written{self.names.nodes(e.nodes)}; "
-            "copy, fill or preload them first"
+            f"read of {name} by {self.names.site(e.first)} finds bytes that nothing has written"
+            f"{self.names.nodes(e.nodes)}; copy, fill or preload them first"
         )
 
     def _say_ambiguous(self, e: _Entry) -> str:
         sem, taken, kind, taken_kind = e.facts
         n = self.names
         firing = {w.TOKEN_INC: "", w.TOKEN_DONE: "done of ", w.TOKEN_SENT: "sent of "}
-        other = "an earlier one of it" if taken == e.second and kind == taken_kind else firing[taken_kind] + n.site(taken)
+        earlier = taken == e.second and kind == taken_kind
+        other = "an earlier one of it" if earlier else firing[taken_kind] + n.site(taken)
         return (
-            f"the wait for {n.sem(sem)} at {n.place(e.first)} may take a token of {firing[kind]}{n.site(e.second)} instead of "
-            f"{other}{n.nodes(e.nodes)}, since nothing orders them; use a semaphore for each slot and each giver"
+            f"the wait for {n.sem(sem)} at {n.place(e.first)} may take a token of {firing[kind]}{n.site(e.second)} "
+            f"instead of {other}{n.nodes(e.nodes)}, as nothing orders them; use a semaphore for each slot and giver"
         )
 
     def _say_unawaited(self, e: _Entry) -> str:
         n = self.names
-        return f"nothing waits for {n.site(e.first)}{n.nodes(e.nodes)}; give it done= and wait for that before using its data"
+        cure = "give it done= and wait for that before using its data"
+        return f"nothing waits for {n.site(e.first)}{n.nodes(e.nodes)}; {cure}"
 
     def _say_leftover(self, e: _Entry) -> str:
         sem, over = e.facts
@@ -228,6 +233,6 @@ class Reporter:
     def _say_overflow(self, e: _Entry) -> str:
         n = self.names
         return (
-            f"{n.site(e.first)} lifts {n.sem(e.facts[0])} above {(1 << self.bits) - 1}, the most its {self.bits} bits hold"
+            f"{n.site(e.first)} lifts {n.sem(e.facts[0])} above {(1 << self.bits) - 1}, the most {self.bits} bits hold"
             f"{n.nodes(e.nodes)}; wait for tokens in between"
         )

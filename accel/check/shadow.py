@@ -39,7 +39,8 @@ def hit(m: Ints, kind: int, obj: int, first: int, second: int, node: int, way: i
         slot = (slot + 1) & (size - 1)
         at = m[w.M_HITS] + slot * w.H_WORDS
     m[at + w.H_KIND], m[at + w.H_OBJECT], m[at + w.H_FIRST], m[at + w.H_SECOND] = kind, obj, first, second
-    m[at + w.H_NODE], m[at + w.H_WAY], m[at + w.H_WHERE], m[at + w.H_EXTRA], m[at + w.H_OTHER] = node, way, where, extra, other
+    m[at + w.H_NODE], m[at + w.H_WAY], m[at + w.H_WHERE] = node, way, where
+    m[at + w.H_EXTRA], m[at + w.H_OTHER] = extra, other
     m[w.X_HITS] += 1
 
 

@@ -1,4 +1,4 @@
-"""Jitted semaphores: tokens in order of arrival, waits that take them, and the rule for waits that could take others."""
+"""Jitted semaphores: tokens in order of arrival, waits that take them, and the rule against taking others'."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _compare(s: State, k: int, q: int) -> None:
     while a != 0:
         if not token_knows(s, k, m[a + w.K_COMP], m[a + w.K_TICK]):
             key, sems = m[k + w.K_KEY], m[w.M_SEMS]
-            hit(m, w.HIT_AMBIGUOUS, key % sems, site_of(m, m[q + w.Q_WAIT_ROW]), site_of(m, m[k + w.K_ROW]), key // sems,
-                w.NOTHING, site_of(m, m[a + w.K_ROW]), m[k + w.K_KIND], m[a + w.K_KIND])  # fmt: skip
+            hit(m, w.HIT_AMBIGUOUS, key % sems, site_of(m, m[q + w.Q_WAIT_ROW]), site_of(m, m[k + w.K_ROW]),
+                key // sems, w.NOTHING, site_of(m, m[a + w.K_ROW]), m[k + w.K_KIND], m[a + w.K_KIND])  # fmt: skip
             return
         a = m[a + w.K_NEXT]
 
@@ -125,8 +125,8 @@ def _rivals(s: State, i: int, key: int, row: int, comp: int, tick: int) -> None:
             continue
         same = comp != w.NEVER and m[y + w.Y_COMP] == comp and m[y + w.Y_TICK] == tick
         if not same or s.clocks[i, other] < m[y + w.Y_BEFORE]:
-            hit(m, w.HIT_RIVALS, key % sems, site_of(m, row), w.NO_ROW, key // sems, w.NOTHING, w.NOTHING, other - first,
-                i - first)  # fmt: skip
+            hit(m, w.HIT_RIVALS, key % sems, site_of(m, row), w.NO_ROW, key // sems, w.NOTHING, w.NOTHING,
+                other - first, i - first)  # fmt: skip
 
 
 @inner

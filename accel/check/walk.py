@@ -49,9 +49,8 @@ def _work(s: State, i: int, row: int, op: int) -> int:
             address = m[word + 1] + evaluate(m, i, m[word + 2])
             if not _inside(m, foot, address):
                 return fail(m, i, row, w.WRONG_ADDRESS)
-            if phase == 0:
-                if direction == IS_READ or (direction == IS_UPDATE and not replaces):
-                    check_read(s, foot, address, node, row)
+            if phase == 0 and (direction == IS_READ or (direction == IS_UPDATE and not replaces)):
+                check_read(s, foot, address, node, row)
             if phase == (0 if direction == IS_READ else 1):
                 access(s, i, foot, address, node, i, tick, phase, row, w.NOTHING)
                 if phase == 1:
