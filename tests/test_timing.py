@@ -57,7 +57,7 @@ def same(a: Timing, b: Timing) -> None:
     assert all(np.array_equal(a.busy[unit], b.busy[unit]) for unit in a.busy)
 
 
-# --- packets by hand on mini: 64 B a cycle, 1 cycle a hop, packets of 1,024 B; a copy is issued by cycle 4 -------------
+# --- packets by hand on mini: 64 B a cycle, 1 cycle a hop, packets of 1,024 B; a copy is issued by cycle 4 ---------
 
 
 @pytest.mark.parametrize(("col", "nbytes"), [(1, 64), (2, 512), (3, 1024), (3, 1030), (2, 4096)])
@@ -195,15 +195,14 @@ def programs(draw: st.DrawFn) -> Program:
                 a.copy(a.at(y, slice(0, n)), a.at(big, slice(0, n)), sent=local)
                 a.wait(local)
         a.wait(arrived, sends * rows * cols)
-    with a.thread("work"):
-        with a.loop(draw(st.integers(0, 5))):
-            m, n, k = (draw(st.integers(1, 64)) for _ in range(3))
-            a.matmul(a.mat(f, slice(0, m), slice(0, n)), a.mat(big, slice(0, m), slice(0, k)),
-                     a.mat(big, slice(0, k), slice(0, n)), draw(st.booleans()))  # fmt: skip
-            if draw(st.booleans()):
-                a.emit("vec.muli", dst=a.at(f, slice(0, n)), x=a.at(f, slice(0, n)), imm=2.0)
-            if draw(st.booleans()):
-                a.barrier()
+    with a.thread("work"), a.loop(draw(st.integers(0, 5))):
+        m, n, k = (draw(st.integers(1, 64)) for _ in range(3))
+        a.matmul(a.mat(f, slice(0, m), slice(0, n)), a.mat(big, slice(0, m), slice(0, k)),
+                 a.mat(big, slice(0, k), slice(0, n)), draw(st.booleans()))  # fmt: skip
+        if draw(st.booleans()):
+            a.emit("vec.muli", dst=a.at(f, slice(0, n)), x=a.at(f, slice(0, n)), imm=2.0)
+        if draw(st.booleans()):
+            a.barrier()
     return a.program()
 
 
@@ -285,7 +284,7 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
 
 
 def test_bad_subjects() -> None:
-    with pytest.raises(InputError, match="isa.Program"):
+    with pytest.raises(InputError, match=r"isa\.Program"):
         simulate("program", MINI)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="ChipSpec"):
         simulate(copy_program(), "mini")  # type: ignore[arg-type]

@@ -245,9 +245,8 @@ def test_idealising_one_resource_removes_its_cause() -> None:
             p.vector(16)
     program = p.program()
     real = simulate(program, MINI)
-    memory = simulate(program, MINI.replace(**{"ports.west.latency_cycles": 0, "node.mesh_bytes_per_cycle": 1 << 16,
-                                               "ports.west.bytes_per_cycle": 1e6, "ports.west.edge_bytes_per_cycle": 1e6,
-                                               "ports.west.link_bytes_per_cycle": 1 << 16}))  # fmt: skip
+    fast = {"bytes_per_cycle": 1e6, "edge_bytes_per_cycle": 1e6, "link_bytes_per_cycle": 1 << 16, "latency_cycles": 0}
+    memory = simulate(program, MINI.replace(**{f"ports.west.{name}": value for name, value in fast.items()}))
     issue = simulate(program, MINI.replace(**{"node.issue_cycles": 0, "node.copy_issue_cycles": 0,
                                               "node.matrix.fill_cycles": 0}))  # fmt: skip
     assert real.losses["wait_memory"] > 0.0

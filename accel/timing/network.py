@@ -1,9 +1,9 @@
 """Packets on the mesh: XY multicast trees, links with a free time, finite input buffers with back-pressure.
 
-A packet that reaches a router asks for each link of its tree there. A link starts it at the latest of: its head is here,
-the link is free, the next buffer slot at the far end is free. All three are known in most cases, so a hop is one event.
-Where the slot is not (its packet waits itself) the request joins the link's list and is woken in the moment the slot's
-release becomes known. No deadlock: a packet holds one slot, and each of its branches goes on without the others, so
+A packet that reaches a router asks for each link of its tree there. A link starts it at the latest of: its head is
+here, the link is free, the next buffer slot at the far end is free. All three are known in most cases, so a hop is one
+event. Where the slot is not (its packet waits itself) the request joins the link's list and is woken in the moment the
+slot's release becomes known. No deadlock: a packet holds one slot, and each of its branches goes on without the others, so
 slot waits for slot only along XY order (east/west before north/south, never back), which has no cycle; ejection ports
 always drain, and a memory port drains because its service waits for nothing but its own clocks.
 """
@@ -136,10 +136,7 @@ def freed(m: Words, slot: int, link: int, t: int) -> None:
         if ready != UNKNOWN and m[m[link + X_ENTRY] + E_READ] != 0:
             wake(m, m[m[link + X_ENTRY] + E_PORT], max(m[S_NOW], ready, m[link + X_FREE]))
     elif m[link + X_STACK] < 0:
-        if way == INJECT:
-            waiting = m[m[link + X_NODE] + N_HEAD]
-        else:
-            waiting = m[link + X_HEAD]
+        waiting = m[m[link + X_NODE] + N_HEAD] if way == INJECT else m[link + X_HEAD]
         if waiting != 0:
             m[link + X_STACK] = m[S_STACK]
             m[S_STACK] = link
@@ -230,7 +227,7 @@ def arrive(m: Words, e: int) -> None:
     if writing and local:
         leave(m, e, m[c + C_ENTRY])
         return
-    straight = way != SOUTH and way != NORTH
+    straight = not (way == SOUTH or way == NORTH)
     east = straight and way != WEST and col < m[c + C_SITE_COL1]
     west = straight and way != EAST and col > m[c + C_SITE_COL0]
     south = here and way != NORTH and row < m[c + C_SITE_ROW1]

@@ -1,4 +1,4 @@
-"""Memory ports: oldest request first among the routers that can take a packet now; bandwidth kept as exact fractions."""
+"""Memory ports: oldest request first among the routers that can take a packet now; rates are exact fractions."""
 
 from __future__ import annotations
 

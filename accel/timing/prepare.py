@@ -45,8 +45,8 @@ def prepare(program: Program, chip: ChipSpec) -> Prepared:
     mesh = chip.mesh
     if program.rows > mesh.rows or program.cols > mesh.cols:
         raise InputError(
-            f"Cannot time {program.name!r} on {chip.name!r}: it was built for {program.rows} x {program.cols} nodes and "
-            f"the chip has {mesh.rows} x {mesh.cols}; build it for this chip"
+            f"Cannot time {program.name!r} on {chip.name!r}: it was built for {program.rows} x {program.cols} nodes "
+            f"and the chip has {mesh.rows} x {mesh.cols}; build it for this chip"
         )
     if program.threads > chip.node.threads:
         raise InputError(

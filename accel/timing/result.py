@@ -62,6 +62,6 @@ class Timing:
         worst = sorted(self.losses.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{name} {share:.1%}" for name, share in worst[:4] if share)
         return (
-            f"{self.program} on {self.chip}: {self.cycles:,} cycles, {self.seconds * 1e6:.3f} us, {self.tflops:.2f} TFLOPS, "
-            f"utilization {self.utilization:.1%} ({shares})"
+            f"{self.program} on {self.chip}: {self.cycles:,} cycles, {self.seconds * 1e6:.3f} us, "
+            f"{self.tflops:.2f} TFLOPS, utilization {self.utilization:.1%} ({shares})"
         )

@@ -21,7 +21,9 @@ class Log(Protocol):
     """The log, (capacity, LOG_WORDS)."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Capacity and LOG_WORDS."""
+
     def __getitem__(self, at: tuple[int, int], /) -> int: ...
     def __setitem__(self, at: tuple[int, int], value: int, /) -> None: ...
 
@@ -51,8 +53,8 @@ RUNNING, WAITING, STALLED, JOINING, ENDED = range(5)
 (N_INDEX, N_ROW, N_COL, N_SITE_ROW, N_SITE_COL, N_INJECT, N_COUNTS, N_FIRST_THREAD, N_PARAMS, N_MATRIX, N_VECTOR,
  N_PORT, N_COPIES, N_HEAD, N_TAIL, N_LAST, N_MATRIX_BUSY, N_VECTOR_BUSY, N_PORT_BUSY, NODE_WORDS) = range(20)  # fmt: skip
 
-# links: a server with a free time, a ring of buffer slots at its far end, and who waits for a slot. The router at the
-# far end is at site (X_ROW, X_COL), logical (X_NODE_ROW, X_NODE_COL) or -1; its own four links begin at X_ROUTER.
+# links: a server with a free time, a ring of buffer slots at its far end, and who waits for a slot. The router at
+# the far end is at site (X_ROW, X_COL), logical (X_NODE_ROW, X_NODE_COL) or -1; its own four links begin at X_ROUTER.
 (X_FREE, X_SLOT, X_HEAD, X_TAIL, X_BYTES, X_STACK, X_WAY, X_ROW, X_COL, X_NODE_ROW, X_NODE_COL, X_NODE, X_ROUTER,
  X_EJECT, X_ENTRY, X_RING_END, X_RING) = range(17)  # fmt: skip
 EAST, WEST, SOUTH, NORTH, INJECT, ENTER, EJECT = range(7)

@@ -296,13 +296,16 @@ def take(m: Words, th: int) -> bool:
 
 @njit
 def longest(m: Words, node: int, state: int, sem: int, count: int) -> int:
-    """Return the thread of a node that has been longest in a blocked state, 0 if none; a wait must suffice with count."""
+    """Return the thread of a node that has been longest in a blocked state, 0 if none.
+
+    A waiting thread counts if it waits on `sem` for at most `count`.
+    """
     best = 0
     th = m[node + N_FIRST_THREAD]
     for _ in range(m[K_THREADS]):
-        if m[th + T_STATE] == state and (best == 0 or m[th + T_SERIAL] < m[best + T_SERIAL]):
-            if state != WAITING or (m[th + T_SEM] == sem and m[th + T_COUNT] <= count):
-                best = th
+        fits = state != WAITING or (m[th + T_SEM] == sem and m[th + T_COUNT] <= count)
+        if m[th + T_STATE] == state and fits and (best == 0 or m[th + T_SERIAL] < m[best + T_SERIAL]):
+            best = th
         th += THREAD_WORDS
     return best
 
