@@ -33,7 +33,7 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     from accel import __version__
     from accel.errors import InputError
     from accel.hardware import chip
-    from accel.jit import compile_totals
+    from accel.machine.host import compile_totals
     from accel.networks import LAYERS, layers
     from accel.report import page, showcase
 

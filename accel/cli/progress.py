@@ -23,12 +23,14 @@ NOTICE = "accel: compiling the engines (once; kept for later runs)\n"
 class StatusLine:
     """A line at the bottom of the terminal with a bar, the time spent and the time left; nothing without a terminal.
 
-    `text` gives what to say, `share` what part of the work is done (0 to 1). A thread redraws it, so that it lives
-    while compiled code or the compiler runs.
+    `text` gives what to say, `share` what part of the work is done (0 to 1), `wanted` whether the line is to be seen
+    at the moment. A thread redraws it, so that it lives while compiled code or the compiler runs.
     """
 
-    def __init__(self, text: Callable[[], str], share: Callable[[], float]) -> None:
-        self.text, self.share = text, share
+    def __init__(
+        self, text: Callable[[], str], share: Callable[[], float], wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.text, self.share, self.wanted = text, share, wanted
         self.live = sys.stderr is not None and sys.stderr.isatty()
         self.begun = time.monotonic()
         self._lock = threading.Lock()
@@ -50,6 +52,11 @@ class StatusLine:
         """Take the line away until `show`, so that results can be printed in its place."""
         with self._lock:
             self._hidden = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Wipe the line; it comes back with the next redrawing if it is wanted then."""
+        with self._lock:
             if self.live:
                 sys.stderr.write("\r\x1b[2K")
                 sys.stderr.flush()
@@ -66,7 +73,7 @@ class StatusLine:
 
     def _draw(self) -> None:
         with self._lock:
-            if self._hidden or not self.live:
+            if self._hidden or not self.live or not self.wanted():
                 return
             width = shutil.get_terminal_size().columns
             sys.stderr.write(f"\r\x1b[2K{self._line()[: width - 1]}")
@@ -87,20 +94,23 @@ def _clock(seconds: float) -> str:
 class _Compilations:
     """Counts compilations against all that the engines hold; says nothing until the first one that is not on disk.
 
-    A function weighs as much as its bytecode: compile time grows with it, and the sum is known before the start.
+    The line shows while something compiles and is gone when that ends, before anyone can print a result. A function
+    weighs as much as its bytecode: compile time grows with it, and the sum is known before the start.
     """
 
-    def __init__(self, weights: dict[str, int]) -> None:
-        self.weights = weights
+    def __init__(self, weights: dict[str, int], busy: Callable[[], bool]) -> None:
+        self.weights, self.busy = weights, busy
         self.total = max(1, sum(weights.values()))
         self.seen: set[str] = set()
         self.line: StatusLine | None = None
 
     def __call__(self, name: str, loaded: bool, _seconds: float) -> None:
         self.seen.add(name)
+        if self.line is not None and not self.busy():
+            self.line.clear()
         if loaded or self.line is not None:
             return
-        self.line = StatusLine(lambda: "compiling the engines (once; kept for later runs)", self.share)
+        self.line = StatusLine(lambda: "compiling the engines (once; kept for later runs)", self.share, self.busy)
         self.line.__enter__()
         if not self.line.live and sys.stderr is not None:
             sys.stderr.write(NOTICE)
@@ -128,7 +138,7 @@ def compiling(*engines: str) -> Iterator[None]:
             importlib.import_module(module.name)  # now rather than on first use, so that all functions are known
     from accel.machine import host
 
-    watch = _Compilations(host.compiled_functions(engines))
+    watch = _Compilations(host.compiled_functions(engines), host.compiling_now)
     host.watch_compilation(watch)
     try:
         yield

@@ -131,7 +131,8 @@ def _is_function(value: object) -> bool:
 
 def _is_from(value: object, module: ModuleType) -> bool:
     """Return whether the file itself defines `value`, so that hints do not list what it imports."""
-    return getattr(value, "__module__", None) == module.__name__
+    function = getattr(value, "fn", value)  # a kernel holds its function
+    return getattr(function, "__module__", None) == module.__name__
 
 
 def _loaded(path: Path, what: str) -> ModuleType:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from accel import jit
 from accel.jit import (
     CacheInfo,
     HostCpu,
@@ -24,8 +25,8 @@ from accel.jit import (
 )
 
 __all__ = [
-    "CacheInfo", "HostCpu", "cache_info", "compile_totals", "compiled_functions", "fma_peak_gflops", "host_cpu",
-    "isa_target", "unwatch_compilation", "watch_compilation",
+    "CacheInfo", "HostCpu", "cache_info", "compile_totals", "compiled_functions", "compiling_now",
+    "fma_peak_gflops", "host_cpu", "isa_target", "unwatch_compilation", "watch_compilation",
 ]  # fmt: skip
 
 CHAINS = 12  # enough independent chains to hide the latency of a fused multiply-add, few enough for 16 registers
@@ -54,6 +55,11 @@ def _relay(name: str, loaded: bool, seconds: float) -> None:
 
 
 _registered: list[Callable[[str, bool, float], None]] = []
+
+
+def compiling_now() -> bool:
+    """Return whether a compilation is under way in this process (false again when watchers hear of the outermost)."""
+    return bool(jit._started)
 
 
 def compiled_functions(packages: Iterable[str]) -> dict[str, int]:
