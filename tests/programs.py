@@ -233,7 +233,7 @@ class Asm:
             return np.array(list(rows), np.int64).reshape(-1, words)
 
         init = [s.init for s in self.sems for _ in range(s.count)]
-        fields: dict[str, Any] = dict(
+        fields: dict[str, Any] = dict(  # noqa: C408 - reads as the constructor's call
             name=self.name, rows=self.rows, cols=self.cols, threads=self.threads,
             thread_names=tuple(map(tuple, self.names)), code=table(self.code, w.CODE_WORDS), spans=spans,
             role_of=self.role_of, params=np.stack(self.params, axis=1), views=table(self.views, w.VIEW_WORDS),

@@ -192,7 +192,8 @@ def test_deadlock_names_thread_semaphore_and_count():
         " give every wait a matching inc or copy"
     )
     (finding,) = caught.value.findings
-    assert finding.kind == "deadlock" and finding.nodes == ((0, 0), (0, 1))
+    assert finding.kind == "deadlock"
+    assert finding.nodes == ((0, 0), (0, 1))
 
 
 def test_deadlock_at_a_barrier_that_one_node_skips():
@@ -215,7 +216,7 @@ def test_unwritten_output(schedule):
         execute(tiny(body).program(), {}, schedule=schedule)
 
 
-@pytest.mark.parametrize("what, start", [
+@pytest.mark.parametrize(("what", "start"), [
     ("src", -4), ("src", 4), ("src", 16), ("dst", -4), ("dst", 20), ("dst", 32),  # 16 bytes of 16 in SRAM, 32 in memory
     ("src", 1 << 20), ("dst", 1 << 20), ("src", -(1 << 40)), ("dst", -(1 << 40)), ("src", 1 << 62), ("dst", 1 << 62),
 ])  # fmt: skip
@@ -239,7 +240,8 @@ def test_a_parameter_cannot_reach_the_host():
 
     program = tiny(body).program()
     for row in range(4):
-        alone = dataclasses.replace(program, code=program.code[row : row + 1], spans=np.array([[[0, 1]] + [[1, 1]] * 3]))
+        spans = np.array([[[0, 1]] + [[1, 1]] * 3])
+        alone = dataclasses.replace(program, code=program.code[row : row + 1], spans=spans)
         with pytest.raises((BoundsError, UnwrittenError)) as caught:
             execute(alone, {})
         # 2^39 x 2^25 is 0 modulo 2^64, so node (0, 0) stays inside; node (0, 1) must not
@@ -273,7 +275,7 @@ def test_targets_outside_the_mesh():
     for rect in ((0, 0, 0, 2), (0, 1, 0, 0), (0, 0, 1, 0), (-1, 0, 0, 0)):
         with pytest.raises(ProgramError, match="outside the mesh"):
             execute(tiny(lambda p, y, r, s, rect=rect: p.inc(s[0], at=p.target(*rect))).program(), {})
-    with pytest.raises(ProgramError, match="not its own"):
+    with pytest.raises(ProgramError, match="a store names its own node"):
         execute(tiny(lambda p, y, r, s: p.copy(p.at(y, 0), p.at(r), to=w.TARGET_ALL)).program(), {})
 
 
@@ -285,11 +287,12 @@ def broken(field, index, number):
 
 
 @pytest.mark.parametrize(
-    "field, index, number",
+    ("field", "index", "number"),
     [
         ("code", (0, w.W_OPCODE), 99), ("code", (0, w.W_PRED), 5), ("code", (0, w.W_PRED), -1), ("code", (0, 3), 50),
-        ("code", (0, 3), -1), ("code", (0, 5), 9), ("code", (0, 9), 77), ("spans", (0, 0, 1), 1000), ("spans", (0, 0, 0), -1),
-        ("role_of", 0, 3), ("views", (0, w.V_DTYPE), 44), ("views", (0, w.V_OBJECT), 12), ("views", (0, w.V_SHAPE + 3), 0),
+        ("code", (0, 3), -1), ("code", (0, 5), 9), ("code", (0, 9), 77), ("spans", (0, 0, 1), 1000),
+        ("spans", (0, 0, 0), -1), ("role_of", 0, 3), ("views", (0, w.V_DTYPE), 44), ("views", (0, w.V_OBJECT), 12),
+        ("views", (0, w.V_SHAPE + 3), 0),
         ("views", (0, w.V_STRIDE + 3), 1), ("views", (0, w.V_SPACE), 2), ("views", (0, w.V_SHAPE + 2), 1 << 39),
         ("code", (3, 3), 0), ("targets", (1, 1), 40),
     ],

@@ -17,7 +17,8 @@ from accel.jit import isa_target
 from accel.machine import execute
 
 SPECIAL = np.array(
-    [0x0000, 0x8000, 0x0001, 0x8001, 0x007F, 0x0080, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x7F81, 0x3F80, 0x1F80],
+    [0x0000, 0x8000, 0x0001, 0x8001, 0x007F, 0x0080, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x7F81, 0x3F80,
+     0x1F80],
     np.uint16,
 )
 
@@ -49,9 +50,10 @@ def run(m, n, k, a, b, engine="jit"):
 
 
 @pytest.mark.parametrize(
-    "m, n, k",
-    [(1, 1, 1), (1, 33, 7), (14, 32, 4), (15, 31, 513), (13, 17, 1), (97, 101, 103), (8, 16, 1030), (3, 1100, 5), (64, 48, 32)],
-)
+    ("m", "n", "k"),
+    [(1, 1, 1), (1, 33, 7), (14, 32, 4), (15, 31, 513), (13, 17, 1), (97, 101, 103), (8, 16, 1030), (3, 1100, 5),
+     (64, 48, 32)],
+)  # fmt: skip
 def test_equals_the_chain(m, n, k):
     rng = np.random.default_rng(m * n + k)
     a, b = random_bf16(rng, (m, k)), random_bf16(rng, (k, n))

@@ -52,7 +52,7 @@ def test_plain_engine_finds_the_same_slice(summa):
     np.testing.assert_array_equal(needed(program, boxes).buffers, needed(program, boxes, engine="plain").buffers)
 
 
-@pytest.mark.parametrize("laps, nodes", [(0, [2]), (1, [1, 2]), (3, [0, 1, 2, 4]), (7, [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize(("laps", "nodes"), [(0, [2]), (1, [1, 2]), (3, [0, 1, 2, 4]), (7, [0, 1, 2, 3, 4])])
 def test_pushes_pull_in_their_senders(laps, nodes):
     program = ring_program(5, laps)
     what = needed(program, {"y": [((2, 3), (0, 1))]})
@@ -86,7 +86,8 @@ def test_results_that_pass_through_memory():
     part = execute_sample(program, {}, needed(program, {"y": [((1, 2),)]}))
     assert part.outputs["y"].tolist() == [3.0] * 4
     only_t = execute_sample(program, {}, needed(program, {"t": [((0, 1),)]}))
-    assert only_t.written["t"].all() and not only_t.written["y"].any()
+    assert only_t.written["t"].all()
+    assert not only_t.written["y"].any()
 
 
 @pytest.mark.parametrize("collected", [True, False])

@@ -1,4 +1,4 @@
-"""Every vector row against NumPy: float32 where it rounds as IEEE says, float64 where that is exact, special values by rule."""
+"""Every vector row against NumPy: float32 where it rounds as IEEE says, float64 where exact, special values by rule."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from accel.isa.table import ROWS
 from accel.machine import execute
 
 VALUES = np.array(
-    [0.0, -0.0, 1.0, -1.0, 1.5, -2.75, 3.0e38, -3.0e38, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1e-38, 1e-40, 0.1, 7.0,
-     65504.0, 1.00390625, 1.01171875], np.float32,
+    [0.0, -0.0, 1.0, -1.0, 1.5, -2.75, 3.0e38, -3.0e38, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1e-38, 1e-40, 0.1,
+     7.0, 65504.0, 1.00390625, 1.01171875], np.float32,
 )  # fmt: skip
 SIGNALLING = np.array([0x7F800001, 0xFFC12345], np.uint32).view(np.float32)
 CANONICAL = 0x7FC00000
@@ -197,7 +197,7 @@ def test_copy_leaves_every_bit():
     np.testing.assert_array_equal(run_row("vec.copy", [codes], "bf16", dtypes=["bf16"]), codes)
 
 
-@pytest.mark.parametrize("dtype, want", [("fp32", np.float32(0.3)), ("bf16", np.uint16(0x3E9A))])
+@pytest.mark.parametrize(("dtype", "want"), [("fp32", np.float32(0.3)), ("bf16", np.uint16(0x3E9A))])
 def test_fill(dtype, want):
     assert (run_row("vec.fill", [], dtype, imm=0.3) == want).all()
 
@@ -230,7 +230,8 @@ def test_broadcast_and_strided_views():
     rng = np.random.default_rng(8)
     x, y = rng.standard_normal((3, 5, 1100)).astype(np.float32), rng.standard_normal((5,)).astype(np.float32)
     p = Asm()
-    tx, ty, out = p.tensor("x", x.shape, "fp32"), p.tensor("y", y.shape, "fp32"), p.tensor("o", (3, 550, 5), "fp32", "out")
+    tx, ty = p.tensor("x", x.shape, "fp32"), p.tensor("y", y.shape, "fp32")
+    out = p.tensor("o", (3, 550, 5), "fp32", "out")
     bx, by, res = p.sram("x", x.shape, "fp32"), p.sram("y", y.shape, "fp32"), p.sram("r", (3, 550, 5), "fp32")
     here, put = p.sem("here"), p.sem("put")
     with p.thread("all"):
@@ -239,7 +240,8 @@ def test_broadcast_and_strided_views():
         p.wait(here, 2)
         # every second element of x, transposed into the result; y is the same along the first and last dimension
         p.emit("vec.add", dst=p.view(res, (3, 5, 550), (550 * 5 * 4, 4, 5 * 4)),
-               x=p.view(bx, (3, 5, 550), (5 * 1100 * 4, 1100 * 4, 8)), y=p.view(by, (3, 5, 550), (0, 4, 0)))  # fmt: skip
+               x=p.view(bx, (3, 5, 550), (5 * 1100 * 4, 1100 * 4, 8)),
+               y=p.view(by, (3, 5, 550), (0, 4, 0)))  # fmt: skip
         p.copy(p.at(out), p.at(res), sent=put)
         p.wait(put)
     got = execute(p.program(), {"x": x, "y": y})["o"]

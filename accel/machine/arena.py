@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["POISON", "Arena"]
 
-# A signalling NaN as bf16 (0x7FA5) and as fp32 (0x7FA57FA5): what nobody wrote turns every result that uses it into NaN.
+# A signalling NaN as bf16 (0x7FA5) and as fp32 (0x7FA57FA5): what nobody wrote turns all that uses it into NaN.
 POISON = np.uint16(0x7FA5)
 LINE = 64
 

@@ -17,7 +17,8 @@ from accel.isa.layout import (
     W_OPCODE,
     W_PRED,
 )
-from accel.isa.table import BY_MNEMONIC
+from accel.isa.schema import Kind
+from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.jit import njit, types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
@@ -35,13 +36,15 @@ OP_WAIT, OP_INC, OP_BARRIER = (BY_MNEMONIC[name].opcode for name in ("wait", "in
 OP_LOOP, OP_END, OP_MARK, OP_COPY = (BY_MNEMONIC[name].opcode for name in ("loop", "end", "mark", "copy"))
 LOOP_END_WORD = BY_MNEMONIC["loop"].word("end")
 WAIT_SEM, WAIT_N = place("wait", "sem"), place("wait", "n")
-INC_SEM, INC_N, INC_AT = place("inc", "sem"), place("inc", "n"), place("inc", "at")
-BARRIER_AT, LOOP_TRIPS, LOOP_END, END_BEGIN = (
-    place("barrier", "at"), place("loop", "trips"), place("loop", "end"), place("end", "begin"),
-)  # fmt: skip
+INC_SEM, INC_N = place("inc", "sem"), place("inc", "n")
+LOOP_TRIPS, LOOP_END, END_BEGIN = place("loop", "trips"), place("loop", "end"), place("end", "begin")
 COPY_DST_WORD, COPY_SRC_WORD = BY_MNEMONIC["copy"].word("dst"), BY_MNEMONIC["copy"].word("src")
-DST, SRC, TO, DONE, SENT = (place("copy", name) for name in ("dst", "src", "to", "done", "sent"))
-# np.int64(...) around constants below: Numba compiles a callee once more for every literal it is called with.
+DST, SRC, DONE, SENT = (place("copy", name) for name in ("dst", "src", "done", "sent"))
+TARGET_PLACE = np.full(len(UNIT), -1, np.int64)  # by opcode: which operand is a target, -1 where none is
+for _row in ROWS:
+    for _j, _operand in enumerate(_row.operands):
+        if _operand.kind is Kind.TARGET:
+            TARGET_PLACE[_row.opcode] = _j
 
 
 @njit
@@ -55,11 +58,11 @@ def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copie
     part(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
          copies[a, s.K_SRC_VIEW], copies[a, s.K_SRC], copies[a, s.K_ISSUER], b)  # fmt: skip
     if copies[a, s.K_DONE] >= 0:
-        push_event(events, config, np.int64(s.TOKEN), b, copies[a, s.K_DONE], np.int64(1))
+        push_event(events, config, s.TOKEN, b, copies[a, s.K_DONE], s.ONE)
     copies[a, s.K_LEFT] -= 1
     if copies[a, s.K_LEFT] == 0:
         if copies[a, s.K_SENT] >= 0:
-            push_event(events, config, np.int64(s.TOKEN), copies[a, s.K_ISSUER], copies[a, s.K_SENT], np.int64(1))
+            push_event(events, config, s.TOKEN, copies[a, s.K_ISSUER], copies[a, s.K_SENT], s.ONE)
         copies[a, s.K_ROW] = -1
         config[s.C_COPIES] -= 1
 
@@ -69,7 +72,8 @@ def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copie
 _BYTE, _WORD = types.uint8, types.int64
 _LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
 _BYTES, _MAP, _STATE = types.Array(_BYTE, 1, "C"), types.Array(_BYTE, 2, "C"), types.Array(types.uint64, 1, "C")
-DELIVER = (_TABLE, _TABLE, _LINE, _LINE, _TABLE, _TABLE, _STATE, _BYTES, _BYTES, _LINE, _TABLE, _LINE, _MAP, _TABLE, _LINE)
+DELIVER = (_TABLE, _TABLE, _LINE, _LINE, _TABLE, _TABLE, _STATE, _BYTES, _BYTES, _LINE, _TABLE, _LINE, _MAP, _TABLE,
+           _LINE)  # fmt: skip
 MARK = (_TABLE, _WORD, _WORD, _WORD, _WORD, _LINE, _WORD, _MAP, _TABLE, _TABLE, _LINE)
 AT_DELIVER = len(LEAVES)
 AT_MARK = AT_DELIVER + 1
@@ -105,14 +109,15 @@ def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: An
     config[s.C_COPIES] += 1
     for r in range(rect[0], rect[1] + 1):
         for c in range(rect[2], rect[3] + 1):
-            push_event(events, config, np.int64(s.PART), slot, r * config[s.C_COLS] + c, np.int64(0))
+            push_event(events, config, s.PART, slot, r * config[s.C_COLS] + c, s.ZERO)
 
 
 @njit
-def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
+def interpret(  # noqa: C901 - one branch a control instruction, in one loop on purpose: calls would cost each row
+              code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
-              u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, units: Any,
-              work: Any, work32: Any, nest: Any, rect: Any, value: Any, error: Any) -> int:  # fmt: skip
+              u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any,
+              units: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any, error: Any) -> Any:  # fmt: skip
     """Run every thread to its end and return an error code of `words`; `error` says where it happened.
 
     The tables are the program's, `views` extended. threads, queue, groups, config, events, copies: state of control
@@ -125,7 +130,7 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
     full = False  # a random schedule had no room for what a thread wanted in flight
     while True:
         while config[s.C_EVENTS] > 0 and (
-            full or config[s.C_READY] == 0 or below(rng, np.int64(256)) < config[s.C_DELAY]
+            full or config[s.C_READY] == 0 or below(rng, s.RANGE) < config[s.C_DELAY]
         ):
             full = False
             call_deliver(units, AT_DELIVER, 0, (threads, sems, queue, config, events, copies, rng, u8, shadow, shadows,
@@ -156,8 +161,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
                         threads[thread, s.S_STATUS] = s.WAITING
                         threads[thread, s.S_SEM], threads[thread, s.S_COUNT] = value[WAIT_SEM], value[WAIT_N]
                         running = False
-                elif op == OP_INC or op == OP_COPY or op == OP_BARRIER:
-                    target = value[INC_AT] if op == OP_INC else value[TO] if op == OP_COPY else value[BARRIER_AT]
+                elif TARGET_PLACE[op] >= 0:
+                    target = value[TARGET_PLACE[op]]
                     if not rectangle(targets, target, exprs, params, node, threads, thread, config, rect, error):
                         running = False
                     elif op == OP_BARRIER:
@@ -171,8 +176,8 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
                         for r in range(rect[0], rect[1] + 1):
                             for c in range(rect[2], rect[3] + 1):
                                 at, sem, n = r * cols + c, value[INC_SEM], value[INC_N]
-                                if random and below(rng, np.int64(2)):
-                                    push_event(events, config, np.int64(s.TOKEN), at, sem, n)
+                                if random and below(rng, s.TWO):
+                                    push_event(events, config, s.TOKEN, at, sem, n)
                                 else:
                                     add_tokens(threads, sems, queue, config, at, sem, n, error)
                         pc += 1
@@ -193,10 +198,10 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
                                         part(u8, shadow, shadows, views, bases, needed, nest, dst_view, value[DST],
                                              src_view, value[SRC], node, r * cols + c)  # fmt: skip
                                     if value[DONE] >= 0:
-                                        add_tokens(threads, sems, queue, config, r * cols + c, value[DONE], np.int64(1),
+                                        add_tokens(threads, sems, queue, config, r * cols + c, value[DONE], s.ONE,
                                                    error)  # fmt: skip
                             if value[SENT] >= 0:
-                                add_tokens(threads, sems, queue, config, node, value[SENT], np.int64(1), error)
+                                add_tokens(threads, sems, queue, config, node, value[SENT], s.ONE, error)
                         pc += 1
                 elif op == OP_LOOP:
                     depth = threads[thread, s.S_DEPTH]
@@ -238,7 +243,7 @@ def interpret(code: Any, views: Any, exprs: Any, preds: Any, targets: Any, param
 @njit
 def run_shards(shards: Any, direction: int, views: Any, exprs: Any, params: Any, roles: Any, threads: Any, config: Any,
                u8: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, units: Any,
-               nest: Any, rect: Any, error: Any) -> int:  # fmt: skip
+               nest: Any, rect: Any, error: Any) -> Any:  # fmt: skip
     """Preload or collect every shard of `direction` on every node of its role; return an error code of `words`."""
     cols = config[s.C_COLS]
     for i in range(shards.shape[0]):

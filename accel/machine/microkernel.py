@@ -138,7 +138,8 @@ class _Emitter:
         bits = ir.VectorType(ir.IntType(32), LANES)
         nan = ir.Constant(bits, [CANONICAL_NAN] * LANES)
         for place, chain in zip(places, chains, strict=True):
-            value = builder.select(builder.fcmp_unordered("uno", chain, chain), builder.bitcast(nan, self.vector), chain)
+            is_nan = builder.fcmp_unordered("uno", chain, chain)
+            value = builder.select(is_nan, builder.bitcast(nan, self.vector), chain)
             builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=4)
 
 

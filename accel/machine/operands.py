@@ -1,4 +1,4 @@
-"""Operands of one row, decoded as the instruction table says: addresses, semaphores, counts, rectangles; all checked."""
+"""Operands of a row, decoded as the instruction table says and checked: addresses, semaphores, counts, rectangles."""
 
 from __future__ import annotations
 

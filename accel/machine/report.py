@@ -107,7 +107,7 @@ def failure(program: Program, error: Any, threads: Any, sems: Any, groups: Any, 
             "wait for tokens before sending more", at=at,
         )
     if code == s.TARGET:
-        return ProgramError(f"{where} names a target outside the mesh, or memory that is not its own to store to", at=at)
+        return ProgramError(f"{where} names a target outside the mesh; a store names its own node", at=at)
     if code == s.COUNT:
         return ProgramError(f"{where} has a count of {a}; counts and trips cannot be negative", at=at)
     if code == s.GROUPS:

@@ -34,7 +34,7 @@ def flight(nodes: int, random: bool) -> tuple[Any, Any]:
 
 
 @njit
-def below(rng: Any, bound: int) -> int:
+def below(rng: Any, bound: int) -> Any:
     """Return a number in [0, bound) from xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift
     generators", 2016); the bias of the multiply-shift is below bound / 2^32.
     """
@@ -59,7 +59,7 @@ def ready(threads: Any, queue: Any, config: Any, thread: int) -> None:
 
 
 @njit
-def take_thread(queue: Any, config: Any, rng: Any, random: int) -> int:
+def take_thread(queue: Any, config: Any, rng: Any, random: int) -> Any:
     """Take the thread at the head of the ring; under a random schedule any thread may come first."""
     size, head = queue.shape[0], config[C_HEAD]
     if random:
@@ -92,7 +92,7 @@ def take_event(events: Any, config: Any, rng: Any) -> tuple[int, int, int, int]:
 
 
 @njit
-def admit(events: Any, copies: Any, config: Any, nodes: int) -> bool:
+def admit(events: Any, copies: Any, config: Any, nodes: int) -> Any:
     """Return whether one more instruction that adds up to `nodes` events may be issued."""
     # Parts in flight turn into at most two tokens each, one of them in the place the part leaves.
     return 2 * config[C_EVENTS] + 2 * nodes + 8 <= events.shape[0] and config[C_COPIES] < copies.shape[0]

@@ -1,4 +1,4 @@
-"""The causal slice: which buffers of which nodes decide the sampled output regions, found by running control flow only."""
+"""The causal slice: which buffers of which nodes decide sampled output regions, found by running control flow only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STORED, KEPT = 0, 1  # columns of `kept`, a row a tensor: some copy stores to it
 
 
 @njit
-def _meets(wanted: Any, low: int, high: int) -> bool:
+def _meets(wanted: Any, low: int, high: int) -> Any:
     """Return whether bytes [low, high) of memory meet one of the sorted disjoint intervals `wanted`."""
     first, last = 0, wanted.shape[0]
     while first < last:
@@ -42,7 +42,7 @@ def _stores_wanted(view: Any, address: int, wanted: Any) -> bool:
 @njit
 def mark_copy(views: Any, dst_view: int, dst: int, src_view: int, node: int, rect: Any, cols: int, needed: Any,
               wanted: Any, kept: Any, config: Any) -> None:  # fmt: skip
-    """Grow needed[node, buffer] by the source of a copy whose destination matters; config[C_CHANGED] says that it grew."""
+    """Grow needed[node, buffer] by the source of a copy whose destination matters; config[C_CHANGED] tells of it."""
     source = views[src_view, V_OBJECT]
     from_memory = views[src_view, V_SPACE] == SPACE_MEMORY
     if from_memory:

@@ -26,7 +26,7 @@ def add_tokens(threads: Any, sems: Any, queue: Any, config: Any, node: int, sem:
 
 
 @njit
-def _group(groups: Any, roles: Any, config: Any, rect: Any) -> int:
+def _group(groups: Any, roles: Any, config: Any, rect: Any) -> Any:
     """Return the barrier of a rectangle, a new one if need be; -1 if there are too many."""
     count = config[s.C_GROUPS]
     for group in range(count):

@@ -40,7 +40,7 @@ def _shaped(program: Program, name: str, words: int | None, rows: int | None = N
     if table.ndim != 2 or (words is not None and table.shape[1] != words) or (rows is not None and len(table) != rows):
         raise ProgramError(f"Cannot run {program.name!r}: table {name!r} has shape {table.shape}; rebuild the program")
     if table.size and int(np.abs(table).max()) > LARGEST:
-        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild the program")
+        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild it")
 
 
 def _within(program: Program, name: str, column: Any, low: int, high: int, what: str) -> None:
@@ -66,8 +66,10 @@ def extended_views(program: Program) -> Table:
         if view[w.V_RING_BYTES]:
             raise UnsupportedError(f"{where} is a ring; use a plain buffer, rings are not executed yet")
         if view[w.V_SPACE] not in (w.SPACE_SRAM, w.SPACE_MEMORY) or shape.min() < 1 or (stride % item).any():
-            raise ProgramError(f"{where} has space {view[w.V_SPACE]}, shape {shape.tolist()}, strides {stride.tolist()};"
-                               " sizes must be at least 1 and strides whole elements")  # fmt: skip
+            raise ProgramError(
+                f"{where} has space {view[w.V_SPACE]}, shape {shape.tolist()}, strides {stride.tolist()}; "
+                "sizes must be at least 1 and strides whole elements"
+            )
         if float(np.prod(shape.astype(float))) > LARGEST:
             raise ProgramError(f"{where} has more than 2^40 elements; rebuild the program")
         reach = (shape - 1) * stride
@@ -167,7 +169,7 @@ def _loops(program: Program) -> None:
         for thread in range(program.threads):
             begin, end = (int(v) for v in program.spans[role, thread])
             if not 0 <= begin <= end <= len(code):
-                raise ProgramError(f"Cannot run {program.name!r}: rows {begin} to {end} of a thread are not there; rebuild it")
+                raise ProgramError(f"Cannot run {program.name!r}: a thread has rows {begin} to {end}; rebuild it")
             open_rows: list[int] = []
             for row in begin + np.flatnonzero(np.isin(code[begin:end, w.W_OPCODE], (LOOP, END))):
                 at = int(row)
@@ -181,7 +183,8 @@ def _loops(program: Program) -> None:
                 else:
                     opened = open_rows.pop() if open_rows else -1
                     back = int(code[at, BY_MNEMONIC["end"].word("begin")])
-                    if opened < 0 or at - back != opened or opened + code[opened, BY_MNEMONIC["loop"].word("end")] != at:
+                    ahead = int(code[opened, BY_MNEMONIC["loop"].word("end")])
+                    if opened < 0 or at - back != opened or opened + ahead != at:
                         raise _refuse(program, at, "its loop is not there")
                     if code[at, w.W_PRED]:
                         raise _refuse(program, at, "an end takes no predicate")
@@ -190,7 +193,7 @@ def _loops(program: Program) -> None:
 
 
 def validate(program: Program) -> Table:
-    """Return the extended view table of a program that is safe to follow; ProgramError or UnsupportedError otherwise."""
+    """Return the extended view table of a program that is safe to follow; ProgramError or UnsupportedError if not."""
     for name, words, rows in (
         ("code", w.CODE_WORDS, None), ("views", w.VIEW_WORDS, None), ("exprs", w.EXPR_WORDS, None),
         ("preds", w.PRED_WORDS, None), ("targets", w.TARGET_WORDS, None), ("shards", w.SHARD_WORDS, None),
@@ -198,7 +201,7 @@ def validate(program: Program) -> Table:
     ):  # fmt: skip
         _shaped(program, name, words, rows)
     if program.rows < 1 or program.cols < 1 or program.role_of.shape != (program.nodes,) or program.params.shape[1] < 2:
-        raise ProgramError(f"Cannot run {program.name!r}: its mesh, roles and parameters do not fit; rebuild the program")
+        raise ProgramError(f"Cannot run {program.name!r}: its mesh, roles and parameters do not fit; rebuild it")
     if program.spans.shape != (program.roles, program.threads, 2) or len(program.exprs) < 1 or len(program.preds) < 1:
         raise ProgramError(f"Cannot run {program.name!r}: spans or row 0 of a table are missing; rebuild the program")
     _within(program, "role_of", program.role_of, -1, program.roles, "role")

@@ -16,6 +16,7 @@ from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
 from accel.isa.schema import Engine, Kind
 from accel.isa.table import ROWS, opcode
 from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.machine.raw import peek, poke, widen
 from accel.numerics.formats import fmt
 
 __all__ = ["INFO", "INFO_READS", "PIECE", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
@@ -46,7 +47,7 @@ INFO = np.full((1 + max(row.opcode for row in ROWS), 4), -1, np.int64)
 IDENTITY = np.zeros(len(INFO), np.float32)
 for _row in ELEMENTWISE:
     _imm = any(o.kind is Kind.FLOAT for o in _row.operands)
-    INFO[_row.opcode] = (FUNCTIONS.index(_row.semantics), len(_row.views) - 1, int(_imm), 0)  # type: ignore[arg-type]
+    INFO[_row.opcode] = (FUNCTIONS.index(_row.semantics), len(_row.views) - 1, int(_imm), 0)
 for _row in REDUCTIONS:
     INFO[_row.opcode] = (FUNCTIONS.index(_FOLDS[_row.mnemonic][0]), 1, 0, 1)
     IDENTITY[_row.opcode] = _FOLDS[_row.mnemonic][1]
@@ -120,27 +121,30 @@ def _decode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
         first, step = address >> 2, stride >> 2
         if step == 1:
             for i in range(count):
-                bits[at + i] = u32[first + i]
+                poke(bits, at + i, peek(u32, first + i))
         else:
             for i in range(count):
-                bits[at + i] = u32[first + i * step]
+                poke(bits, at + i, peek(u32, first + i * step))
+    elif stride == 2:
+        widen(u16, address >> 1, bits, at, count)
     else:
         first, step = address >> 1, stride >> 1
-        if step == 1:
-            for i in range(count):
-                bits[at + i] = np.uint32(u16[first + i]) << np.uint32(16)
-        else:
-            for i in range(count):
-                bits[at + i] = np.uint32(u16[first + i * step]) << np.uint32(16)
+        for i in range(count):
+            poke(bits, at + i, np.uint32(np.uint32(peek(u16, first + i * step)) << np.uint32(16)))
+
+
+@njit
+def _canonical(bits: Any) -> Any:
+    """Return fp32 bits with any NaN made the canonical one."""
+    return CANONICAL_NAN if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else bits
 
 
 @njit
 def _rounded(bits: Any) -> Any:
     """Return fp32 bits rounded to bf16, nearest even; any NaN becomes the canonical one."""
-    if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
-        return CANONICAL_NAN_BF16
-    half = np.uint32(np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-    return np.uint16(np.uint32(bits + half) >> np.uint32(16))
+    half = np.uint32(np.uint32(0x7FFF) + np.uint32((bits >> np.uint32(16)) & np.uint32(1)))
+    code = np.uint16(np.uint32(bits + half) >> np.uint32(16))
+    return CANONICAL_NAN_BF16 if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else code
 
 
 @njit
@@ -150,20 +154,18 @@ def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
         first, step = address >> 2, stride >> 2
         if step == 1:
             for i in range(count):
-                value = bits[at + i]
-                u32[first + i] = CANONICAL_NAN if (value & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else value
+                poke(u32, first + i, _canonical(peek(bits, at + i)))
         else:
             for i in range(count):
-                value = bits[at + i]
-                u32[first + i * step] = CANONICAL_NAN if (value & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else value
+                poke(u32, first + i * step, _canonical(peek(bits, at + i)))
     else:
         first, step = address >> 1, stride >> 1
         if step == 1:
             for i in range(count):
-                u16[first + i] = _rounded(bits[at + i])
+                poke(u16, first + i, _rounded(peek(bits, at + i)))
         else:
             for i in range(count):
-                u16[first + i * step] = _rounded(bits[at + i])
+                poke(u16, first + i * step, _rounded(peek(bits, at + i)))
 
 
 @njit

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 # --- views: the program's words, then what a bounds check needs -----------------------------------------------------
 VX_WORDS = 24
 X_LOW, X_HIGH, X_ITEM, X_BEGIN, X_END, X_COUNT = 16, 17, 18, 19, 20, 21
@@ -20,7 +24,6 @@ C_EVENTS, C_COPIES, C_CHANGED, C_EXECUTED, C_GROUPS, C_EARLY, C_DELAY, C_RESTRIC
 # --- copies and tokens in flight under a random schedule ----------------------------------------------------------
 EVENT_WORDS = 4
 EV_KIND, EV_A, EV_B, EV_C = 0, 1, 2, 3  # a part: copy, destination node; a token: node, semaphore, count
-PART, TOKEN = 0, 1
 COPY_WORDS = 10
 K_ROW, K_ISSUER, K_DST_VIEW, K_DST, K_SRC_VIEW, K_SRC, K_LEFT, K_DONE, K_SENT, K_THREAD = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
@@ -29,3 +32,10 @@ GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
 ERROR_WORDS = 8
 F_NODE, F_THREAD, F_ROW, F_A, F_B, F_C = 1, 2, 3, 4, 5, 6
 OK, DEADLOCK, BOUNDS, ALIGNMENT, SEMAPHORE, OVERFLOW, TARGET, COUNT, DEPTH, GROUPS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+# Arguments of jitted functions: Numba compiles a callee once more for every literal it is called with, not for these.
+ZERO: Any = np.int64(0)
+ONE: Any = np.int64(1)
+TWO: Any = np.int64(2)
+RANGE: Any = np.int64(256)  # of the random draw that C_DELAY is compared with
+PART, TOKEN = ZERO, ONE  # kinds of event
