@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from programs import Asm, copy_program, matmul_program, summa_program
 
-from accel.check import footprint, inspect, inspection, pools
-from accel.check import layout as words
-from accel.check.arena import first_state
-from accel.check.prepare import canonical, tables_of
+from accel.check import inspect
 from accel.errors import AccelError, Finding, InputError, ProgramError, UnsupportedError
 from accel.hardware.catalog import chip
 from accel.isa import layout as w
@@ -459,102 +453,3 @@ def test_rings_and_huge_meshes_are_refused() -> None:
         inspect(dataclasses.replace(program, views=views), MINI)
     with pytest.raises(UnsupportedError, match="smaller mesh"):
         inspect(copy_program(90, 95), MINI)
-
-
-# --- footprints against sets of bytes --------------------------------------------------------------------------------
-
-
-def boxes(count: int, unit: int = 1) -> list[tuple[list[int], list[int], int, int]]:
-    """Random (shape, strides, element bytes, first byte), all multiples of `unit`."""
-    rng = random.Random(5)
-    found = []
-    for _ in range(count):
-        shape = [rng.choice([1, 1, 2, 3, 5]) for _ in range(4)]
-        stride = [rng.choice([0, 1, 2, 3, 4, 6, 8, 12, 20, -2, -6]) for _ in range(4)]
-        size, at = rng.choice([1, 2, 4]), rng.randrange(100, 140)
-        found.append((shape, [s * unit for s in stride], size * unit, at * unit))
-    return found
-
-
-def bytes_of(box: tuple[list[int], list[int], int, int]) -> set[int]:
-    shape, stride, size, at = box
-    starts = (
-        at + sum(i * s for i, s in zip(index, stride, strict=True)) for index in itertools.product(*map(range, shape))
-    )
-    return {start + b for start in starts for b in range(size)}
-
-
-def arena_of(some: list[tuple[list[int], list[int], int, int]]) -> tuple[Any, list[tuple[int, int]]]:
-    """Footprint rows in an arena; (address of the row, lowest byte) of each box."""
-    rows = np.zeros((len(some), words.F_WORDS), np.int64)
-    shapes: dict[Any, int] = {}
-    places = []
-    for i, (f, (shape, stride, size, at)) in enumerate(zip(rows, some, strict=True)):
-        offset, run, dims = canonical(shape, stride, size)
-        f[words.F_RUN], f[words.F_DIMS], f[words.F_SPAN] = run, len(dims), run + sum(s * (n - 1) for s, n in dims)
-        f[words.F_COUNT : words.F_COUNT + 4] = 1
-        for d, (s, n) in enumerate(dims, 4 - len(dims)):
-            f[words.F_STRIDE + d], f[words.F_COUNT + d] = s, n
-        f[words.F_SHAPE] = shapes.setdefault((run, *dims), len(shapes))
-        places.append((i * words.F_WORDS, at + offset))
-    return rows.reshape(-1), places
-
-
-def test_footprints_equal_sets_of_bytes() -> None:
-    some = boxes(150)
-    m, places = arena_of(some)
-    sets = [bytes_of(box) for box in some]
-    overlap, contains = footprint.overlap.plain, footprint.contains.plain
-    shared = 0
-    for (f, at), left in zip(places, sets, strict=True):
-        assert min(left) == at
-        for (g, there), right in zip(places, sets, strict=True):
-            assert overlap(m, f, at, g, there) == bool(left & right)
-            shared += bool(left & right)
-            if contains(m, f, at, g, there):
-                assert left >= right
-    assert 0 < shared < len(some) ** 2
-
-
-@pytest.mark.parametrize("grain", [0, 1, 2])
-def test_shadow_bits_equal_sets_of_bytes(grain: int) -> None:
-    some = boxes(60, 1 << grain)
-    m, places = arena_of(some)
-    bits, seen = np.zeros(40, np.uint32), set[int]()
-    for (f, at), box in zip(places, some, strict=True):
-        mine = bytes_of(box)
-        assert footprint.all_set.plain(m, bits, 3, grain, f, at) == (mine <= seen)
-        fresh = footprint.mark.plain(m, bits, 3, grain, f, at)
-        assert fresh == len(mine - seen) >> grain
-        seen |= mine
-    assert bits[:3].sum() == 0
-    assert sum(int(x).bit_count() for x in bits) == len(seen) >> grain > 100
-
-
-# --- pools -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", range(words.GROW_COMPS, words.GROW_HITS + 1))
-def test_a_run_goes_on_after_growing(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = without(summa_program(2, 2, 4, 4, 4, 4), 6)
-    expected = inspect(program, MINI, schedules=2)
-    assert expected
-    grown = []
-
-    def start(*args: Any) -> Any:
-        state = first_state(*args)
-        for _ in range(3):
-            state = pools.grown(state, which, "test")
-            grown.append(which)
-        return state
-
-    monkeypatch.setattr(inspection, "first_state", start)
-    assert inspect(program, MINI, schedules=2) == expected
-    assert len(grown) == 9
-
-
-def test_the_limit_on_growth_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = first_state(tables_of(copy_program(), 16), 0, 0)
-    monkeypatch.setattr(pools, "BYTES_LIMIT", 1000)
-    with pytest.raises(UnsupportedError, match="smaller mesh"):
-        pools.grown(state, words.GROW_SNAPS, "p")
