@@ -91,7 +91,8 @@ class Reporter:
         elif kind == w.HIT_UNINITIALISED:
             self._note(("uninitialised", obj, first), "uninitialised", first, -1, (obj, extra), nodes, where)
         elif kind == w.HIT_AMBIGUOUS:
-            self._note(("ambiguous", self._family(obj), first, second, where), "ambiguous", first, second,
+            pair = tuple(sorted((second, where)))  # in another schedule the other of the two comes first
+            self._note(("ambiguous", self._family(obj), first, pair), "ambiguous", first, second,
                        (obj, where, extra, other), nodes, obj)  # fmt: skip
         elif kind == w.HIT_RIVALS:
             threads = self.program.threads
