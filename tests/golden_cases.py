@@ -1,4 +1,4 @@
-"""The programs whose cycles are kept in tests/golden/cycles.json, and the table of the README that follows from them."""
+"""Programs whose cycles are kept in tests/golden/cycles.json, and the table of the README that follows from them."""
 
 from __future__ import annotations
 

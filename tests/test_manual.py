@@ -1,4 +1,4 @@
-"""docs/isa.md is the manual that the instruction table generates, and every instruction is in it with all its operands."""
+"""docs/isa.md is the manual that the instruction table generates, and has every instruction with all operands."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from golden_cases import GOLDEN, PROGRAMS, README, TABLE_BEGIN, TABLE_END, golden, readme_table
 
 ABOUT = (
-    "Cycles of our own cycle model, kept so that no change of timing goes unseen; they are no evidence that it is right. "
+    "Cycles of our own cycle model, kept so that no change of timing goes unseen; no evidence that it is right. "
     "Written by `python tests/golden/update.py`. A commit that changes a number says why in its message."
 )
 
@@ -25,9 +25,9 @@ def main() -> None:
         before = old.get(name)
         if before != new[name]:
             change = "new" if before is None else f"{100 * (new[name] / before - 1):+.2f} %"
-            print(f"{name}: {before} -> {new[name]} ({change})")
+            sys.stdout.write(f"{name}: {before} -> {new[name]} ({change})\n")
     for name in sorted(old.keys() - new.keys()):
-        print(f"{name}: {old[name]} -> gone")
+        sys.stdout.write(f"{name}: {old[name]} -> gone\n")
     GOLDEN.write_text(json.dumps({"about": ABOUT, "cycles": new}, indent=2, ensure_ascii=False) + "\n", "utf-8")
     head, _, rest = README.read_text("utf-8").partition(TABLE_BEGIN)
     _, _, tail = rest.partition(TABLE_END)
