@@ -93,7 +93,8 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
         raise ProgramError(
             f"{source} has format version {header.format_version}, this package reads {FORMAT_VERSION}; build it again"
         )
-    tables, at = {}, 16 + length
+    tables: dict[str, Any] = {}
+    at = 16 + length
     for name, width in TABLES.items():
         shape = header.shapes.get(name, ())
         flat = width == 0
@@ -110,7 +111,7 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
         at += 8 * count
     if at != len(image) - 32:
         raise ProgramError(f"{source} has {len(image) - 32 - at} bytes too many; save the program again")
-    plain = {name: getattr(header, name) for name in PLAIN}
+    plain: dict[str, Any] = {name: getattr(header, name) for name in PLAIN}
     return Program(
         buffers=tuple(_located(b) for b in header.buffers), semaphores=tuple(_located(s) for s in header.semaphores),
         tensors=header.tensors, lines=tuple(Location(*at) for at in header.lines), **tables, **plain,
