@@ -21,13 +21,13 @@ from accel.isa.layout import (
     REL_LT,
     REL_NE,
 )
-from accel.jit import njit
+from accel.machine.inner import inner
 from accel.machine.words import S_TRIP
 
 __all__ = ["evaluate", "holds"]
 
 
-@njit
+@inner
 def evaluate(exprs: Any, expr: int, params: Any, node: int, trips: Any, thread: int) -> int:
     """Return the value of expression `expr` at a node, with the trip counts of a row of the thread table."""
     if expr == 0:
@@ -44,7 +44,7 @@ def evaluate(exprs: Any, expr: int, params: Any, node: int, trips: Any, thread: 
     return total
 
 
-@njit
+@inner
 def holds(preds: Any, pred: int, exprs: Any, params: Any, node: int, trips: Any, thread: int) -> bool:
     """Return whether every term of a predicate holds."""
     for j in range(preds[pred, P_COUNT]):

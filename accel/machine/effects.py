@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_OBJECT, V_SPACE, W_FIRST, W_OPCODE
-from accel.jit import njit
 from accel.machine import words as s
+from accel.machine.inner import inner
 from accel.machine.moves import move, touch
 from accel.machine.units import UNIT, VIEWS, call_unit
 
 __all__ = ["compute", "part"]
 
 
-@njit
+@inner
 def part(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, dst_view: int, dst: int,
          src_view: int, src: int, issuer: int, node: int) -> None:  # fmt: skip
     """Move the bits of one copy to one destination node (the issuer itself where dst is memory)."""
@@ -33,7 +33,7 @@ def part(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any
         touch(shadow, views[dst_view], at, nest)
 
 
-@njit
+@inner
 def compute(code: Any, pc: int, value: Any, views: Any, needed: Any, node: int, base: int, config: Any, units: Any,
             u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, nest: Any) -> None:  # fmt: skip
     """Run a matmul or vector row on the SRAM that begins at byte `base`, if its destination matters."""

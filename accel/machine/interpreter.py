@@ -23,6 +23,7 @@ from accel.jit import njit, types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
 from accel.machine.effects import compute, part
+from accel.machine.inner import inner
 from accel.machine.links import address, link
 from accel.machine.operands import decode, outside, place, rectangle
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
@@ -47,7 +48,7 @@ for _row in ROWS:
             TARGET_PLACE[_row.opcode] = _j
 
 
-@njit
+@inner
 def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, shadow: Any,
             shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, error: Any) -> None:  # fmt: skip
     """Let one thing in flight happen: a part of a copy arrives, or tokens."""
@@ -94,7 +95,7 @@ def addresses(opcodes: Any, *, random: bool, mark: bool) -> Any:
     return table
 
 
-@njit
+@inner
 def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: Any, dst_view: int, src_view: int,
             rect: Any) -> None:  # fmt: skip
     """Put a copy in flight: one part for every destination node."""

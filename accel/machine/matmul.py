@@ -9,6 +9,7 @@ import numpy as np
 from accel.isa.layout import V_SHAPE, V_STRIDE
 from accel.isa.table import BY_MNEMONIC
 from accel.jit import njit
+from accel.machine.inner import inner
 from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, LANES, ROW_PITCH, ROWS, tile
 from accel.machine.operands import place
 from accel.machine.raw import peek, poke, widen
@@ -24,7 +25,7 @@ DST, A, B, ACCUMULATE = (place("matmul", name) for name in ("dst", "a", "b", "ac
 DST_WORD, A_WORD, B_WORD = (BY_MNEMONIC["matmul"].word(name) for name in ("dst", "a", "b"))
 
 
-@njit
+@inner
 def _offset(view: Any, d: int, index: int) -> Any:
     """Return the byte offset of an index that runs through the pair of dimensions d and d + 1."""
     inner = view[V_SHAPE + d + 1]
@@ -33,7 +34,7 @@ def _offset(view: Any, d: int, index: int) -> Any:
     return (index // inner) * view[V_STRIDE + d] + (index % inner) * view[V_STRIDE + d + 1]
 
 
-@njit
+@inner
 def _widen(u16: Any, work32: Any, at: int, step: int, view: Any, d: int, start: int, first: int, count: int) -> None:
     """Write `count` elements from index `first` on along a pair of dimensions to work[at], work[at + step], ...
 
@@ -53,7 +54,7 @@ def _widen(u16: Any, work32: Any, at: int, step: int, view: Any, d: int, start: 
         done += run
 
 
-@njit
+@inner
 def _pack_left(u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int,
                depth: int) -> None:  # fmt: skip
     """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` become zero."""
@@ -64,7 +65,7 @@ def _pack_left(u16: Any, work32: Any, view: Any, base: int, row: int, rows: int,
             work32[r * ROW_PITCH + i] = np.uint32(0)
 
 
-@njit
+@inner
 def _pack_right(u16: Any, work32: Any, view: Any, base: int, first: int, depth: int, column: int, columns: int) -> None:
     """Widen depth x columns of the right operand to panels of COLUMNS columns, the last one padded with zeros."""
     unit = view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3]
@@ -89,7 +90,7 @@ def _pack_right(u16: Any, work32: Any, view: Any, base: int, first: int, depth: 
                 _widen(u16, work32, at + n, COLUMNS * ONE, view, ZERO, start, first, depth)
 
 
-@njit
+@inner
 def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, column: int, columns: int,
             back: int) -> None:  # fmt: skip
     """Bring a block of dst to the corner of the scratch, or back to its place; base in bytes."""

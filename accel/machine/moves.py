@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from accel.isa.layout import DIMS, V_SHAPE, V_STRIDE
-from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.jit import cgutils, intrinsic, ir, types
+from accel.machine.inner import inner
 from accel.machine.words import X_ITEM
 
 __all__ = ["move", "nest_space", "touch"]
@@ -46,7 +47,7 @@ def mark_bytes(typingctx: Any, u8: Any, at: Any, count: Any) -> tuple[Any, Calla
     return types.void(u8, types.int64, types.int64), emit
 
 
-@njit
+@inner
 def _squeeze(view: Any, shape: Any, stride: Any) -> int:
     """Write the dimensions of a view that are not 1 to `shape` and `stride`; return how many."""
     n = 0
@@ -57,7 +58,7 @@ def _squeeze(view: Any, shape: Any, stride: Any) -> int:
     return n
 
 
-@njit
+@inner
 def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> None:
     """Move the elements of view `src` at byte src_at to view `dst` at dst_at; equal shapes after dropping ones.
 
@@ -95,7 +96,7 @@ def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> No
                         move_bytes(u8, at + i3 * d3, of + i3 * e3, run)
 
 
-@njit
+@inner
 def touch(shadow: Any, view: Any, at: int, nest: Any) -> None:
     """Set the shadow byte of every element of a view; `at` is the shadow index of the view's first element."""
     shape, stride = nest[0], nest[1]

@@ -9,9 +9,9 @@ import numpy as np
 from accel.isa.layout import T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF
 from accel.isa.schema import Kind
 from accel.isa.table import BY_MNEMONIC, ROWS
-from accel.jit import njit
 from accel.machine import words as s
 from accel.machine.addresses import evaluate
+from accel.machine.inner import inner
 
 __all__ = ["MOST", "decode", "outside", "place", "rectangle"]
 
@@ -31,7 +31,7 @@ def place(mnemonic: str, operand: str) -> int:
     return [o.name for o in BY_MNEMONIC[mnemonic].operands].index(operand)
 
 
-@njit
+@inner
 def outside(views: Any, view: int, address: int, error: Any) -> bool:
     """Return whether a view at a byte address leaves the object it names, and note which rule it broke."""
     # Compared without adding to `address`, which may be any 64-bit number in a hand-made program.
@@ -46,7 +46,7 @@ def outside(views: Any, view: int, address: int, error: Any) -> bool:
     return True
 
 
-@njit
+@inner
 def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, threads: Any, thread: int, sems: int,
            value: Any, error: Any) -> bool:  # fmt: skip
     """Write the operands of a row to `value` and return True; False (and a note in `error`) where one breaks a rule.
@@ -81,7 +81,7 @@ def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, t
     return True
 
 
-@njit
+@inner
 def rectangle(targets: Any, target: int, exprs: Any, params: Any, node: int, threads: Any, thread: int, config: Any,
               rect: Any, error: Any) -> bool:  # fmt: skip
     """Write a target's inclusive (row, row, column, column) to `rect`; False (and a note) where it leaves the mesh."""

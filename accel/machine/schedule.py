@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.jit import njit
+from accel.machine.inner import inner
 from accel.machine.words import (
     C_COPIES,
     C_EVENTS,
@@ -33,7 +33,7 @@ def flight(nodes: int, random: bool) -> tuple[Any, Any]:
     return np.zeros((256 + 8 * nodes + 64, EVENT_WORDS), np.int64), np.zeros((256, COPY_WORDS), np.int64)
 
 
-@njit
+@inner
 def below(rng: Any, bound: int) -> Any:
     """Return a number in [0, bound) from xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift
     generators", 2016); the bias of the multiply-shift is below bound / 2^32.
@@ -47,7 +47,7 @@ def below(rng: Any, bound: int) -> Any:
     return np.int64(np.uint64(high * np.uint64(bound)) >> np.uint64(32))
 
 
-@njit
+@inner
 def ready(threads: Any, queue: Any, config: Any, thread: int) -> None:
     """Put a thread at the tail of the ring of threads that can run."""
     threads[thread, S_STATUS] = READY
@@ -58,7 +58,7 @@ def ready(threads: Any, queue: Any, config: Any, thread: int) -> None:
     config[C_READY] += 1
 
 
-@njit
+@inner
 def take_thread(queue: Any, config: Any, rng: Any, random: int) -> Any:
     """Take the thread at the head of the ring; under a random schedule any thread may come first."""
     size, head = queue.shape[0], config[C_HEAD]
@@ -71,7 +71,7 @@ def take_thread(queue: Any, config: Any, rng: Any, random: int) -> Any:
     return thread
 
 
-@njit
+@inner
 def push_event(events: Any, config: Any, kind: int, a: int, b: int, c: int) -> None:
     """Add an event; the caller has made sure of room."""
     at = config[C_EVENTS]
@@ -79,7 +79,7 @@ def push_event(events: Any, config: Any, kind: int, a: int, b: int, c: int) -> N
     config[C_EVENTS] = at + 1
 
 
-@njit
+@inner
 def take_event(events: Any, config: Any, rng: Any) -> tuple[int, int, int, int]:
     """Take any event: (kind, a, b, c)."""
     at = below(rng, config[C_EVENTS])
@@ -91,7 +91,7 @@ def take_event(events: Any, config: Any, rng: Any) -> tuple[int, int, int, int]:
     return kind, a, b, c
 
 
-@njit
+@inner
 def admit(events: Any, copies: Any, config: Any, nodes: int) -> Any:
     """Return whether one more instruction that adds up to `nodes` events may be issued."""
     # Parts in flight turn into at most two tokens each, one of them in the place the part leaves.

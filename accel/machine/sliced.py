@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accel.isa.layout import SPACE_MEMORY, V_OBJECT, V_SHAPE, V_SPACE, V_STRIDE
-from accel.jit import njit
+from accel.machine.inner import inner
 from accel.machine.words import C_CHANGED, X_ITEM
 
 __all__ = ["KEPT", "STORED", "mark_copy"]
@@ -13,7 +13,7 @@ __all__ = ["KEPT", "STORED", "mark_copy"]
 STORED, KEPT = 0, 1  # columns of `kept`, a row a tensor: some copy stores to it; all that is stored to it matters
 
 
-@njit
+@inner
 def _meets(wanted: Any, low: int, high: int) -> Any:
     """Return whether bytes [low, high) of memory meet one of the sorted disjoint intervals `wanted`."""
     first, last = 0, wanted.shape[0]
@@ -26,7 +26,7 @@ def _meets(wanted: Any, low: int, high: int) -> Any:
     return first < wanted.shape[0] and wanted[first, 0] < high
 
 
-@njit
+@inner
 def _stores_wanted(view: Any, address: int, wanted: Any) -> bool:
     """Return whether a view in memory meets a wanted byte; its rows count from their first to their last byte."""
     reach = (view[V_SHAPE + 3] - 1) * view[V_STRIDE + 3]
@@ -39,7 +39,7 @@ def _stores_wanted(view: Any, address: int, wanted: Any) -> bool:
     return False
 
 
-@njit
+@inner
 def mark_copy(views: Any, dst_view: int, dst: int, src_view: int, node: int, rect: Any, cols: int, needed: Any,
               wanted: Any, kept: Any, config: Any) -> None:  # fmt: skip
     """Grow needed[node, buffer] by the source of a copy whose destination matters; config[C_CHANGED] tells of it."""

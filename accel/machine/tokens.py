@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from accel.jit import njit
 from accel.machine import words as s
+from accel.machine.inner import inner
 from accel.machine.schedule import ready
 
 __all__ = ["add_tokens", "join"]
 
 
-@njit
+@inner
 def add_tokens(threads: Any, sems: Any, queue: Any, config: Any, node: int, sem: int, count: int, error: Any) -> None:
     """Add tokens to a semaphore and make its waiters ready that can go on now."""
     sems[node, sem] += count
@@ -25,7 +25,7 @@ def add_tokens(threads: Any, sems: Any, queue: Any, config: Any, node: int, sem:
             ready(threads, queue, config, thread)
 
 
-@njit
+@inner
 def _group(groups: Any, roles: Any, config: Any, rect: Any) -> Any:
     """Return the barrier of a rectangle, a new one if need be; -1 if there are too many."""
     count = config[s.C_GROUPS]
@@ -48,7 +48,7 @@ def _group(groups: Any, roles: Any, config: Any, rect: Any) -> Any:
     return count
 
 
-@njit
+@inner
 def join(threads: Any, groups: Any, roles: Any, queue: Any, config: Any, node: int, thread: int, rect: Any,
          error: Any) -> None:  # fmt: skip
     """Let a thread arrive at the barrier of a rectangle; release one thread of every node once all are there.

@@ -9,7 +9,8 @@ import numpy as np
 from accel.isa.layout import W_FIRST
 from accel.isa.schema import Engine
 from accel.isa.table import ROWS, opcode
-from accel.jit import njit, types
+from accel.jit import types
+from accel.machine.inner import inner
 from accel.machine.links import link
 from accel.machine.matmul import SCRATCH, run_matmul
 from accel.machine.moves import move
@@ -18,7 +19,7 @@ from accel.machine.vector import REDUCTIONS, WORK, run_elementwise, run_reduce
 __all__ = ["ARGUMENTS", "LEAVES", "UNIT", "VIEWS", "call_unit", "unit_space"]
 
 
-@njit
+@inner
 def run_bits(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
              work32: Any, nest: Any) -> None:  # fmt: skip
     """Move the bits of vec.copy; arguments as for the other leaves."""

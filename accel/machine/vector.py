@@ -16,6 +16,7 @@ from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
 from accel.isa.schema import Engine, Kind
 from accel.isa.table import ROWS, opcode
 from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.machine.inner import inner
 from accel.machine.raw import peek, poke, widen
 from accel.numerics.formats import fmt
 
@@ -70,7 +71,7 @@ def fused(typingctx: Any, x: Any, y: Any, z: Any) -> tuple[Any, Callable[..., An
     return types.float32(types.float32, types.float32, types.float32), emit
 
 
-@njit
+@inner
 def _fma(x: float, y: float, z: float) -> float:
     return fused(x, y, z)
 
@@ -114,7 +115,7 @@ def apply(typingctx: Any, index: Any, work: Any, at: Any, x: Any, y: Any, z: Any
     return signature, emit
 
 
-@njit
+@inner
 def _decode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, stride: int, count: int) -> None:
     """Write `count` elements from a byte address to work[at:] as fp32 bits."""
     if dtype == FP32:
@@ -133,13 +134,13 @@ def _decode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
             poke(bits, at + i, np.uint32(np.uint32(peek(u16, first + i * step)) << np.uint32(16)))
 
 
-@njit
+@inner
 def _canonical(bits: Any) -> Any:
     """Return fp32 bits with any NaN made the canonical one."""
     return CANONICAL_NAN if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else bits
 
 
-@njit
+@inner
 def _rounded(bits: Any) -> Any:
     """Return fp32 bits rounded to bf16, nearest even; any NaN becomes the canonical one."""
     half = np.uint32(np.uint32(0x7FFF) + np.uint32((bits >> np.uint32(16)) & np.uint32(1)))
@@ -147,7 +148,7 @@ def _rounded(bits: Any) -> Any:
     return CANONICAL_NAN_BF16 if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else code
 
 
-@njit
+@inner
 def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, stride: int, count: int) -> None:
     """Round work[at:] to the format of dst and store it."""
     if dtype == FP32:
@@ -168,7 +169,7 @@ def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
                 poke(u16, first + i * step, _rounded(peek(bits, at + i)))
 
 
-@njit
+@inner
 def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any,
                     work: Any, work32: Any, nest: Any) -> None:  # fmt: skip
     """Run one elementwise row over views of one shape; an immediate takes the place of the first view not read.
@@ -223,7 +224,7 @@ def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: A
                     _encode(u16, u32, work32, j, dtype, address, nest[1, last], count)
 
 
-@njit
+@inner
 def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
                work32: Any, nest: Any) -> None:  # fmt: skip
     """Fold the last dimension of x: element i joins chain i mod 16, then neighbouring chains fold as a tree.
