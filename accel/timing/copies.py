@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel.isa.layout import CODE_WORDS
 from accel.isa.table import BY_MNEMONIC
 from accel.timing.compiled import njit
-from accel.timing.decode import rectangle, value
+from accel.timing.decode import operand, rectangle
 from accel.timing.network import inject
 from accel.timing.ports import hops_to_entry
 from accel.timing.state import (
@@ -81,17 +81,14 @@ DONE_SEM, SENT_SEM = _COPY.word("done"), _COPY.word("sent")
 
 
 @njit
-def semaphore_of(m: Words, pc: int, word: int, th: int) -> int:
-    """Return the index of a copy's semaphore operand, -1 for none."""
-    return -1 if m[m[O_CODE] + pc * CODE_WORDS + word] < 0 else value(m, pc, word, th)
+def copy_entry(m: Words, th: int, kind: int, row: int) -> int:
+    """Return the port router of the memory copy at the thread's counter.
 
-
-@njit
-def entry_of(m: Words, address: int, row: int) -> int:
-    """Return the port router of a copy: the one in physical row `row`, else (or row -1) by the address block.
-
-    Blocks of the first port's interleave rotate over the ports; a copy is served by the port of its first byte.
+    The one in physical row `row`, else (or row -1) by the address block. Blocks of the first port's interleave rotate
+    over the ports; a copy is served by the port of its first byte.
     """
+    word = (SRC if kind == COPY_READ else DST) + 1
+    address = operand(m, m[O_CODE] + m[th + T_PC] * CODE_WORDS + word, th)
     port = m[O_PORTS] + (address // m[K_INTERLEAVE]) % m[K_PORTS] * PORT_WORDS
     first, count = m[port + Q_FIRST], m[port + Q_COUNT]
     if row >= 0:
@@ -102,19 +99,14 @@ def entry_of(m: Words, address: int, row: int) -> int:
 
 
 @njit
-def copy_entry(m: Words, th: int, kind: int, row: int) -> int:
-    """Return the port router of the memory copy at the thread's counter; `row` is the physical row it serves or -1."""
-    return entry_of(m, value(m, m[th + T_PC], (SRC if kind == COPY_READ else DST) + 1, th), row)
-
-
-@njit
 def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
     """Start the copy at the thread's counter: into its node's send queue, or as a request on its way to a port."""
     node, pc = m[th + T_NODE], m[th + T_PC]
-    row = m[O_ROWS] + pc * ROW_WORDS
+    code, row = m[O_CODE] + pc * CODE_WORDS, m[O_ROWS] + pc * ROW_WORDS
     kind = m[row + R_COPY]
-    r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + pc * CODE_WORDS + TO], th)
-    done, sent = semaphore_of(m, pc, DONE_SEM, th), semaphore_of(m, pc, SENT_SEM, th)
+    r0, r1, c0, c1 = rectangle(m, m[code + TO], th)
+    done = operand(m, code + DONE_SEM, th) if m[code + DONE_SEM] >= 0 else -1
+    sent = operand(m, code + SENT_SEM, th) if m[code + SENT_SEM] >= 0 else -1
     if r0 < 0 or max(done, sent) >= m[K_SEMAPHORES]:
         m[S_STATUS] = BAD_TARGET if r0 < 0 else BAD_SEMAPHORE
         m[S_ERROR] = pc

@@ -46,7 +46,7 @@ from accel.timing.state import (
     Words,
 )
 
-__all__ = ["holds", "rectangle", "value"]
+__all__ = ["holds", "operand", "rectangle"]
 
 
 @njit
@@ -69,9 +69,8 @@ def evaluate(m: Words, x: int, th: int) -> int:
 
 
 @njit
-def value(m: Words, pc: int, word: int, th: int) -> int:
-    """Return a (constant, expression) operand of a code row."""
-    at = m[O_CODE] + pc * CODE_WORDS + word
+def operand(m: Words, at: int, th: int) -> int:
+    """Return the value of the (constant, expression) pair at address `at`."""
     return m[at] + evaluate(m, m[at + 1], th)
 
 
@@ -100,12 +99,6 @@ def holds(m: Words, pc: int, th: int) -> bool:
 
 
 @njit
-def corner(m: Words, at: int, th: int) -> int:
-    """Return one bound of a target's rectangle."""
-    return m[at] + evaluate(m, m[at + 1], th)
-
-
-@njit
 def rectangle(m: Words, target: int, th: int) -> tuple[int, int, int, int]:
     """Return (first row, last row, first col, last col) of a target; first row -1 if it leaves the mesh."""
     node = m[th + T_NODE]
@@ -114,8 +107,8 @@ def rectangle(m: Words, target: int, th: int) -> tuple[int, int, int, int]:
     if target == TARGET_ALL:
         return 0, m[K_ROWS] - 1, 0, m[K_COLS] - 1
     at = m[O_TARGETS] + target * TARGET_WORDS
-    r0, r1 = corner(m, at + T_ROW0, th), corner(m, at + T_ROW1, th)
-    c0, c1 = corner(m, at + T_COL0, th), corner(m, at + T_COL1, th)
+    r0, r1 = operand(m, at + T_ROW0, th), operand(m, at + T_ROW1, th)
+    c0, c1 = operand(m, at + T_COL0, th), operand(m, at + T_COL1, th)
     if r0 < 0 or c0 < 0 or r1 < r0 or c1 < c0 or r1 >= m[K_ROWS] or c1 >= m[K_COLS]:
         return -1, -1, -1, -1
     return r0, r1, c0, c1

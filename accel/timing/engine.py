@@ -24,6 +24,7 @@ from accel.timing.state import (
     GROW_HEAP,
     GROW_LOG,
     GROW_POOL,
+    K_LINK_WORDS,
     K_NODES,
     K_THREADS,
     K_WHEEL,
@@ -39,6 +40,7 @@ from accel.timing.state import (
     P_SEM,
     S_BARRIERS,
     S_BARRIERS_SIZE,
+    S_BEGUN,
     S_COPY_COUNT,
     S_COPY_FREE,
     S_FREE_COUNT,
@@ -57,14 +59,7 @@ from accel.timing.state import (
 from accel.timing.threads import advance, execute, finish, give, unstall
 from accel.timing.wheel import next_cycle, recycle
 
-__all__ = ["begin", "run"]
-
-
-@njit
-def begin(m: Words) -> None:
-    """Set every thread off in cycle 0."""
-    for i in range(m[K_NODES] * m[K_THREADS]):
-        advance(m, m[O_THREADS] + i * THREAD_WORDS, 0)
+__all__ = ["run"]
 
 
 @njit
@@ -99,24 +94,50 @@ def done(m: Words, g: Log, c: int, node: int) -> None:
 
 
 @njit
-def run(m: Words, g: Log) -> int:
-    """Run events until a status other than going on; after a GROW_ status the caller enlarges that store and returns.
+def short(m: Words, g: Log) -> int:
+    """Return what stops the run: an error, or a store with too little left for one more event; else DONE.
 
-    The margin is what one event can take at most: a token for every node, a thread a node released by a barrier.
+    One event takes at most a token for every node and a thread a node released by a barrier, a few copies, a barrier.
     """
-    margin = 2 * m[K_NODES] + 1024
+    margin = 2 * m[K_NODES] + 8 * m[K_LINK_WORDS] + 1024
+    if m[S_STATUS] != DONE:
+        return m[S_STATUS]
+    if m[S_FREE_COUNT] < margin:
+        return GROW_POOL
+    if m[S_HEAP_SIZE] - m[S_HEAP] < margin:
+        return GROW_HEAP
+    if m[S_COPY_COUNT] < 64:
+        return GROW_COPIES
+    if g.shape[0] - m[S_LOG] < margin:
+        return GROW_LOG
+    if m[S_BARRIERS_SIZE] - m[S_BARRIERS] < 2:
+        return GROW_BARRIERS
+    return DONE
+
+
+@njit
+def run(m: Words, g: Log) -> int:
+    """Set every thread off in cycle 0, then run events until the program ends or a status stops it.
+
+    After a GROW_ status the caller enlarges that store and calls again.
+    """
     mask, base = m[K_WHEEL] - 1, m[O_WHEEL]
+    if m[S_BEGUN] == 0:
+        m[S_BEGUN] = 1
+        for i in range(m[K_NODES] * m[K_THREADS]):
+            advance(m, m[O_THREADS] + i * THREAD_WORDS, 0)
     while True:
         slot = base + 2 * (m[S_NOW] & mask)
         e = m[slot]
         if e == 0:
+            if m[S_STATUS] != DONE:
+                return m[S_STATUS]
             if not next_cycle(m):
                 return DONE if m[S_LIVE] == 0 else STUCK
             continue
-        if m[S_FREE_COUNT] < margin:
-            return GROW_POOL
-        if m[S_HEAP_SIZE] - m[S_HEAP] < margin:
-            return GROW_HEAP
+        status = short(m, g)
+        if status != DONE:
+            return status
         m[slot] = m[e + P_NEXT]
         m[S_WHEEL] -= 1
         kind = m[e + P_KIND]
@@ -137,11 +158,3 @@ def run(m: Words, g: Log) -> int:
             done(m, g, a, b)
         else:
             serve(m, a)
-        if m[S_STATUS] != DONE:
-            return m[S_STATUS]
-        if m[S_COPY_COUNT] < 64:
-            return GROW_COPIES
-        if g.shape[0] - m[S_LOG] < margin:
-            return GROW_LOG
-        if m[S_BARRIERS_SIZE] - m[S_BARRIERS] < 2:
-            return GROW_BARRIERS

@@ -44,9 +44,7 @@ class Work(NamedTuple):
 def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
     """Return the Timing of a finished run of the event engine."""
     program, m, log = work.program, memory.m, memory.log
-    account, stalls = (
-        (jit.plain(ledger.account), jit.plain(ledger.stalls)) if plain else (ledger.account, ledger.stalls)
-    )
+    account = jit.plain(ledger.account) if plain else ledger.account
     cycles, count = int(m[s.S_LAST]), int(m[s.S_LOG])
     grid = np.zeros((program.nodes, len(ledger.CAUSES)), np.int64)
     account(
@@ -55,8 +53,7 @@ def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
     )  # fmt: skip
     loss = dict(zip(ledger.CAUSES, (int(n) for n in grid.sum(axis=0)), strict=True))
     loss["unused_nodes"] += (work.chip.nodes - program.nodes) * cycles * work.prepared.parts
-    blocked = np.zeros(len(program.code), np.int64)
-    stalls(log, count, blocked)
+    blocked = ledger.stalls(log[:count], len(program.code))
     path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
     return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from accel.isa.program import Table
 from accel.timing.compiled import njit
 from accel.timing.state import (
@@ -122,12 +124,10 @@ def account(
     return flops
 
 
-@njit
-def stalls(log: Table, count: int, out: Table) -> None:
-    """Add the blocked cycles of every wait, full queue, barrier and busy unit to `out`, by code row."""
-    for g in range(count):
-        kind = log[g, G_KIND]
-        if kind <= LOG_VECTOR:
-            out[log[g, G_ROW]] += log[g, G_MID] - log[g, G_START]
-        elif kind < LOG_INC:
-            out[log[g, G_ROW]] += log[g, G_END] - log[g, G_START]
+def stalls(log: Table, rows: int) -> Table:
+    """Return the blocked cycles of every wait, full queue, barrier and busy unit, by code row."""
+    blocked = np.zeros(rows, np.int64)
+    ops, waits = log[log[:, G_KIND] <= LOG_VECTOR], log[(log[:, G_KIND] > LOG_VECTOR) & (log[:, G_KIND] < LOG_INC)]
+    np.add.at(blocked, ops[:, G_ROW], ops[:, G_MID] - ops[:, G_START])
+    np.add.at(blocked, waits[:, G_ROW], waits[:, G_END] - waits[:, G_START])
+    return blocked

@@ -40,9 +40,10 @@ class Memory:
         self._network()
         m[s.O_THREADS] = self._add(self._threads())
         self._link_nodes()
-        self._pool(s.S_FREE, s.S_FREE_COUNT, max(4096, 64 * program.nodes), s.POOL_WORDS)
+        self._pool(s.S_FREE, s.S_FREE_COUNT, max(4096, (64 + program.threads) * program.nodes), s.POOL_WORDS)
         self._pool(s.S_COPY_FREE, s.S_COPY_COUNT, max(256, 8 * program.nodes), s.COPY_WORDS)
-        self._region(s.O_HEAP, s.S_HEAP_SIZE, max(4096, 16 * program.nodes), 3)
+        m[s.O_SPARE] = self._add(np.zeros(s.POOL_WORDS, np.int64))
+        self._region(s.O_HEAP, s.S_HEAP_SIZE, max(8192, (16 + program.threads) * program.nodes), 3)
         self._region(s.O_BARRIERS, s.S_BARRIERS_SIZE, 8, s.B_NODES + program.nodes)
         self.m = np.concatenate(self._parts)
         self._parts = []

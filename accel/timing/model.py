@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accel import jit
-from accel.errors import AccelError, DeadlockError, Finding, ProgramError
+from accel.errors import AccelError, DeadlockError, Finding, InternalError, ProgramError
 from accel.hardware import ChipSpec
 from accel.isa.program import Program, Table
 from accel.timing import engine
@@ -35,8 +35,7 @@ def time_program(program: Program, chip: ChipSpec, fidelity: str, packet_bytes: 
     work = Work(program, chip, prepared, executed, resource_bounds(counted))
     if fidelity == "bound":
         return bound_timing(work, counted)
-    begin, run = (jit.plain(engine.begin), jit.plain(engine.run)) if plain else (engine.begin, engine.run)
-    begin(memory.m)
+    run = jit.plain(engine.run) if plain else engine.run
     while (status := int(run(memory.m, memory.log))) != s.DONE:
         _check(program, memory, status)
         memory.grow(status)
@@ -49,6 +48,8 @@ def _check(program: Program, memory: Memory, status: int) -> None:
         error = _deadlock(program, memory)
     elif status in (s.BAD_TARGET, s.BAD_SEMAPHORE):
         error = _refused(program, status, int(memory.m[s.S_ERROR]))
+    elif status == s.EXHAUSTED:
+        error = InternalError(f"one event of {program.name!r} took more records than the engine keeps free for it")
     if error is not None:
         raise error
 

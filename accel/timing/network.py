@@ -3,9 +3,9 @@
 A packet that reaches a router asks for each link of its tree there. A link starts it at the latest of: its head is
 here, the link is free, the next buffer slot at the far end is free. All three are known in most cases, so a hop is one
 event. Where the slot is not (its packet waits itself) the request joins the link's list and is woken in the moment the
-slot's release becomes known. No deadlock: a packet holds one slot, and each of its branches goes on without the others, so
-slot waits for slot only along XY order (east/west before north/south, never back), which has no cycle; ejection ports
-always drain, and a memory port drains because its service waits for nothing but its own clocks.
+slot's release becomes known. No deadlock: a packet holds one slot, and each of its branches goes on without the
+others, so slot waits for slot only along XY order (east/west before north/south, never back), which has no cycle;
+ejection ports always drain, and a memory port drains because its service waits for nothing but its own clocks.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def arrive(m: Words, e: int) -> None:
     if writing and local:
         leave(m, e, m[c + C_ENTRY])
         return
-    straight = not (way == SOUTH or way == NORTH)
+    straight = way != SOUTH and way != NORTH  # noqa: PLR1714 - a set costs the compiler more
     east = straight and way != WEST and col < m[c + C_SITE_COL1]
     west = straight and way != EAST and col > m[c + C_SITE_COL0]
     south = here and way != NORTH and row < m[c + C_SITE_ROW1]

@@ -42,6 +42,7 @@ class Prepared(NamedTuple):
 
 def prepare(program: Program, chip: ChipSpec) -> Prepared:
     """Return the priced rows of a program; errors name what the chip or this model does not take."""
+    program.require_sound()
     mesh = chip.mesh
     if program.rows > mesh.rows or program.cols > mesh.cols:
         raise InputError(

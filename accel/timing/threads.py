@@ -6,7 +6,7 @@ from accel.isa.layout import CODE_WORDS
 from accel.isa.table import BY_MNEMONIC
 from accel.timing.compiled import njit
 from accel.timing.copies import start_copy
-from accel.timing.decode import holds, rectangle, value
+from accel.timing.decode import holds, operand, rectangle
 from accel.timing.state import (
     B_ARRIVED,
     B_COL0,
@@ -180,7 +180,7 @@ def seek(m: Words, th: int, t: int) -> int:
                 break
             t += issue
             if kind == CLASS_LOOP:
-                trips = value(m, pc, LOOP_TRIPS, th) if on else 0
+                trips = operand(m, m[O_CODE] + pc * CODE_WORDS + LOOP_TRIPS, th) if on else 0
                 if trips > 0:
                     depth = m[th + T_DEPTH]
                     m[th + T_DEPTH] = depth + 1
@@ -281,7 +281,8 @@ def operate(m: Words, g: Log, th: int, kind: int) -> int:
 def take(m: Words, th: int) -> bool:
     """Take the tokens of a wait if they are all there."""
     node, pc = m[th + T_NODE], m[th + T_PC]
-    sem, n = value(m, pc, WAIT_SEM, th), value(m, pc, WAIT_N, th)
+    code = m[O_CODE] + pc * CODE_WORDS
+    sem, n = operand(m, code + WAIT_SEM, th), operand(m, code + WAIT_N, th)
     if sem < 0 or sem >= m[K_SEMAPHORES]:
         m[S_STATUS] = BAD_SEMAPHORE
         m[S_ERROR] = pc
@@ -328,8 +329,9 @@ def give(m: Words, g: Log, node: int, sem: int, n: int, ref: int) -> None:
 def increment(m: Words, th: int, entry: int) -> None:
     """Send tokens to every node of the target: one cycle on the own node, hops and a fixed cost to another."""
     pc, own = m[th + T_PC], m[th + T_NODE]
-    sem, n = value(m, pc, INC_SEM, th), value(m, pc, INC_N, th)
-    r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + pc * CODE_WORDS + INC_AT], th)
+    code = m[O_CODE] + pc * CODE_WORDS
+    sem, n = operand(m, code + INC_SEM, th), operand(m, code + INC_N, th)
+    r0, r1, c0, c1 = rectangle(m, m[code + INC_AT], th)
     if r0 < 0 or sem < 0 or sem >= m[K_SEMAPHORES]:
         m[S_STATUS] = BAD_TARGET if r0 < 0 else BAD_SEMAPHORE
         m[S_ERROR] = pc

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from accel.timing.compiled import njit
 from accel.timing.state import (
+    EXHAUSTED,
     K_WHEEL,
     O_HEAP,
+    O_SPARE,
     O_WHEEL,
     P_NEXT,
     S_FREE,
@@ -13,6 +15,7 @@ from accel.timing.state import (
     S_HEAP,
     S_NOW,
     S_SERIAL,
+    S_STATUS,
     S_WHEEL,
     Words,
 )
@@ -24,6 +27,9 @@ __all__ = ["allocate", "next_cycle", "push", "recycle"]
 def allocate(m: Words, kind: int) -> int:
     """Take a record from the pool and name its kind; the main loop keeps enough of them free."""
     e = m[S_FREE]
+    if e == 0:  # more than the margin of one event: stop before the header is taken for a record
+        m[S_STATUS] = EXHAUSTED
+        return m[O_SPARE]
     m[S_FREE] = m[e + P_NEXT]
     m[S_FREE_COUNT] -= 1
     m[e + 1] = kind
