@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import NamedTuple
+
 from accel.check import layout as w
 from accel.check.layout import State
 from accel.check.names import Names
@@ -58,6 +61,14 @@ def _waiter(graph: _Waits, names: Names, agent: int) -> str:
     return f"{names.thread(agent)} ({row},{col}) waits {what}"
 
 
+class _Rest(NamedTuple):
+    """Tokens that the rows from one place on give: (target, predicate) by semaphore, varying ones, barriers."""
+
+    by_sem: dict[int, dict[tuple[int, int], None]]
+    varying: list[tuple[int, int, int, int]]  # index, expression, target, predicate
+    barriers: list[int]
+
+
 class _Waits:
     """The wait-for graph, as far as the rows that the stuck threads have still to run tell."""
 
@@ -66,73 +77,83 @@ class _Waits:
         self.threads, self.queues = threads_of(state), queues_of(state)
         self.sems = max(1, int(state.m[w.M_SEMS]))
         self.stuck = [i for i, th in enumerate(self.threads.tolist()) if th[w.T_STATUS] in (w.BLOCKED, w.GATHERED)]
-        self._rows: dict[tuple[int, int], list[int]] = {}
+        self._rests: dict[tuple[int, int], _Rest] = {}
+        self._values: dict[tuple[int, int], int | None] = {}
 
     def follow(self, agent: int) -> tuple[list[int], bool]:
         """Return the waits from `agent` on, or only their circle if they close one (then the flag is true)."""
         path = [agent]
         while True:
-            givers = self._givers(path[-1])
-            if not givers:
+            giver = self._giver(path[-1], path)
+            if giver is None:
                 return path, False
-            for g in givers:
-                if g in path:
-                    return path[path.index(g) :], True
-            path.append(givers[0])
+            if giver in path:
+                return path[path.index(giver) :], True
+            path.append(giver)
 
-    def _givers(self, agent: int) -> list[int]:
-        th = self.threads[agent]
-        node = agent // self.program.threads
+    def _giver(self, agent: int, path: list[int]) -> int | None:
+        """Return a stuck thread that could let `agent` go on: one of the path if any, then one of its own node."""
+        th, threads = self.threads[agent], self.program.threads
+        node = agent // threads
+        own = (i for i in range(node * threads, (node + 1) * threads) if i != agent and self._is_stuck(i))
+        order = itertools.chain(path[:-1], own, self.stuck)
         if th[w.T_STATUS] == w.GATHERED:
-            here = {i // self.program.threads for i in self.stuck if self._gathered_with(i, agent)}
-            return [i for i in self.stuck if i // self.program.threads not in here and self._joins(i, node)]
+            here = {i // threads for i in self.stuck if self._gathered_with(i, agent)}
+            return next((i for i in order if i // threads not in here and self._joins(i, node)), None)
         sem = int(th[w.T_KEY]) % self.sems
-        found = [i for i in self.stuck if i != agent and self._gives(i, node, sem)]
-        return sorted(found, key=lambda i: (i // self.program.threads != node, i))
+        return next((i for i in order if i != agent and self._gives(i, node, sem)), None)
+
+    def _is_stuck(self, i: int) -> bool:
+        return bool(self.threads[i, w.T_STATUS] in (w.BLOCKED, w.GATHERED))
 
     def _gathered_with(self, i: int, agent: int) -> bool:
         a, b = self.threads[i], self.threads[agent]
         return bool(a[w.T_STATUS] == w.GATHERED and a[w.T_KEY] == b[w.T_KEY])
 
-    def _remaining(self, i: int) -> list[int]:
-        """Return the rows thread i may still run that give a token or join a barrier."""
+    def _rest(self, i: int) -> _Rest:
+        """Return what thread i may still give, from its place or the begin of its outermost loop on."""
         th = self.threads[i]
-        first = int(th[w.T_BEGIN]) if th[w.T_DEPTH] else int(th[w.T_PC]) + 1
-        known = (first, int(th[w.T_LAST]))
-        if known not in self._rows:
-            ops = {_INC.opcode, _COPY.opcode, _BARRIER.opcode}
-            self._rows[known] = [r for r in range(*known) if int(self.program.code[r, isa.W_OPCODE]) in ops]
-        return self._rows[known]
+        known = (int(th[w.T_BEGIN]) if th[w.T_DEPTH] else int(th[w.T_PC]) + 1, int(th[w.T_LAST]))
+        if known not in self._rests:
+            rest = self._rests[known] = _Rest({}, [], [])
+            for code in self.program.code[slice(*known)].tolist():
+                if code[isa.W_OPCODE] == _BARRIER.opcode:
+                    rest.barriers.append(code[_BARRIER.word("at")])
+                for row, operand, target in _GIVERS:
+                    at = row.word(operand)
+                    if code[isa.W_OPCODE] != row.opcode or code[at] < 0:
+                        continue
+                    stores = row is _COPY and self.tables.foot[code[_COPY.word("dst")], w.F_SPACE] == isa.SPACE_MEMORY
+                    to = isa.TARGET_SELF if not target or stores else code[row.word(target)]
+                    if code[at + 1]:
+                        rest.varying.append((code[at], code[at + 1], to, code[isa.W_PRED]))
+                    else:
+                        rest.by_sem.setdefault(code[at], {})[to, code[isa.W_PRED]] = None
+        return self._rests[known]
 
     def _joins(self, i: int, node: int) -> bool:
-        code = self.program.code
-        barriers = (r for r in self._remaining(i) if code[r, isa.W_OPCODE] == _BARRIER.opcode)
-        return any(self._covers(i, int(code[r, _BARRIER.word("at")]), node) for r in barriers)
+        return any(self._covers(i, to, node) for to in self._rest(i).barriers)
 
     def _gives(self, i: int, node: int, sem: int) -> bool:
-        for r in self._remaining(i):
-            code = self.program.code[r].tolist()
-            for row, operand, target in _GIVERS:
-                at = row.word(operand)
-                if code[isa.W_OPCODE] != row.opcode or code[at] < 0:
-                    continue
-                index = self._value(i, code[at], code[at + 1])
-                if index is not None and index != sem:
-                    continue
-                stores = row is _COPY and self.tables.foot[code[_COPY.word("dst")], w.F_SPACE] == isa.SPACE_MEMORY
-                to = isa.TARGET_SELF if not target or stores else code[row.word(target)]
-                if self._covers(i, to, node) and self._may_run(i, code[isa.W_PRED]):
-                    return True
-        return False
+        rest = self._rest(i)
+        if any(self._covers(i, to, node) and self._may_run(i, pred) for to, pred in rest.by_sem.get(sem, ())):
+            return True
+        return any(
+            self._value(i, index, expr) in (None, sem) and self._covers(i, to, node) and self._may_run(i, pred)
+            for index, expr, to, pred in rest.varying
+        )
 
     def _value(self, i: int, constant: int, expr: int) -> int | None:
         """Return constant + expression for thread i, None where it depends on a loop."""
-        x = self.program.exprs[expr]
-        if expr and x[isa.E_NLOOPS]:
-            return None
-        params = self.program.params[i // self.program.threads]
-        terms = range(int(x[isa.E_NPARAMS])) if expr else range(0)
-        return constant + sum(int(x[isa.E_PARAMS + 2 * j + 1] * params[x[isa.E_PARAMS + 2 * j]]) for j in terms)
+        if not expr:
+            return constant
+        node = i // self.program.threads
+        if (node, expr) not in self._values:
+            x, params = self.program.exprs[expr].tolist(), self.program.params[node].tolist()
+            terms = (x[at + 1] * params[x[at]] for at in range(isa.E_PARAMS, isa.E_PARAMS + 2 * x[isa.E_NPARAMS], 2))
+            self._values[node, expr] = None if x[isa.E_NLOOPS] else sum(terms)
+        value = self._values[node, expr]
+        return None if value is None else constant + value
 
     def _covers(self, i: int, target: int, node: int) -> bool:
         if target == isa.TARGET_SELF:
