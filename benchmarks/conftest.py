@@ -6,9 +6,12 @@ import os
 import sys
 from typing import Any
 
-# OPENBLAS_CORETYPE makes NumPy use another processor's kernels, which can halve a baseline: gone before NumPy loads.
-if os.environ.pop("OPENBLAS_CORETYPE", None) is not None and "numpy" in sys.modules:
-    sys.exit("NumPy was loaded with OPENBLAS_CORETYPE set, so its times mean nothing; unset it and run again")
+# NumPy reads both when it loads. OPENBLAS_CORETYPE can halve a baseline: kernels of another processor. And one thread:
+# the executor has one, and on a machine that does other work OpenBLAS's threads wait for each other and lose tenfold.
+if "numpy" in sys.modules:
+    sys.exit("NumPy is loaded before the benchmarks could set up OpenBLAS; run them by themselves: pytest benchmarks")
+os.environ.pop("OPENBLAS_CORETYPE", None)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import provenance
 
