@@ -126,7 +126,7 @@ def test_memory_read_and_its_row() -> None:
 
 
 @pytest.mark.parametrize("block", [0, 1, 2, 3])
-def test_a_column_multicast_enters_by_address_block(block: int) -> None:
+def test_a_column_multicast_enters_by_address_block_and_column(block: int) -> None:
     a = Asm(4, 4)
     x, b = a.tensor("x", (4 * 2048,)), a.sram("b", (512,))
     a.role_of[:] = -1
@@ -134,9 +134,10 @@ def test_a_column_multicast_enters_by_address_block(block: int) -> None:
     with a.thread("load"):
         a.copy(a.at(b), a.at(x, slice(2048 * block, 2048 * block + 512)), to=a.target(0, 3, 2, 2))
     t = simulate(a.program(), MINI)
-    assert t.link_bytes[block, :2, 0].tolist() == [1024] * 2
-    # request down to router `block` and data back along it; the farthest row of the column
-    assert t.cycles == 4 + block + 40 + 2 + max(block, 3 - block) + 16
+    entry = (block + 2) % 4  # block of the address plus column 2, over four routers
+    assert t.link_bytes[entry, :2, 0].tolist() == [1024] * 2
+    # request down to the entry router and data back along it; the farthest row of the column
+    assert t.cycles == 4 + entry + 40 + 2 + max(entry, 3 - entry) + 16
 
 
 def test_memory_bandwidth_is_an_exact_fraction() -> None:

@@ -45,6 +45,7 @@ from accel.timing.state import (
     LOG_COPY_MESH,
     N_COPIES,
     N_HEAD,
+    N_SITE_COL,
     N_SITE_ROW,
     N_TAIL,
     O_CODE,
@@ -81,11 +82,12 @@ DONE_SEM, SENT_SEM = _COPY.word("done"), _COPY.word("sent")
 
 
 @njit
-def copy_entry(m: Words, th: int, kind: int, row: int) -> int:
+def copy_entry(m: Words, th: int, kind: int, row: int, col: int) -> int:
     """Return the port router of the memory copy at the thread's counter.
 
-    The one in physical row `row`, else (or row -1) by the address block. Blocks of the first port's interleave rotate
-    over the ports; a copy is served by the port of its first byte.
+    The one in physical row `row`, else (or row -1) by address block plus `col`, the first column of the destination:
+    panels for neighbouring columns lie in one block of a row-major tensor and would otherwise share one link. Blocks
+    of the first port's interleave rotate over the ports; a copy is served by the port of its first byte.
     """
     word = (SRC if kind == COPY_READ else DST) + 1
     address = operand(m, m[O_CODE] + m[th + T_PC] * CODE_WORDS + word, th)
@@ -95,7 +97,7 @@ def copy_entry(m: Words, th: int, kind: int, row: int) -> int:
         for i in range(count):
             if m[first + i * ENTRY_WORDS + E_ROW] == row:
                 return first + i * ENTRY_WORDS
-    return first + (address // m[port + Q_INTERLEAVE]) % count * ENTRY_WORDS
+    return first + (address // m[port + Q_INTERLEAVE] + col) % count * ENTRY_WORDS
 
 
 @njit
@@ -131,14 +133,14 @@ def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
     span(m, m[O_ROW_SITE], r0, r1, c + C_SITE_ROW0, c + C_SITE_ROW1)
     span(m, m[O_COL_SITE], c0, c1, c + C_SITE_COL0, c + C_SITE_COL1)
     if kind == COPY_READ:
-        at = copy_entry(m, th, kind, m[c + C_SITE_ROW0] if r0 == r1 else -1)
+        at = copy_entry(m, th, kind, m[c + C_SITE_ROW0] if r0 == r1 else -1, m[c + C_SITE_COL0])
         m[c + C_ENTRY] = at
         e = allocate(m, EV_REQUEST)
         m[e + P_COPY] = c
         push(m, m[S_NOW] + hops_to_entry(m, node, at) * m[K_HOP] + m[m[at + E_PORT] + Q_LATENCY], e)
         return
     if kind == COPY_WRITE:
-        at = copy_entry(m, th, kind, m[node + N_SITE_ROW])
+        at = copy_entry(m, th, kind, m[node + N_SITE_ROW], m[node + N_SITE_COL])
         m[c + C_ENTRY] = at
         m[c + C_SITE_ROW0] = m[at + E_ROW]
         m[c + C_SITE_ROW1] = m[at + E_ROW]

@@ -93,7 +93,7 @@ def count_copy(m: Words, th: int, node: int, row: int) -> None:
     if kind != COPY_READ:
         m[m[node + N_INJECT] + X_BYTES] += size
     if kind != COPY_MESH:
-        port = m[copy_entry(m, th, kind, -1) + E_PORT]
+        port = m[copy_entry(m, th, kind, -1, 0) + E_PORT]
         m[port + (Q_READ if kind == COPY_READ else Q_WRITTEN)] += size
     if kind != COPY_WRITE:
         for r in range(r0, r1 + 1):
