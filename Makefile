@@ -41,7 +41,9 @@ test-all: $(VENV)/.stamp-dev
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check accel kernels tests benchmarks docs
+	$(BIN)/ruff format --check accel kernels tests benchmarks docs
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 docs: $(VENV)/.stamp-dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
