@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import accel
@@ -256,7 +257,7 @@ def matmul_of_odd_ranks(k, x):
     k.matmul(k.sram((4,), "fp32", "acc"), a, b)  # here
 
 
-@case(TraceError, "k.vec.add never converts: 'f' is fp32, 'b' is bf16, 'b' is bf16; k.vec.cast to one format first")
+@case(TraceError, "k.vec.add never converts: 'f' is fp32, 'b' is bf16; k.vec.cast to one format first")
 def add_of_two_formats(k, x):
     b, f = k.sram((8, 8), "bf16", "b"), k.sram((8, 8), "fp32", "f")
     k.vec.add(f, b, b)  # here
@@ -560,6 +561,55 @@ def fifo_with_a_late_copy(k, x):
 @case(TraceError, "fifo 'f': tokens = 0; a slot is filled by at least one copy")
 def fifo_of_no_copy(k, x):
     k.fifo((8,), "bf16", name="f", tokens=0)  # here
+
+
+# --- habits of NumPy and other kernel languages -----------------------------------------------------------------------
+@case(TraceError, "put each comparison in parentheses: (k.row == 0) & (k.col == 0)")
+def comparison_without_parentheses(k, x):
+    k.when(k.row == 0 & k.col == 0)  # here
+
+
+@case(TraceError, "'b' is a view, which has no arithmetic; use k.vec.add(dst, x, y) and the like")
+def arithmetic_of_views(k, x):
+    b = k.sram((8, 8), "bf16", "b")
+    2 * b[0]  # here
+
+
+@case(TraceError, "'b' is a view, which has no @; use k.matmul(acc, a, b)")
+def product_of_views(k, x):
+    b = k.sram((8, 8), "bf16", "b")
+    b @ b  # here
+
+
+@case(TraceError, "'b' cannot be assigned to; use k.vec.fill, k.vec.copy or k.copy")
+def assignment_to_a_view(k, x):
+    k.sram((8, 8), "bf16", "b")[0] = 0  # here
+
+
+@case(TraceError, "k.vec has no 'rsqrt'; it has copy, cast, neg")
+def instruction_that_is_none(k, x):
+    k.vec.rsqrt(x, x)  # here
+
+
+@case(TraceError, "did you mean 'reduce_sum'?")
+def instruction_misspelt(k, x):
+    k.vec.reducesum(x, x)  # here
+
+
+@case(TraceError, "k.inc of (0, 1) tokens; a count is an int (and at= names the nodes)")
+def target_in_the_place_of_a_count(k, x):
+    k.inc(k.sem(), (0, 1))  # here
+
+
+@case(TraceError, "k.copy takes views of buffers and tensors, not an array; build with accel.tensor(shape, dtype)")
+def array_for_a_tensor(k, x):
+    k.copy(k.sram((8, 8), "bf16", "b"), np.zeros((8, 8)))  # here
+
+
+@case(TraceError, "'(row + i) % 4' is not affine in the loop index 'i'")
+def ring_index_in_a_loop(k, x):
+    for i in k.loop(4):
+        (i + k.row) % 4  # here
 
 
 # --- Python in the author's function, and things of another kernel ----------------------------------------------------

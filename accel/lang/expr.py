@@ -111,14 +111,23 @@ class Expr:
     def __truediv__(self, other: object) -> Int:
         raise TraceError(f"'/' of '{self}' would not be an integer; use '//'")
 
+    def __and__(self, other: object) -> Any:
+        raise TraceError(
+            f"'{self}' is an integer, and & | combine conditions; & binds tighter than a comparison, so put each "
+            "comparison in parentheses: (k.row == 0) & (k.col == 0)"
+        )
+
+    __rand__ = __or__ = __ror__ = __and__
+
     def _nodewise(self, other: Int, op: Any, sign: str) -> Int:
         """Apply a non-affine operation node by node: the result is a parameter column."""
         right = other if isinstance(other, Expr) else _lift(self, other)
         for side in (self, right):
             if side.s.loops:
                 raise TraceError(
-                    f"'{self} {sign} {other}' is not affine in the loop index '{side.s.loops[0][0].name}'; an address "
-                    "takes sums of multiples of it and `(a*i + b) % constant` only: use range(), or rewrite it so"
+                    f"'{_group(self)} {sign} {_group(other)}' is not affine in the loop index "
+                    f"'{side.s.loops[0][0].name}'; an address takes sums of multiples of it and "
+                    "`(a*i + b) % constant` with ints a and b only: use range(), or rewrite it so"
                 )
         values = right.c + right.s.values()
         if sign in "//%" and bool((values == 0).any()):
@@ -197,6 +206,11 @@ def _integer(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def _group(value: object) -> str:
+    """Return the text of an operand, in parentheses if it is a sum or a product."""
+    return f"({value})" if set(str(value)) & set(" *") else str(value)
 
 
 def _lift(like: Expr, value: object) -> Expr:

@@ -18,7 +18,13 @@ LOAD, PUSH, STORE = 0, 1, 2
 
 
 def _owned(t: Tracer, what: str, view: View) -> Layout:
-    if not isinstance(view, View):
+    given: object = view
+    if hasattr(given, "__array__"):
+        raise TraceError(
+            f"{what} takes views of buffers and tensors, not an array; build with accel.tensor(shape, dtype), and "
+            "give the array to run"
+        )
+    if not isinstance(given, View):
         raise TraceError(f"{what} takes views of buffers and tensors, not {view!r}; index a k.sram buffer or a tensor")
     own(t, view.lay)
     return view.lay

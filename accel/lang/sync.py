@@ -47,6 +47,9 @@ class Sem:
     def __len__(self) -> int:
         return self.count
 
+    def __repr__(self) -> str:
+        return f"<semaphore {self.name!r}>" if self.count == 1 else f"<{self.count} semaphores {self.name!r}>"
+
     def __getitem__(self, index: Int) -> SemRef:
         """Return semaphore `index`: an int, a per-node expression, or affine in a loop index (`i % 2`)."""
         if isinstance(index, Expr):
@@ -114,6 +117,8 @@ def token_count(t: Tracer, what: str, n: Int) -> tuple[int, int]:
         low, high, where = extremes(t, n, 1)
         c, e = n.c, t.eid(n.s)
     else:
+        if not hasattr(n, "__index__"):
+            raise TraceError(f"{what} of {n!r} tokens; a count is an int (and at= names the nodes)")
         c = low = high = operator.index(n)
         where = ""
     if (low < 1 or high > t.most_tokens) and not t.active.dead:

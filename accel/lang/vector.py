@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from accel.errors import TraceError, UnsupportedError
+from accel.errors import TraceError, UnsupportedError, nearest
 from accel.isa import table
 from accel.isa.codec import bits_of_float
 from accel.isa.layout import SPACE_SRAM
@@ -43,7 +43,8 @@ class Vec:
 
     All operands of one instruction have one format (fp32 or bf16); only `cast` changes it. A dimension of 1 in an
     operand stretches to that of `dst`. Where a number may stand for the second operand it is rounded to fp32 and
-    carried in the instruction. A view may be operand and destination at once; partial overlap is a race.
+    carried in the instruction. A view may be operand and destination at once; where a destination overlaps an operand
+    in part the result is not defined, which `check` reports as a race.
     """
 
     __slots__ = ("_known", "_t")
@@ -51,6 +52,12 @@ class Vec:
     def __init__(self, tracer: Tracer) -> None:
         self._t = tracer
         self._known: dict[tuple[object, ...], tuple[int, ...]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = [n for n in vars(Vec) if not n.startswith("_")]
+        raise TraceError(f"k.vec has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
 
     # --- one operand ------------------------------------------------------------------------------------------------
     def copy(self, dst: View, x: View) -> None:
@@ -163,7 +170,7 @@ class Vec:
                     f"k.{mnemonic}: the vector unit takes fp32 and bf16, and {lay.name!r} is {lay.dtype}"
                 )
         if mnemonic != "vec.cast" and len({lay.dtype for lay in (dst, *operands)}) > 1:
-            shown = ", ".join(f"{lay.name!r} is {lay.dtype}" for lay in (dst, *operands))
+            shown = ", ".join(dict.fromkeys(f"{lay.name!r} is {lay.dtype}" for lay in (dst, *operands)))
             raise TraceError(f"k.{mnemonic} never converts: {shown}; k.vec.cast to one format first")
         if mnemonic.startswith("vec.reduce"):
             return self._reduction(mnemonic, dst, operands[0])

@@ -202,6 +202,19 @@ class View:
             found = lay.tracer.layout(found, found.shape, found.strides, guarded)
         return View(found, c, s)
 
+    def _no_arithmetic(self, _: object) -> Any:
+        raise TraceError(f"{self.lay.name!r} is a view, which has no arithmetic; use k.vec.add(dst, x, y) and the like")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_arithmetic
+
+    def __matmul__(self, _: object) -> Any:
+        raise TraceError(f"{self.lay.name!r} is a view, which has no @; use k.matmul(acc, a, b)")
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TraceError(
+            f"{self.lay.name!r} cannot be assigned to; use k.vec.fill, k.vec.copy or k.copy, destination first"
+        )
+
     def __repr__(self) -> str:
         where = "SRAM" if self.lay.space == w.SPACE_SRAM else "memory"
         return f"<view of {self.lay.name!r} in {where}: {self.lay.dtype} {self.lay.shape}>"
