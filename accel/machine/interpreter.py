@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from accel.isa.layout import (
+    CODE_WORDS,
     DIR_COLLECT,
     H_DIRECTION,
     H_DST,
@@ -19,13 +20,14 @@ from accel.isa.layout import (
 )
 from accel.isa.schema import Kind
 from accel.isa.table import BY_MNEMONIC, ROWS
-from accel.jit import njit, types
+from accel.jit import types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
 from accel.machine.effects import compute, part
-from accel.machine.inner import inner
+from accel.machine.inner import entry, inner
 from accel.machine.links import address, link
 from accel.machine.operands import decode, outside, place, rectangle
+from accel.machine.raw import peek
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
 from accel.machine.sliced import mark_copy
 from accel.machine.tokens import add_tokens, join
@@ -113,7 +115,7 @@ def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: An
             push_event(events, config, s.PART, slot, r * config[s.C_COLS] + c, s.ZERO)
 
 
-@njit
+@entry
 def interpret(  # noqa: C901 - one branch a control instruction, in one loop on purpose: calls would cost each row
               code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
@@ -150,8 +152,8 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                 break
             executed += 1
             row = pc
-            op = code[pc, W_OPCODE]
-            if code[pc, W_PRED] != 0 and not holds(preds, code[pc, W_PRED], exprs, params, node, threads, thread):
+            op, pred = peek(code, pc * CODE_WORDS + W_OPCODE), peek(code, pc * CODE_WORDS + W_PRED)
+            if pred != 0 and not holds(preds, pred, exprs, params, node, threads, thread):
                 pc += code[pc, LOOP_END_WORD] + 1 if op == OP_LOOP else 1
             elif decode(code, pc, views, exprs, params, node, threads, thread, sems.shape[1], value, error):
                 if op == OP_WAIT:
@@ -241,7 +243,7 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
     return s.OK
 
 
-@njit
+@entry
 def run_shards(shards: Any, direction: int, views: Any, exprs: Any, params: Any, roles: Any, threads: Any, config: Any,
                u8: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any, units: Any,
                nest: Any, rect: Any, error: Any) -> Any:  # fmt: skip

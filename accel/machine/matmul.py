@@ -8,8 +8,7 @@ import numpy as np
 
 from accel.isa.layout import V_SHAPE, V_STRIDE
 from accel.isa.table import BY_MNEMONIC
-from accel.jit import njit
-from accel.machine.inner import inner
+from accel.machine.inner import entry, inner
 from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, LANES, ROW_PITCH, ROWS, tile
 from accel.machine.operands import place
 from accel.machine.raw import peek, poke, widen
@@ -114,7 +113,7 @@ def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, colu
                     work[corner + c] = f32[at]
 
 
-@njit
+@entry
 def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
                work32: Any, nest: Any) -> None:  # fmt: skip
     """dst[m, n] = chain over k of fma(a[m, k], b[k, n], .), from dst if `accumulate` and from +0 otherwise.

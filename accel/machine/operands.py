@@ -6,23 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from accel.isa.layout import T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF
+from accel.isa.layout import CODE_WORDS, T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF, W_OPCODE
 from accel.isa.schema import Kind
 from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.machine import words as s
 from accel.machine.addresses import evaluate
 from accel.machine.inner import inner
+from accel.machine.raw import peek, poke
 
 __all__ = ["MOST", "decode", "outside", "place", "rectangle"]
 
 VIEW, SEM, VALUE = int(Kind.VIEW), int(Kind.SEM), int(Kind.VALUE)
 MOST = max(len(row.operands) for row in ROWS)
-# OPERANDS[opcode]: how many, then kind and first word of each.
-OPERANDS = np.zeros((1 + max(row.opcode for row in ROWS), 1 + 2 * MOST), np.int64)
+# PLAN_WORDS a row of the table: how many operands, then kind and first word of each.
+PLAN_WORDS = 1 + 2 * MOST
+_plan = np.zeros((1 + max(row.opcode for row in ROWS), PLAN_WORDS), np.int64)
 for _row in ROWS:
-    OPERANDS[_row.opcode, 0] = len(_row.operands)
+    _plan[_row.opcode, 0] = len(_row.operands)
     for _j, _operand in enumerate(_row.operands):
-        OPERANDS[_row.opcode, 1 + 2 * _j : 3 + 2 * _j] = int(_operand.kind), _row.word(_operand.name)
+        _plan[_row.opcode, 1 + 2 * _j : 3 + 2 * _j] = int(_operand.kind), _row.word(_operand.name)
+PLAN = _plan.ravel()
 OP_COPY = BY_MNEMONIC["copy"].opcode  # the only row whose semaphores may be -1, none
 
 
@@ -35,10 +38,12 @@ def place(mnemonic: str, operand: str) -> int:
 def outside(views: Any, view: int, address: int, error: Any) -> bool:
     """Return whether a view at a byte address leaves the object it names, and note which rule it broke."""
     # Compared without adding to `address`, which may be any 64-bit number in a hand-made program.
-    first, last = views[view, s.X_BEGIN] - views[view, s.X_LOW], views[view, s.X_END] - views[view, s.X_HIGH]
+    row = view * s.VX_WORDS
+    first = peek(views, row + s.X_BEGIN) - peek(views, row + s.X_LOW)
+    last = peek(views, row + s.X_END) - peek(views, row + s.X_HIGH)
     if address < first or address > last:
         error[0] = s.BOUNDS
-    elif address % views[view, s.X_ITEM] != 0:
+    elif address & (peek(views, row + s.X_ITEM) - 1) != 0:  # sizes of elements are powers of two
         error[0] = s.ALIGNMENT
     else:
         return False
@@ -53,23 +58,26 @@ def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, t
 
     A view becomes its byte address, a semaphore its index (-1 = none), a value its number, other words themselves.
     """
-    op = code[pc, 0]
-    for j in range(OPERANDS[op, 0]):
-        kind, at = OPERANDS[op, 1 + 2 * j], OPERANDS[op, 2 + 2 * j]
+    row = pc * CODE_WORDS
+    op = peek(code, row + W_OPCODE)
+    plan = op * PLAN_WORDS
+    for j in range(peek(PLAN, plan)):
+        kind, at = peek(PLAN, plan + 1 + 2 * j), row + peek(PLAN, plan + 2 + 2 * j)
         if kind > VALUE:
-            value[j] = code[pc, at]
+            poke(value, j, peek(code, at))
             continue
-        constant = code[pc, at + 1] if kind == VIEW else code[pc, at]
-        if kind == SEM and constant == -1 and op == OP_COPY:
-            value[j] = -1
+        if kind == VIEW:
+            at += 1  # the view itself comes first
+        number = peek(code, at)
+        if kind == SEM and number == -1 and op == OP_COPY:
+            poke(value, j, number)
             continue
-        expr = code[pc, at + 2] if kind == VIEW else code[pc, at + 1]
-        number = constant
+        expr = peek(code, at + 1)
         if expr != 0:
             number += evaluate(exprs, expr, params, node, threads, thread)
-        value[j] = number
+        poke(value, j, number)
         if kind == VIEW:
-            if outside(views, code[pc, at], number, error):
+            if outside(views, peek(code, at - 1), number, error):
                 return False
         elif kind == SEM:
             if number < 0 or number >= sems:

@@ -19,12 +19,12 @@ def _data(context: Any, builder: Any, sig: Any, args: Any, i: int) -> Any:
 
 
 def _peek_plain(array: Any, i: int) -> Any:
-    return array[i]
+    return array.reshape(-1)[i]
 
 
 @intrinsic(plain=_peek_plain)
 def peek(typingctx: Any, array: Any, i: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return array[i] of a flat array; 0 <= i < len(array) is not checked."""
+    """Return element i, counted row-major, of a C-ordered array; 0 <= i < array.size is not checked."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load(builder.gep(_data(context, builder, sig, args, 0), [args[1]]))
@@ -33,12 +33,12 @@ def peek(typingctx: Any, array: Any, i: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 def _poke_plain(array: Any, i: int, value: Any) -> None:
-    array[i] = value
+    array.reshape(-1)[i] = value
 
 
 @intrinsic(plain=_poke_plain)
 def poke(typingctx: Any, array: Any, i: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-    """array[i] = value for a value of the array's own type; 0 <= i < len(array) is not checked."""
+    """Set element i, counted row-major, of a C-ordered array to a value of its own type; i is not checked."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[2], builder.gep(_data(context, builder, sig, args, 0), [args[1]]))

@@ -6,6 +6,7 @@ from typing import Any
 
 from accel.machine import words as s
 from accel.machine.inner import inner
+from accel.machine.raw import peek, poke
 from accel.machine.schedule import ready
 
 __all__ = ["add_tokens", "join"]
@@ -14,14 +15,17 @@ __all__ = ["add_tokens", "join"]
 @inner
 def add_tokens(threads: Any, sems: Any, queue: Any, config: Any, node: int, sem: int, count: int, error: Any) -> None:
     """Add tokens to a semaphore and make its waiters ready that can go on now."""
-    sems[node, sem] += count
-    if sems[node, sem] > config[s.C_LIMIT]:
-        error[0], error[s.F_A], error[s.F_B], error[s.F_C] = s.OVERFLOW, sem, sems[node, sem], node
+    at = node * sems.shape[1] + sem
+    total = peek(sems, at) + count
+    poke(sems, at, total)
+    if total > peek(config, s.C_LIMIT):
+        error[0], error[s.F_A], error[s.F_B], error[s.F_C] = s.OVERFLOW, sem, total, node
         return
-    first = node * config[s.C_THREADS]
-    for thread in range(first, first + config[s.C_THREADS]):
-        waits = threads[thread, s.S_STATUS] == s.WAITING and threads[thread, s.S_SEM] == sem
-        if waits and sems[node, sem] >= threads[thread, s.S_COUNT]:
+    per_node = peek(config, s.C_THREADS)
+    for thread in range(node * per_node, (node + 1) * per_node):
+        row = thread * s.THREAD_WORDS
+        waits = peek(threads, row + s.S_STATUS) == s.WAITING and peek(threads, row + s.S_SEM) == sem
+        if waits and total >= peek(threads, row + s.S_COUNT):
             ready(threads, queue, config, thread)
 
 
