@@ -191,7 +191,7 @@ def test_a_copy_onto_itself() -> None:
         a.copy(a.at(x, slice(1, 4)), a.at(x, slice(0, 3)), done=done)
         a.wait(done)
     f = only(a.program(), "race")
-    assert "another run of it" in f.message
+    assert "reads and writes parts of x that overlap on node (0,0)" in f.message
 
 
 def test_read_of_what_nothing_wrote() -> None:
@@ -250,7 +250,8 @@ def test_one_semaphore_for_two_slots_is_ambiguous() -> None:
     f = only(a.program(), "ambiguous", schedules=0)
     assert str(f) == (
         "hand.py:3: the wait for full at hand.py:3 may take a token of done of the copy at hand.py:2 instead of done "
-        "of the copy at hand.py:1 on node (0,0), as nothing orders them; use a semaphore for each slot and giver"
+        "of the copy at hand.py:1 on node (0,0), as nothing orders them; use a semaphore for each slot and giver, "
+        "or wait for all at once"
     )
 
 

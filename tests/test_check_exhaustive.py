@@ -174,9 +174,12 @@ class Model:
         return [(agent[0], op.cells, False)] * reading + [(node, op.into, True) for node in left]
 
     def flying(self, flights: Any) -> None:
-        """Conflicts of copies with each other, and of a copy with itself."""
-        going = [a for f in flights for a in self.under_way(f)]
-        self.race |= any(conflict(a, b) for i, a in enumerate(going) for b in going[:i])
+        """Conflicts of copies with each other, and of a copy with itself unless it is exactly in place."""
+        going = [(f, a) for f in flights for a in self.under_way(f)]
+        for i, (flight, a) in enumerate(going):
+            op = self.tiny.ops[flight[0]][flight[1]]
+            others = [b for other, b in going[:i] if other is not flight or op.cells != op.into]
+            self.race |= any(conflict(a, b) for b in others)
 
     def stepping(self, accesses: list[tuple[int, tuple[int, int], bool]], flights: Any) -> None:
         """Conflicts of the next accesses of threads with each other and with copies."""

@@ -50,7 +50,7 @@ class Names:
         return self._sems.get(index, f"semaphore {index}")
 
     def bytes_of(self, group: int, leading: Iterable[int], address: int) -> str:
-        """Return the name of a group: `A[1]`, `acc`, or the first element `c[0, 64]` of a tensor."""
+        """Return the name of a group: `A[1]`, `A[0:2]`, `acc`, or the first element `c[0, 64]` of a tensor."""
         g = self.groups[group]
         if g.tensor >= 0:
             return f"{self.program.tensors[g.tensor].name}[{self.element(g.tensor, address - g.low)}]"
@@ -58,7 +58,9 @@ class Names:
         inside = [b.name for b in buffers if b.offset <= address < b.offset + b.nbytes] or [b.name for b in buffers]
         slots = sorted(set(leading) - {-1})
         if len(buffers) == 1 and slots and len(slots) < buffers[0].shape[0]:
-            return f"{inside[0]}[{', '.join(map(str, slots))}]"
+            if len(slots) > 1 and slots[-1] - slots[0] == len(slots) - 1:
+                return f"{inside[0]}[{slots[0]}:{slots[-1] + 1}]"
+            return ", ".join(f"{inside[0]}[{slot}]" for slot in slots)
         return "/".join(inside)
 
     def element(self, tensor: int, offset: int) -> str:

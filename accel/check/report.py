@@ -84,10 +84,11 @@ class Reporter:
         nodes = {node}
         if kind == w.HIT_RACE:
             sides = tuple(sorted(((first, way >> 1), (second, way & 1))))
+            itself = other < 0
             if self.groups[obj].tensor >= 0:
                 nodes.add(other)
             # the later access is the one that comes too early: it is named first
-            self._note(("race", obj, sides), "race", second, first, (obj, way, extra), nodes, where)
+            self._note(("race", obj, sides, itself), "race", second, first, (obj, way, extra, itself), nodes, where)
         elif kind == w.HIT_UNINITIALISED:
             self._note(("uninitialised", obj, first), "uninitialised", first, -1, (obj, extra), nodes, where)
         elif kind == w.HIT_AMBIGUOUS:
@@ -180,8 +181,13 @@ class Reporter:
     # --- putting into words ----------------------------------------------------------------------------------------
 
     def _say_race(self, e: _Entry) -> str:
-        obj, way, address = e.facts
+        obj, way, address, itself = e.facts
         name, what = self.names.bytes_of(obj, e.slots, address), self.names
+        if itself:
+            return (
+                f"{what.site(e.first)} reads and writes parts of {name} that overlap{what.nodes(e.nodes)}, and its "
+                "elements come in no promised order; write to another buffer, or exactly in place"
+            )
         late = "write" if way & 1 else "read"
         early = "write" if way >> 1 else "read"
         other = f"by {what.site(e.second)}" if e.first != e.second else "by another run of it"
@@ -214,7 +220,8 @@ class Reporter:
         other = "an earlier one of it" if earlier else firing[taken_kind] + n.site(taken)
         return (
             f"the wait for {n.sem(sem)} at {n.place(e.first)} may take a token of {firing[kind]}{n.site(e.second)} "
-            f"instead of {other}{n.nodes(e.nodes)}, as nothing orders them; use a semaphore for each slot and giver"
+            f"instead of {other}{n.nodes(e.nodes)}, as nothing orders them; use a semaphore for each slot and giver, "
+            "or wait for all at once"
         )
 
     def _say_unawaited(self, e: _Entry) -> str:

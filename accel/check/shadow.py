@@ -9,7 +9,18 @@ from accel.check.footprint import all_set, contains, mark, overlap
 from accel.check.layout import Ints, State
 from accel.isa.layout import SPACE_SRAM
 
-__all__ = ["access", "add_epoch", "check_read", "drop_epochs", "group_of", "hit", "mark_written", "site_of", "written"]
+__all__ = [
+    "access",
+    "add_epoch",
+    "check_read",
+    "drop_epochs",
+    "group_of",
+    "hit",
+    "mark_written",
+    "own_overlap",
+    "site_of",
+    "written",
+]
 
 
 @inner
@@ -105,8 +116,11 @@ def _over(s: State, i: int, r: int) -> bool:
 
 @inner
 def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int, tick: int, write: int, row: int,
-           epochs: int) -> None:  # fmt: skip
-    """Check the list of records whose head is at `at` against a new access and add the access to it."""
+           epochs: int, own: int) -> None:  # fmt: skip
+    """Check the list of records whose head is at `at` against a new access and add the access to it.
+
+    own: the record of the instruction's own read, which only overlaps; with a minus sign where it is exactly in place.
+    """
     m = s.m
     link = at
     r = m[at]
@@ -116,11 +130,12 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
         if _over(s, i, r):
             # whoever comes after the new access comes after this one: it need not be kept
             gone = (write == 1 or old_write == 0) and contains(m, foot, low, old_foot, old_low)
-        elif (write == 1 or old_write == 1) and overlap(m, foot, low, old_foot, old_low):
+        elif r != -own and (write == 1 or old_write == 1) and overlap(m, foot, low, old_foot, old_low):
             g = group_of(m, foot)
             where = max(low, old_low)
+            whose = w.NO_ROW if r == own else m[r + w.A_NODE]
             hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, m[r + w.A_ROW]), site_of(m, row), node,
-                2 * old_write + write, _leading(m, g, where), where, m[r + w.A_NODE])  # fmt: skip
+                2 * old_write + write, _leading(m, g, where), where, whose)  # fmt: skip
             gone = write == 1 and contains(m, foot, low, old_foot, old_low)  # one report is enough
         following = m[r + w.A_NEXT]
         if gone:
@@ -146,15 +161,16 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
 
 @inner
 def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick: int, write: int, row: int,
-           epochs: int) -> None:  # fmt: skip
+           epochs: int, own: int = 0) -> int:  # fmt: skip
     """Record the access (comp, tick) of thread i or of a copy that it issues now, and report every race with it.
 
-    `node` is where the bytes lie (SRAM) or who accesses them (memory); `epochs` stays the caller's.
+    `node` is where the bytes lie (SRAM) or who accesses them (memory); `epochs` stays the caller's; `own` as in
+    `_visit`. Return the record, 0 where none is kept.
     """
     m = s.m
     g = group_of(m, foot)
     if m[g + w.R_KEPT] == 0:
-        return
+        return 0
     low = address + m[foot + w.F_OFF]
     lists = m[w.M_LISTS] + m[g + w.R_LIST]
     first = last = node
@@ -162,7 +178,19 @@ def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick
         first = (low - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
         last = (low + m[foot + w.F_SPAN] - 1 - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
     for bucket in range(first, last + 1):
-        _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, epochs)
+        _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, epochs, own)
+    return int(m[lists + last])
+
+
+@inner
+def own_overlap(m: Ints, foot: int, low: int, read_foot: int, read_low: int, node: int, row: int) -> None:
+    """Report an instruction whose write overlaps its own read in part: no order of its elements is promised."""
+    if m[foot + w.F_GROUP] == m[read_foot + w.F_GROUP]:
+        low, read_low = low + m[foot + w.F_OFF], read_low + m[read_foot + w.F_OFF]
+        if overlap(m, foot, low, read_foot, read_low):
+            where = max(low, read_low)
+            hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, row), site_of(m, row), node, w.WRITE,
+                _leading(m, group_of(m, foot), where), where, w.NO_ROW)  # fmt: skip
 
 
 @inner

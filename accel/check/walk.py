@@ -7,7 +7,18 @@ from accel.check.clocks import agent_of, own_tick, take_snapshot
 from accel.check.compiled import entry, inner
 from accel.check.control import barrier, evaluate, fail, holds, loop_begin, loop_end, rectangle
 from accel.check.layout import Ints, State
-from accel.check.shadow import access, add_epoch, check_read, drop_epochs, group_of, hit, mark_written, site_of, written
+from accel.check.shadow import (
+    access,
+    add_epoch,
+    check_read,
+    drop_epochs,
+    group_of,
+    hit,
+    mark_written,
+    own_overlap,
+    site_of,
+    written,
+)  # fmt: skip
 from accel.check.tokens import deliver, fire, make_runnable, queue_of, take
 from accel.isa import layout as isa
 from accel.isa.schema import Direction
@@ -55,6 +66,12 @@ def _work(s: State, i: int, row: int, op: int) -> int:
                 access(s, i, foot, address, node, i, tick, phase, row, w.NOTHING)
                 if phase == 1:
                     mark_written(s, foot, address, node)
+                    for k in range(m[op + w.O_VIEWS]):
+                        other = c + m[op + w.O_VIEW + 2 * k]
+                        if m[op + w.O_VIEW + 2 * k + 1] == IS_READ:
+                            low = m[other + 1] + evaluate(m, i, m[other + 2])
+                            if m[other] != m[word] or low != address:
+                                own_overlap(m, foot, address, _foot(m, m[other]), low, node, row)
     return w.GO_ON
 
 
@@ -113,7 +130,9 @@ def _copy(s: State, i: int, row: int) -> int:
     if sent >= 0:
         agent = agent_of(s, i, node)
         comp, tick = m[agent + w.G_COMP], m[agent + w.G_TICK]
-    access(s, i, src, out_of, node, comp, tick, w.READ, row, epochs)
+    own = access(s, i, src, out_of, node, comp, tick, w.READ, row, epochs)
+    if m[c + COPY_DST] == m[c + COPY_SRC] and into == out_of:
+        own = -own  # a multicast that includes its issuer rewrites these bytes with themselves
     drop_epochs(m, epochs)
     hold = m[w.X_MODE] >= 2 and sent != done
     if sent >= 0:
@@ -121,7 +140,7 @@ def _copy(s: State, i: int, row: int) -> int:
     for j in range(targets):
         there = (r0 + j // width) * m[w.M_COLS] + c0 + j % width
         comp, tick = m[scratch + 2 * j], m[scratch + 2 * j + 1]
-        access(s, i, dst, into, there, comp, tick, w.WRITE, row, w.NOTHING)
+        access(s, i, dst, into, there, comp, tick, w.WRITE, row, w.NOTHING, own)
         mark_written(s, dst, into, there)
         if done >= 0:
             _send(s, fire(m, there * sems + done, base, i, owner_tick, comp, tick, row, w.WRITE, w.TOKEN_DONE), hold)
