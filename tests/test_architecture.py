@@ -20,6 +20,7 @@ PACKAGE = ROOT / "accel"
 # Bottom to top. A floor imports only floors below it; floors on one line are siblings and never see each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("files",),
     ("compile_cache",),
     ("jit",),
     ("numerics",),

@@ -74,7 +74,7 @@ ERRORS = {
         "matmul: shape '8x-8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
     "run matmul --shape 2000000x2000000x8": None,
     "run matmul --shape 8x8x8 --dtype bf61": None,
-    "run matmul --shape 8x8x8 --dtype int8 --chip mini": "matmul on mini takes bf16, not int8",
+    "run matmul --shape 8x8x8 --dtype int8 --chip mini": "matmul on mini does not take int8; use dtype='bf16'",
     "bench conv2d --shape 1,8,8,8,8,3,3":
         "the library has no kernel for conv2d; it has matmul: write one with @accel.kernel",
     "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; time it with accel run",
@@ -89,7 +89,7 @@ ERRORS = {
     # chips and GPUs
     "run matmul --shape 8x8x8 --chip d2": "unknown chip 'd2'; did you mean 'd1'?",
     "chips dojo-two": "unknown chip 'dojo-two'; use mini, d1 or a path ending in .toml",
-    "chips none.toml": "chip file 'none.toml' cannot be read: No such file or directory; give a TOML file",
+    "chips none.toml": "cannot read chip file 'none.toml': No such file or directory; give a file that you may read",
     "chips typo.toml": None,
     "chips broken.toml": None,
     "chips --toml": "--toml prints one chip; name it, for example accel chips d1 --toml",
@@ -146,7 +146,10 @@ def test_bad_input_is_one_line(command: str, folder: Path, capsys: pytest.Captur
 
 def test_json_to_a_folder_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chips", "--json", "no/where.json"]) == 2
-    expected = "cannot write 'no/where.json': No such file or directory; give a file in a folder that you may write to"
+    expected = (
+        "cannot write result file 'no/where.json': No such file or directory; "
+        "give a file in a folder that you may write to"
+    )
     assert capsys.readouterr().err == f"accel: error: {expected}\n"
 
 

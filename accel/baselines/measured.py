@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accel.errors import InputError
+from accel.files import read_whole
 from accel.problem import Conv2d, Matmul, Problem
 
 __all__ = ["CONV_COLUMNS", "GEMM_COLUMNS", "PRECISIONS", "MeasuredRow", "packaged_rows", "read_rows"]
@@ -62,10 +63,12 @@ def _packaged(kind: str) -> tuple[MeasuredRow, ...]:
 
 def read_rows(path: str | os.PathLike[str]) -> tuple[MeasuredRow, ...]:
     """Read a CSV with exactly `GEMM_COLUMNS` or `CONV_COLUMNS`; InputError names line and column of the first fault."""
-    where = Path(path)
     try:
+        where = Path(path)
         stamp = where.stat()
         return _read(where, stamp.st_mtime_ns, stamp.st_size)
+    except TypeError:
+        raise InputError(f"data {path!r} is no path; give a readable CSV file") from None
     except OSError as error:
         raise InputError(f"data {os.fspath(path)}: {error.strerror or error}; give a readable CSV file") from None
     except UnicodeDecodeError:
@@ -74,7 +77,10 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[MeasuredRow, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, _modified: int, _size: int) -> tuple[MeasuredRow, ...]:
-    return _parse(path.read_text(encoding="utf-8-sig"), str(path))
+    return _parse(read_whole(path, LARGEST_CSV, "data").decode("utf-8-sig"), str(path))
+
+
+LARGEST_CSV = 1 << 30  # bytes
 
 
 class _Line:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from accel.errors import InputError
+from accel.files import write_whole
 
 __all__ = ["deliver", "json_option", "say", "write_json"]
 
@@ -48,31 +45,4 @@ def write_json(data: Any, json_to: str) -> None:
     if json_to == "-":
         say(text)
     else:
-        _write_whole(Path(json_to), text + "\n")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    if path.exists() and not path.is_file():  # a device or a named pipe takes bytes, not a rename
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise _cannot_write(path, error) from None
-        return
-    partial: str | None = None
-    try:
-        fd, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(partial).chmod(0o666 & ~mask)
-        Path(partial).replace(path)
-    except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-        raise _cannot_write(path, error) from None
-
-
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write {str(path)!r}: {error.strerror}; give a file in a folder that you may write to")
+        write_whole(json_to, f"{text}\n".encode(), "result file")

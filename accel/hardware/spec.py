@@ -12,13 +12,16 @@ from typing import Annotated, Any, Self
 import msgspec
 import tomli_w
 
-from accel.errors import SpecError, UnsupportedError, nearest
+from accel.errors import InputError, SpecError, UnsupportedError, nearest
+from accel.files import read_whole
 from accel.hardware.frames import FrameFormat, sram_bytes_for
 from accel.hardware.parts import CostSpec, EnergySpec, HostSpec, MeshSpec, NocSpec, NodeSpec, PortSpec
 from accel.hardware.schema import Spec, field_types
 from accel.numerics.formats import fmt
 
 __all__ = ["ChipSpec"]
+
+LARGEST_TOML = 16 << 20  # bytes: a thousand times any chip
 
 
 class ChipSpec(Spec, frozen=True, kw_only=True):
@@ -185,7 +188,7 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
         """Chip from TOML text; SpecError on malformed text or content, naming `source`."""
         try:
             data = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python takes
             raise SpecError(f"{source} is not valid TOML: {error}; write one with to_toml") from None
         try:
             return cls.from_dict(data)
@@ -196,10 +199,11 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
     def load(cls, path: str | Path) -> Self:
         """Chip from a TOML file; SpecError names the file, the dotted path and the rule."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise SpecError(f"chip file {str(path)!r} cannot be read: {reason}; give a TOML file") from None
+            text = read_whole(path, LARGEST_TOML, "chip file").decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise SpecError(f"cannot read chip file {str(path)!r}: not UTF-8 text; give a TOML file") from None
+        except InputError as error:
+            raise SpecError(error.message) from None
         return cls.from_toml(text, source=str(path))
 
     def digest(self) -> str:

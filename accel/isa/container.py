@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from accel.errors import InputError, Location, ProgramError
+from accel.errors import Location, ProgramError
+from accel.files import read_whole, write_whole
 from accel.isa.layout import CODE_WORDS, EXPR_WORDS, PRED_WORDS, SHARD_WORDS, TARGET_WORDS, VIEW_WORDS
 from accel.isa.program import FORMAT_VERSION, Buffer, Program, Semaphore, Tensor
 
 __all__ = ["from_bytes", "read", "to_bytes", "write"]
 
 MAGIC = b"accelprg"
+LARGEST_FILE = 4 << 30  # bytes; the tables of a program are read whole
 TABLES = {
     "code": CODE_WORDS, "spans": None, "role_of": 0, "params": None, "views": VIEW_WORDS, "exprs": EXPR_WORDS,
     "preds": PRED_WORDS, "targets": TARGET_WORDS, "shards": SHARD_WORDS, "semaphore_init": 0,
@@ -126,19 +126,10 @@ def _located(item: Any) -> Any:
 
 def write(program: Program, path: str | os.PathLike[str]) -> None:
     """Write a program file; the file appears whole or not at all."""
-    target = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as handle:
-            handle.write(to_bytes(program))
-        Path(handle.name).replace(target)
-    except OSError as error:
-        raise InputError(f"cannot write program file {target}: {error.strerror}; choose a writable folder") from None
+    write_whole(path, to_bytes(program), "program file")
 
 
 def read(path: str | os.PathLike[str]) -> Program:
     """Read a program file; nothing in it is executed."""
-    try:
-        image = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read program file {path}: {error.strerror}") from None
+    image = read_whole(path, LARGEST_FILE, "program file")
     return from_bytes(image, str(path))

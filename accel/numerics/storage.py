@@ -89,9 +89,11 @@ def _is_bfloat16(array: AnyArray) -> bool:
 
 def _numbers(array: npt.ArrayLike) -> AnyArray:
     """`array` as an ndarray of real numbers, or InputError."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise InputError("a masked array has elements without a value; fill them first, with array.filled(0)")
     try:
         values = np.asarray(array)
-    except (ValueError, TypeError, OverflowError):
+    except Exception:  # noqa: BLE001 - an object's own __array__ may raise anything
         raise InputError("cannot make an array of this input; give a rectangular array of numbers") from None
     kind = values.dtype.kind
     if not (_is_bfloat16(values) or kind in "iu" or (kind == "f" and values.dtype.itemsize <= 8)):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from accel.comparison import USD_RULE, Comparison
-from accel.errors import InputError
+from accel.files import write_whole
 from accel.report.showcase import Shown
 
 __all__ = ["render", "write"]
@@ -73,15 +72,8 @@ def render(shown: Sequence[Shown], *, title: str, facts: Iterable[tuple[str, str
 
 def write(text: str, path: str | os.PathLike[str]) -> Path:
     """Write a page whole or not at all; InputError if the place cannot be written."""
-    target = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as handle:
-            handle.write(text)
-        Path(handle.name).chmod(0o644)
-        Path(handle.name).replace(target)
-    except OSError as error:
-        raise InputError(f"cannot write report {target}: {error.strerror}; choose a writable folder") from None
-    return target
+    write_whole(path, text.encode(), "report")
+    return Path(path)
 
 
 def _layer(shown: Shown) -> str:
