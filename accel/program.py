@@ -82,7 +82,7 @@ class Program:
     def __init__(self, program: isa.Program, chip: ChipSpec) -> None:
         self.isa = program
         self.chip = chip
-        self._timings: dict[tuple[str, int | None], Timing] = {}
+        self._timings: dict[tuple[str, str], Timing] = {}
 
     def __repr__(self) -> str:
         p = self.isa
@@ -130,7 +130,10 @@ class Program:
             raise InputError(f"unknown engine {engine!r}; use 'jit' or 'plain'")
         if isinstance(schedule, bool) or not (schedule == "natural" or isinstance(schedule, int)):
             raise InputError(f"unknown schedule {schedule!r}; use 'natural' or an int seed")
-        storage = self._storage({**(inputs or {}), **arrays})
+        given: Any = {} if inputs is None else inputs
+        if not isinstance(given, Mapping):
+            raise InputError(f"inputs must be a dict of arrays by name, got {type(given).__name__}; or pass name=array")
+        storage = self._storage({**given, **arrays})
         limit = (1 << self.chip.node.semaphore_bits) - 1
         options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit}
         if sample is None:
@@ -146,7 +149,7 @@ class Program:
         for name in given:
             if name not in wanted:
                 raise InputError(
-                    f"{self.name} has no input {name!r}; it takes {_listed(wanted)}{nearest(name, wanted)}"
+                    f"{self.name} has no input {name!r}; it takes {_listed(wanted)}{nearest(str(name), wanted)}"
                 )
         storage = {}
         for name, tensor in wanted.items():
@@ -170,7 +173,7 @@ class Program:
         """
         from accel.timing import simulate
 
-        key = (fidelity, packet_bytes)
+        key = (str(fidelity), str(packet_bytes))  # text, so that whatever is given reaches the check in `simulate`
         if engine != "jit" or key not in self._timings:
             timing = simulate(self.isa, self.chip, fidelity=fidelity, packet_bytes=packet_bytes, engine=engine)
             if engine != "jit":
@@ -218,8 +221,9 @@ class Program:
 
     def asm(self, role: int | None = None) -> str:
         """Return the disassembly, of one role or of all."""
-        if role is not None and not 0 <= role < self.isa.roles:
-            raise InputError(f"no role {role}; {self.name} has roles 0 to {self.isa.roles - 1}")
+        if role is not None and (type(role) is not int or not 0 <= role < self.isa.roles):
+            raise InputError(f"no role {role!r}; {self.name} has roles 0 to {self.isa.roles - 1}")
+        self.isa.require_sound()
         return disassemble(self.isa, role)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -253,10 +257,17 @@ class Kernel(TracedKernel):
         with the program. Outputs are the tensors that the kernel stores to. Errors carry the author's file:line.
         """
         spec = find_chip(chip) if isinstance(chip, str) else chip
+        if not isinstance(spec, ChipSpec):
+            raise InputError(f"{self.name} cannot be built for {chip!r}; give a catalog name or an accel.chip(...)")
+        if type(flops) is not int or flops < 0:
+            raise InputError(f"flops must be a whole number of at least 0, got {flops!r}")
+        notes: Any = {} if facts is None else facts
+        if not isinstance(notes, Mapping) or not all(isinstance(x, str) for item in notes.items() for x in item):
+            raise InputError(f"facts must be a dict of texts, got {facts!r}")
         tensors = {n: v for n, v in arguments.items() if isinstance(v, TensorSpec)}
         params = {n: v for n, v in arguments.items() if n not in tensors}
-        traced = self.trace(spec, tensors, params, mesh=mesh, resident=tuple(resident))
-        return Program(dataclasses.replace(traced, flops=flops, facts=dict(facts or {})), spec)
+        traced = self.trace(spec, tensors, params, mesh=mesh, resident=resident)
+        return Program(dataclasses.replace(traced, flops=flops, facts=dict(notes)), spec)
 
 
 def kernel(fn: Callable[..., Any]) -> Kernel:

@@ -282,7 +282,8 @@ def build(
 def _supported(chip: ChipSpec, problem: Matmul) -> None:
     taken = [f for f in ("bf16",) if f in chip.node.matrix.step_cycles]
     if problem.dtype not in taken:
-        raise UnsupportedError(f"matmul on {chip.name} takes {', '.join(taken) or 'no format'}, not {problem.dtype}")
+        way = f"; use dtype={taken[0]!r}" if taken else "; use another chip"
+        raise UnsupportedError(f"matmul on {chip.name} does not take {problem.dtype}{way}")
     if problem.out_dtype not in ("bf16", "fp32"):
         raise UnsupportedError(
             f"matmul stores bf16 or fp32, not {problem.out_dtype}; cast the result in a kernel of your own"

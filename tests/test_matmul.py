@@ -157,7 +157,7 @@ def test_verify_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"n": 2.5}, InputError, "n"),
         ({"m": 2**41}, InputError, "m"),
         ({"dtype": "bf61"}, InputError, "did you mean 'bf16'?"),
-        ({"dtype": "fp32"}, UnsupportedError, "takes bf16, not fp32"),
+        ({"dtype": "fp32"}, UnsupportedError, "does not take fp32; use dtype='bf16'"),
         ({"out_dtype": "int32"}, UnsupportedError, "stores bf16 or fp32, not int32"),
         ({"resident": ("d",)}, InputError, "no operand 'd' to keep resident"),
         ({"version": "fast"}, InputError, "no version 'fast'"),

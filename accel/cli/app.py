@@ -16,7 +16,7 @@ from types import TracebackType
 import click
 
 from accel import __version__
-from accel.errors import AccelError, InternalError, nearest
+from accel.errors import AccelError, CapacityError, InternalError, nearest
 
 __all__ = ["VERBS", "main"]
 
@@ -97,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AccelError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), BAD_INPUT)
+        code = _fail(str(error), BAD_INPUT)
+        if isinstance(error, CapacityError) and error.allocation_map and sys.stderr is not None:
+            sys.stderr.write(f"{error.allocation_map.rstrip()}\n")
+        return code
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _pipe_closed()

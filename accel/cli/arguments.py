@@ -64,8 +64,13 @@ def kernel_options(command: F) -> F:
 
 
 def parse_names(text: str | None) -> tuple[str, ...]:
-    """Return the names of a comma-separated list, spaces and empty entries dropped."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    """Return the names of a comma-separated list, spaces dropped; InputError for a list with an empty place."""
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise InputError(f"list {text!r} has an empty place; give names with one comma between them")
+    return names
 
 
 def parse_tensors(texts: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:

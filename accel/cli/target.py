@@ -63,8 +63,8 @@ def problem_of(options: KernelOptions) -> Problem:
     _refuse(options, _USER_ONLY, f"{options.kernel} is a library kernel; give --shape and --param")
     if options.shape is None:
         raise InputError(f"{options.kernel} needs --shape; give for example --shape 4096x4096x4096")
-    dtype = options.dtype or "bf16"
-    formats = {"dtype": dtype, "out_dtype": options.out_dtype or dtype}
+    dtype = "bf16" if options.dtype is None else options.dtype
+    formats = {"dtype": dtype, "out_dtype": dtype if options.out_dtype is None else options.out_dtype}
     if options.kernel == problem.Matmul.kind:
         return problem.Matmul.parse(options.shape, **formats, trans_a=options.trans_a, trans_b=options.trans_b)
     _refuse(options, ("--trans-a", "--trans-b"), f"{options.kernel} has no transposed operands; leave it out")
@@ -148,8 +148,10 @@ def _loaded(path: Path, what: str) -> ModuleType:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except AccelError:
+    except AccelError as error:
         _forget(key, folder)
+        if error.at is None:
+            error.at = _line_in(path, error)
         raise
     except (Exception, SystemExit) as error:
         _forget(key, folder)

@@ -33,7 +33,18 @@ def field_types(cls: type[Spec]) -> dict[str, Any]:
     return {name: hints[name] for name in cls.__struct_fields__}
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _SpecType(msgspec.StructMeta):
+    """Turns Python's complaint about a constructor's keywords into the SpecError that a file with them would get."""
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:  # noqa: N805 - the instance of a metaclass is a class
+        known = cast("type[Spec]", cls)
+        if args:
+            raise SpecError(f"{cls.__name__} takes its fields by name; they are {', '.join(known.__struct_fields__)}")
+        _require_keys(known, fields, known.at)
+        return super().__call__(**fields)
+
+
+class Spec(msgspec.Struct, metaclass=_SpecType, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all hardware records: immutable, keyword-only, checked on every construction.
 
     A wrong type, a value out of range or a NaN raises SpecError with the dotted path (`node.sram_bytes`).
@@ -102,6 +113,19 @@ def build(cls: type[S], data: Any, path: str) -> S:
     where = path or cls.__name__
     if not isinstance(data, Mapping):
         raise SpecError(f"{where} = {_short(data)} cannot be used; give a table with {', '.join(field_types(cls))}")
+    _require_keys(cls, data, path)
+    kinds = field_types(cls)
+    values = {key: _nested(value, kinds[key], f"{path}.{key}" if path else key) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except SpecError as error:
+        if cls is Range:  # a Range does not know which field it is
+            raise SpecError(f"{where}: {error}") from None
+        raise
+
+
+def _require_keys(cls: type[Spec], data: Mapping[str, Any], path: str) -> None:
+    """Raise SpecError for a key that `cls` does not have, or one that it needs and `data` lacks."""
     kinds = field_types(cls)
     for key in data:
         if key not in kinds:
@@ -113,13 +137,6 @@ def build(cls: type[S], data: Any, path: str) -> S:
     if missing:
         dotted = f"{path}.{missing[0]}" if path else missing[0]
         raise SpecError(f"missing key {dotted!r}; every {cls.__name__} states it")
-    values = {key: _nested(value, kinds[key], f"{path}.{key}" if path else key) for key, value in data.items()}
-    try:
-        return cls(**values)
-    except SpecError as error:
-        if cls is Range:  # a Range does not know which field it is
-            raise SpecError(f"{where}: {error}") from None
-        raise
 
 
 def _nested(value: Any, kind: Any, path: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import CapacityError, InputError, TraceError, nearest
+from accel.errors import CapacityError, InputError, Location, TraceError, nearest
 from accel.hardware import ChipSpec
 from accel.isa.program import Program
 from accel.lang.k import K
@@ -74,7 +74,9 @@ class Kernel:
         except (TypeError, ValueError):
             raise InputError(f"{self.name} has no signature to bind tensors to; wrap it in a def") from None
         if not self.signature.parameters:
-            raise InputError(f"kernel {self.name} takes no argument; the first is k, then tensors and parameters")
+            raise InputError(
+                f"kernel {self.name} takes no argument; the first is k, then tensors and parameters", at=_definition(fn)
+            )
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}{self.signature}>"
@@ -156,12 +158,14 @@ class Kernel:
                 raise InputError(
                     f"kernel {self.name} needs argument {name!r}; pass {name}=accel.tensor(...) or {name}=value"
                 )
+        if not isinstance(resident, Iterable):
+            raise InputError(f"resident is a list of tensor names, got {resident!r}")
         held = {resident} if isinstance(resident, str) else set(resident)
-        for name in sorted(held):
+        for name in sorted(held, key=str):
             if name not in tensors:
                 shown = ", ".join(tensors) or "none"
                 raise InputError(
-                    f"resident names {name!r}, no tensor of {self.name}; it has {shown}{nearest(name, tensors)}"
+                    f"resident names {name!r}, no tensor of {self.name}; it has {shown}{nearest(str(name), tensors)}"
                 )
         placed, address, bytes_in_memory = [], 0, 0
         for name in sorted(tensors, key=lambda n: names.index(n) if n in names else len(names)):
@@ -188,3 +192,8 @@ class Kernel:
 def kernel(fn: Callable[..., Any]) -> Kernel:
     """Make a kernel of a function, as a decorator."""
     return Kernel(fn)
+
+
+def _definition(fn: Callable[..., Any]) -> Location | None:
+    code = getattr(fn, "__code__", None)
+    return Location(code.co_filename, code.co_firstlineno) if code is not None else None

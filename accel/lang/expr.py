@@ -10,7 +10,7 @@ import numpy as np
 from accel.errors import TraceError
 from accel.isa import layout as w
 from accel.lang.pred import Pred, holds
-from accel.lang.symbols import Split, Sym, affine
+from accel.lang.symbols import Sym, affine
 
 __all__ = ["Expr", "Int"]
 
@@ -190,7 +190,7 @@ class Expr:
         values = self.c + self.s.values()
         if self.s.lo == self.s.hi:
             return int(values[0])
-        raise Split([self.s.dom.nodes[values == v] for v in np.unique(values)])
+        raise self.s.dom.split([self.s.dom.nodes[values == v] for v in np.unique(values)])
 
     def __repr__(self) -> str:
         return affine(self.c, self.s)

@@ -6,7 +6,7 @@ import numpy as np
 
 from accel.errors import TraceError
 from accel.isa import layout as w
-from accel.lang.symbols import Domain, LoopTerm, Mask, Split, Term, Vector, affine
+from accel.lang.symbols import Domain, LoopTerm, Mask, Term, Vector, affine
 
 __all__ = ["Pred", "holds", "holds_each"]
 
@@ -72,8 +72,8 @@ class Pred:
             if len(self.terms) == 1:
                 self.terms[0][1].truth[self.terms[0][0], self.terms[0][2]] = answer
             return answer
-        nodes = self.terms[0][1].dom.nodes
-        raise Split([nodes[mask], nodes[~mask]])
+        domain = self.terms[0][1].dom
+        raise domain.split([domain.nodes[mask], domain.nodes[~mask]])
 
     def __and__(self, other: Pred | bool) -> Pred | bool:
         if isinstance(other, bool | np.bool_):

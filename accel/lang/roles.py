@@ -72,9 +72,10 @@ def trace_roles(
             raise TraceError(
                 "the kernel calls itself without end; bound the recursion", at=author_of(error.__traceback__)
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TraceError(
-                f"{type(error).__name__} while tracing: {error}".rstrip(": "), at=author_of(error.__traceback__)
+                f"{type(error).__name__} while tracing: {' '.join(str(error).split())}".rstrip(": "),
+                at=author_of(error.__traceback__),
             ) from error
     done.sort(key=lambda trace: int(trace.domain.nodes[0]))
     _agree(done)

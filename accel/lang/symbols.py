@@ -33,8 +33,15 @@ class Split(BaseException):
 class Domain:
     """The nodes of the role being traced, their parameter columns, and every symbol made over them."""
 
+    def split(self, parts: list[Vector]) -> BaseException:
+        """Return the Split to raise; a TraceError where the kernel is already traced and nobody could act on it."""
+        if not self.open:
+            return TraceError("this value differs between nodes, and its kernel is already traced; ask inside it")
+        return Split(parts)
+
     def __init__(self, nodes: Vector, cols: int, tables: Tables) -> None:
         self.nodes = nodes
+        self.open = True  # the kernel is still being traced, so that a Split finds someone who takes it
         self.cols = cols
         self.tables = tables
         self.columns: list[Vector] = [nodes // cols, nodes % cols]

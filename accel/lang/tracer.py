@@ -164,7 +164,7 @@ class Tracer:
     def finish(self) -> Trace:
         """Close the trace: after this `k` refuses every call."""
         self.leave_to(None)
-        self.push, self.open = self._closed, False
+        self.push, self.open, self.dom.open = self._closed, False, False
         return self.trace
 
     def check_open(self) -> None:
