@@ -2,8 +2,8 @@
 
 from accel.problem.bound import Bound
 from accel.problem.conv import Conv2d
-from accel.problem.kinds import from_dict, kinds
 from accel.problem.matmul import Matmul
+from accel.problem.registry import from_dict, kinds
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["Bound", "Conv2d", "Matmul", "Operand", "Problem", "from_dict", "kinds"]
