@@ -105,3 +105,16 @@ def test_vector_rows_by_hand() -> None:
     # a reduce adds four fold cycles a row for 16 lanes and writes one element a row
     cost = vector_cost(MINI, (1, 1, 2, 64), [dense], dense, 1, 1, tree=4)
     assert (cost.compute, cost.loads, cost.stores) == (2 * (4 + 4), 8, 2)
+
+
+@pytest.mark.parametrize("element", [1, 2, 4])
+@pytest.mark.parametrize("lane_flops", [1, 2, 4])
+@pytest.mark.parametrize("flops", [0, 1, 2])
+def test_no_vector_row_is_above_the_peak_of_its_format(element: int, lane_flops: int, flops: int) -> None:
+    node = chip("mini").replace(**{"node.vector.flops_per_lane": lane_flops}).node
+    view = (element, (0, 0, 0, element))
+    for inner in (1, 17, 64):
+        cost = vector_cost(node, (1, 1, 1, inner), [view] * 3, view, 1, flops)
+        assert cost.flops * cost.peak_denominator <= cost.compute * cost.peak_numerator
+    # 64 B of elements a pass, each with its lane's flops
+    assert cost.peak_numerator == 64 // element * lane_flops

@@ -90,6 +90,17 @@ def test_sram_port() -> None:
     assert cycles_of(t) == {"useful": 64, "issue": 8, "sram_port": 56, "prologue": 1}
 
 
+def test_half_as_wide_elements_are_twice_the_vector_peak() -> None:
+    p = Micro()
+    v = p.at(p.sram("h", (64, 32)))
+    with p.thread("main"):
+        p.emit("vec.fma", dst=v, x=v, y=v, z=v)
+    t = simulate(p.program(), MINI)
+    # 64 B are 32 bf16: a pass a row does 64 flops, all of them useful; ports as in fp32
+    assert cycles_of(t) == {"useful": 64, "issue": 8, "sram_port": 56, "prologue": 1}
+    assert t.flops == 64 * 32 * 2
+
+
 def test_ports_are_shared_first_come_first_served() -> None:
     p = Micro()
     view = p.at(p.v, slice(0, 64))

@@ -121,6 +121,7 @@ def vector_cost(
 
     reads, write: (element bytes, byte strides) of each view; an operand whose innermost stride is 0 is one access a
     row. tree: extra cycles an innermost row of a reduce spends on folding its lanes; its write is one element a row.
+    The peak is that of the row's format: a pass does flops_per_lane on each element that fits, so no row is above it.
     """
     unit, width = node.vector, node.port_bytes
     inner = shape[-1]
@@ -128,10 +129,11 @@ def vector_cost(
     for size in shape[:-1]:
         outer *= size
     widest = max([size for size, _ in reads] + [write[0]])
+    passes = max(passes, ceil_div(flops, unit.flops_per_lane))  # without fused lanes an fma is two passes
     compute = outer * (ceil_div(inner * widest, unit.bytes_per_cycle) * passes + tree)
     loads = sum(outer * (1 if strides[-1] == 0 else ceil_div(inner * size, width)) for size, strides in reads)
     stores = outer * (1 if tree else ceil_div(inner * write[0], width))
-    lanes = unit.bytes_per_cycle // 4
+    lanes = unit.bytes_per_cycle // widest
     return Cost(
         compute + unit.fill_cycles, port_cycles(node, loads, stores), loads, stores, outer * inner * flops,
         lanes * unit.flops_per_lane, 1, compute, 0, unit.fill_cycles,
