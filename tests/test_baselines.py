@@ -140,6 +140,15 @@ def test_model_grows_with_every_size_and_stays_above_the_roofline(
     assert roofline_seconds(works[0], row, key[1]) <= small <= large
 
 
+@pytest.mark.parametrize("key", sorted(fits()))
+def test_model_grows_step_by_step_where_cuts_of_k_begin_to_pay(key: tuple[str, str, str]) -> None:
+    row, fit = baselines.gpu(key[0]), fits()[key].parameters
+    for m, n in ((16, 16), (1760, 16)):
+        works = [as_tiled_work(Matmul(m, n, k, key[1], key[1]), key[1]) for k in range(1, 300)]
+        seconds = [tiled_seconds(work, row, key[1], fit) for work in works]
+        assert seconds == sorted(seconds), (m, n)
+
+
 @given(st.sampled_from(["fwd", "dgrad", "wgrad"]), st.integers(1, 64), st.integers(1, 512), st.sampled_from([1, 3, 5]))
 def test_conv_work_covers_the_useful_flops(direction: str, n: int, c: int, r: int) -> None:
     conv = Conv2d(n, 28, 30, c, 2 * c, r, r, pad=r // 2, direction=direction, dtype="fp16", out_dtype="fp16")

@@ -16,6 +16,9 @@ TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64
 SPLITS = (1, 2, 4, 8, 16, 32, 64)
 """Ways to cut k over thread blocks; each cut writes and reads back one fp32 partial result."""
 
+LEAST_DEPTH = 32
+"""Multiply-adds a thread block walks at least in k where k is cut: one k step of those kernels."""
+
 _PARTIAL_BYTES = 2 * 4  # an fp32 partial is written once and read once
 _FORMAT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 
@@ -92,7 +95,8 @@ def tiled_seconds(work: TiledWork, gpu: Gpu, dtype: str, fitted: Parameters) -> 
 
     A thread block takes the slower of its multiply-adds at `compute` of one multiprocessor's peak and of its operands
     at `sm_gbps`, plus `tile_s`; whole waves over the multiprocessors are paid. Grows with every size, because each
-    candidate does and a minimum of growing functions grows; never below `roofline_seconds`.
+    candidate does, the candidates are the same for all sizes, and a minimum of growing functions grows; never below
+    `roofline_seconds`.
     """
     flops_per_sm = gpu.peak_tflops[dtype] * 1e12 / gpu.sms * fitted.compute
     bytes_per_sm = fitted.sm_gbps * 1e9
@@ -102,9 +106,7 @@ def tiled_seconds(work: TiledWork, gpu: Gpu, dtype: str, fitted: Parameters) -> 
     for rows, columns in TILES:
         blocks = work.batch * -(-work.m // rows) * -(-work.n // columns)
         for split in SPLITS:
-            if split > 1 and split > work.k // 32:
-                break
-            depth = -(-work.k // split)
+            depth = -(-work.k // split) if split == 1 else max(LEAST_DEPTH, -(-work.k // split))
             waves = -(-blocks * split // gpu.sms)
             block = max(2 * rows * columns * depth / flops_per_sm, (rows + columns) * depth * size / bytes_per_sm)
             partials = _PARTIAL_BYTES * split * work.batch * work.m * work.n if split > 1 else 0
