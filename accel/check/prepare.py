@@ -181,8 +181,7 @@ class Tables(NamedTuple):
 
 def tables_of(program: Program, semaphore_bits: int) -> Tables:
     """Return the tables of a program; ProgramError for one that breaks the format."""
-    if len(program.code) and not ((program.code[:, 0] >= 0) & (program.code[:, 0] < 256)).all():
-        raise ProgramError(f"{program.name!r} holds an opcode outside 0..255; rebuild the program")
+    program.require_sound()
     groups, of_buffer = groups_of(program)
     foot = _feet(program, groups, of_buffer)
     group, lists, sram_words, memory_words = _group_table(program, groups, foot)

@@ -3,13 +3,69 @@
 from __future__ import annotations
 
 __all__ = [
-    "CODE_WORDS", "DEPTHS", "DIMS", "DIR_COLLECT", "DIR_PRELOAD", "EXPR_LOOPS", "EXPR_LOOP_WORDS", "EXPR_PARAMS",
-    "EXPR_WORDS", "E_LOOPS", "E_NLOOPS", "E_NPARAMS", "E_PARAMS", "H_DIRECTION", "H_DST", "H_LINE", "H_ROLE", "H_SRC",
-    "L_ADD", "L_COEF", "L_DEPTH", "L_MOD", "L_MUL", "PARAM_COL", "PARAM_ROW", "PRED_TERMS", "PRED_WORDS", "P_COUNT",
-    "P_TERMS", "REL_EQ", "REL_GE", "REL_LT", "REL_NE", "SHARD_WORDS", "SPACE_MEMORY", "SPACE_SRAM", "TARGET_ALL",
-    "TARGET_SELF", "TARGET_WORDS", "T_COL0", "T_COL1", "T_ROW0", "T_ROW1", "VIEW_WORDS", "V_DTYPE", "V_NDIM",
-    "V_OBJECT", "V_RING_BASE", "V_RING_BYTES", "V_SHAPE", "V_SPACE", "V_STRIDE", "W_FIRST", "W_LINE", "W_OPCODE",
+    "CODE_WORDS",
+    "DEPTHS",
+    "DIMS",
+    "DIR_COLLECT",
+    "DIR_PRELOAD",
+    "EXPR_LOOPS",
+    "EXPR_LOOP_WORDS",
+    "EXPR_PARAMS",
+    "EXPR_WORDS",
+    "E_LOOPS",
+    "E_NLOOPS",
+    "E_NPARAMS",
+    "E_PARAMS",
+    "H_DIRECTION",
+    "H_DST",
+    "H_LINE",
+    "H_ROLE",
+    "H_SRC",
+    "L_ADD",
+    "L_COEF",
+    "L_DEPTH",
+    "L_MOD",
+    "L_MUL",
+    "PARAM_COL",
+    "PARAM_ROW",
+    "PRED_TERMS",
+    "PRED_WORDS",
+    "P_COUNT",
+    "P_TERMS",
+    "REL_EQ",
+    "REL_GE",
+    "REL_LT",
+    "REL_NE",
+    "SHARD_WORDS",
+    "SPACE_MEMORY",
+    "SPACE_SRAM",
+    "TARGET_ALL",
+    "TARGET_SELF",
+    "TARGET_WORDS",
+    "T_COL0",
+    "T_COL1",
+    "T_ROW0",
+    "T_ROW1",
+    "VIEW_WORDS",
+    "VX_WORDS",
+    "V_DTYPE",
+    "V_NDIM",
+    "V_OBJECT",
+    "V_RING_BASE",
+    "V_RING_BYTES",
+    "V_SHAPE",
+    "V_SPACE",
+    "V_STRIDE",
+    "W_FIRST",
+    "W_LINE",
+    "W_OPCODE",
     "W_PRED",
+    "X_BEGIN",
+    "X_COUNT",
+    "X_END",
+    "X_HIGH",
+    "X_ITEM",
+    "X_LOW",
 ]  # fmt: skip
 
 # --- code: one row an instruction -------------------------------------------------------------------------------
@@ -28,6 +84,11 @@ VIEW_WORDS = 16
 DIMS = 4
 V_SPACE, V_DTYPE, V_OBJECT, V_NDIM, V_SHAPE, V_STRIDE, V_RING_BASE, V_RING_BYTES = 0, 1, 2, 3, 4, 8, 12, 13
 SPACE_SRAM, SPACE_MEMORY = 0, 1  # V_OBJECT is a buffer index or a tensor index
+
+# What `validate` adds to a view's words: [address + X_LOW, address + X_HIGH) is what a view touches and must lie in
+# [X_BEGIN, X_END), the object it names; X_ITEM bytes an element, X_COUNT elements.
+VX_WORDS = 24
+X_LOW, X_HIGH, X_ITEM, X_BEGIN, X_END, X_COUNT = 16, 17, 18, 19, 20, 21
 
 # --- exprs: sum of coef * param[p] plus sum of coef * loop term; row 0 is zero ------------------------------------
 # loop term = (mul * i + add) mod `mod`, with i the trip count of the loop at nesting level `depth` (mod 0 = no mod).

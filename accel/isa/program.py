@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import Location
+from accel.errors import Location, ProgramError
+from accel.isa.validate import checked_views
 
 __all__ = ["FORMAT_VERSION", "Buffer", "Program", "Semaphore", "Table", "Tensor"]
 
@@ -99,7 +101,10 @@ class Program:
     def __post_init__(self) -> None:
         for name in ("code", "spans", "role_of", "params", "views", "exprs", "preds", "targets", "shards",
                      "semaphore_init"):  # fmt: skip
-            table = np.ascontiguousarray(getattr(self, name), dtype=np.int64)
+            try:
+                table = np.ascontiguousarray(getattr(self, name), dtype=np.int64)
+            except (TypeError, ValueError, OverflowError):
+                raise ProgramError(f"table {name!r} of {self.name!r} is no array of int64; give one") from None
             if table.flags.writeable:
                 table = table.copy()
                 table.flags.writeable = False
@@ -119,6 +124,18 @@ class Program:
     def instructions(self) -> int:
         """Return the number of code rows, summed over roles and threads."""
         return int(self.code.shape[0])
+
+    @cached_property
+    def extended_views(self) -> Table:
+        """Return the views with their extents; ProgramError for a program that no engine may follow.
+
+        Every engine asks for this first, or for `require_sound`, so that all refuse a broken program in the same words.
+        """
+        return checked_views(self)
+
+    def require_sound(self) -> None:
+        """Raise ProgramError (UnsupportedError for rings) unless every engine may follow this program; checked once."""
+        _ = self.extended_views
 
     def node(self, index: int) -> tuple[int, int]:
         """Return (row, col) of a node index."""

@@ -12,8 +12,8 @@ from accel.errors import InputError, UnsupportedError, nearest
 from accel.isa import layout as w
 from accel.machine import words as s
 from accel.machine.arena import Arena
+from accel.machine.formats import executable_views
 from accel.machine.report import failure
-from accel.machine.validate import validate
 from accel.numerics.formats import fmt
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int 
     "plain" for the same functions uncompiled. semaphore_limit: the largest count of a semaphore.
     Raises InputError, ProgramError, BoundsError, DeadlockError, UnwrittenError.
     """
-    views = validate(program)
+    views = executable_views(program)
     seed = _seed(schedule)
     buffers = _all_buffers(program)
     arena = Arena.build(program, program.role_of >= -1)
@@ -203,7 +203,7 @@ def needed(program: Program, regions: Mapping[str, Sequence[Box]], *, engine: st
     regions: by output name, boxes of (first, one past last) element ranges. Runs the program's whole control flow with
     no data, from the stores that meet a region backwards through copies and instructions, until nothing is added.
     """
-    views = validate(program)
+    views = executable_views(program)
     wanted = _intervals(program, regions)
     buffers = np.zeros_like(_all_buffers(program))
     kept = np.zeros((max(1, len(program.tensors)), 2), np.int64)
@@ -226,7 +226,7 @@ def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *,
     """
     if what.buffers.shape != _all_buffers(program).shape:
         raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
-    views = validate(program)
+    views = executable_views(program)
     arena = Arena.build(program, what.buffers.any(axis=1))
     arena.load(inputs)
     run = _Run(program, arena, views, what.buffers, engine=engine, seed=_seed(schedule), limit=semaphore_limit)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-# --- views: the program's words, then what a bounds check needs -----------------------------------------------------
-VX_WORDS = 24
-X_LOW, X_HIGH, X_ITEM, X_BEGIN, X_END, X_COUNT = 16, 17, 18, 19, 20, 21
-# [address + X_LOW, address + X_HIGH) is what a view touches and must lie in [X_BEGIN, X_END), the object it names.
+from accel.isa.layout import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
+
+# --- views: the program's words, then what a bounds check needs: see `accel.isa.layout` -------------------------------
+__all__ = ["VX_WORDS", "X_BEGIN", "X_COUNT", "X_END", "X_HIGH", "X_ITEM", "X_LOW"]
 
 # --- threads: row node * threads + thread ---------------------------------------------------------------------------
 THREAD_WORDS = 20

@@ -1,25 +1,27 @@
-"""Refuses program tables that no engine may follow: every index, shape, stride and loop is checked before the start."""
+"""Refuses program tables that no engine may follow: every index, shape, stride and loop is checked before any use."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accel.errors import InputError, Location, ProgramError, UnsupportedError
 from accel.isa import layout as w
+from accel.isa.layout import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
 from accel.isa.schema import WORDS_OF, Kind
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
-from accel.machine.words import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
-from accel.numerics.formats import by_code
+from accel.numerics.formats import by_code, fmt
 
 if TYPE_CHECKING:
     from accel.isa.program import Program, Table
 
-__all__ = ["extended_views", "location", "validate"]
+__all__ = ["checked_views", "location"]
 
 LARGEST = 1 << 40  # no address, stride or count of a sound program comes near; sums of a few cannot wrap
 LOOP, END = BY_MNEMONIC["loop"].opcode, BY_MNEMONIC["end"].opcode
+MOST_THREADS = 256
 MOVES = ("copy", "vec.copy")
 
 
@@ -32,15 +34,15 @@ def location(program: Program, row: int) -> Location | None:
 def _refuse(program: Program, row: int, text: str) -> ProgramError:
     code = int(program.code[row, w.W_OPCODE])
     name = BY_OPCODE[code].mnemonic if code in BY_OPCODE else f"opcode {code}"
-    return ProgramError(f"Cannot run row {row} ({name}): {text}; rebuild the program", at=location(program, row))
+    return ProgramError(f"Cannot use row {row} ({name}): {text}; rebuild the program", at=location(program, row))
 
 
 def _shaped(program: Program, name: str, words: int | None, rows: int | None = None) -> None:
     table = getattr(program, name)
     if table.ndim != 2 or (words is not None and table.shape[1] != words) or (rows is not None and len(table) != rows):
-        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} has shape {table.shape}; rebuild the program")
-    if table.size and int(np.abs(table).max()) > LARGEST:
-        raise ProgramError(f"Cannot run {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild it")
+        raise ProgramError(f"Cannot use {program.name!r}: table {name!r} has shape {table.shape}; rebuild the program")
+    if table.size and (int(table.max()) > LARGEST or int(table.min()) < -LARGEST):
+        raise ProgramError(f"Cannot use {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild it")
 
 
 def _within(program: Program, name: str, column: Any, low: int, high: int, what: str) -> None:
@@ -48,16 +50,16 @@ def _within(program: Program, name: str, column: Any, low: int, high: int, what:
     if column.size and (int(column.min()) < low or int(column.max()) >= high):
         bad = int(column[(column < low) | (column >= high)].flat[0])
         raise ProgramError(
-            f"Cannot run {program.name!r}: table {name!r} names {what} {bad}, but there are {high}; rebuild the program"
+            f"Cannot use {program.name!r}: table {name!r} names {what} {bad}, but there are {high}; rebuild the program"
         )
 
 
-def extended_views(program: Program) -> Table:
+def _extended_views(program: Program) -> Table:
     """Return the view table with extents, element sizes and the bytes of the object each view may touch."""
     views = np.zeros((max(1, len(program.views)), VX_WORDS), np.int64)
     for i, view in enumerate(program.views):
         views[i, : w.VIEW_WORDS] = view
-        where = f"Cannot run {program.name!r}: view {i}"
+        where = f"Cannot use {program.name!r}: view {i}"
         try:
             item = by_code(int(view[w.V_DTYPE])).bytes
         except InputError as error:
@@ -72,6 +74,8 @@ def extended_views(program: Program) -> Table:
             )
         if float(np.prod(shape.astype(float))) > LARGEST:
             raise ProgramError(f"{where} has more than 2^40 elements; rebuild the program")
+        if float(np.abs((shape - 1).astype(float) * stride.astype(float)).sum()) > LARGEST:
+            raise ProgramError(f"{where} reaches further than 2^40 bytes; rebuild the program")
         reach = (shape - 1) * stride
         objects = program.buffers if view[w.V_SPACE] == w.SPACE_SRAM else program.tensors
         if not 0 <= view[w.V_OBJECT] < len(objects):
@@ -88,15 +92,39 @@ def extended_views(program: Program) -> Table:
 
 
 def _objects(program: Program) -> None:
+    """Refuse buffers and tensors whose bytes do not follow from shape and format, or lie outside their memory."""
+    name = program.name
+    if not (0 <= program.sram_bytes <= LARGEST and 0 <= program.memory_bytes <= LARGEST and program.flops >= 0):
+        raise ProgramError(f"Cannot use {name!r}: its sizes or flops are out of range; rebuild the program")
     for kind, objects, limit in (("buffer", program.buffers, program.sram_bytes),
                                  ("tensor", program.tensors, program.memory_bytes)):  # fmt: skip
+        seen: set[str] = set()
         for item in objects:
-            begin = item.offset if kind == "buffer" else item.address  # type: ignore[union-attr]
-            if begin < 0 or item.nbytes < 0 or begin + item.nbytes > limit:
+            where = f"Cannot use {name!r}: {kind} {item.name!r}"
+            try:
+                element = fmt(item.dtype).bytes
+            except InputError as error:
+                raise ProgramError(f"{where}: {error}") from None
+            if any(n < 1 for n in item.shape) or item.nbytes != element * math.prod(item.shape):
                 raise ProgramError(
-                    f"Cannot run {program.name!r}: {kind} {item.name!r} takes bytes {begin} to {begin + item.nbytes} of"
-                    f" {limit}; rebuild the program"
+                    f"{where} of shape {item.shape} in {item.dtype} cannot take {item.nbytes} bytes; rebuild it"
                 )
+            begin = item.offset if kind == "buffer" else item.address  # type: ignore[union-attr]
+            if begin < 0 or begin + item.nbytes > limit or begin % element:
+                raise ProgramError(
+                    f"{where} takes bytes {begin} to {begin + item.nbytes} of {limit}; rebuild the program"
+                )
+            if kind == "tensor" and item.name in seen:
+                raise ProgramError(f"{where} is there twice; rebuild the program")
+            seen.add(item.name)
+    count = program.semaphore_init.size
+    if program.semaphore_init.ndim != 1 or (count and int(program.semaphore_init.min()) < 0):
+        raise ProgramError(f"Cannot use {name!r}: its semaphores do not start at counts of 0 or more; rebuild it")
+    if count * program.nodes > LARGEST >> 12:
+        raise ProgramError(f"Cannot use {name!r}: {count} semaphores a node are too many; rebuild the program")
+    for sem in program.semaphores:
+        if sem.index < 0 or sem.count < 1 or sem.index + sem.count > count:
+            raise ProgramError(f"Cannot use {name!r}: semaphore {sem.name!r} is none of its {count}; rebuild it")
 
 
 def _operands(program: Program, views: Table) -> None:
@@ -120,6 +148,8 @@ def _operands(program: Program, views: Table) -> None:
                 _within(program, "code", picked[:, at + 1], 0, len(program.exprs), "expression")
             elif operand.kind is Kind.TARGET:
                 _within(program, "code", picked[:, at], 0, len(program.targets), "target")
+            elif operand.kind is Kind.FLOAT:
+                _within(program, "code", picked[:, at], 0, 1 << 32, "the bits of a number")
             at += WORDS_OF[operand.kind]
         _shapes(program, views, row.mnemonic, rows, picked)
 
@@ -145,16 +175,7 @@ def _shapes(program: Program, views: Table, mnemonic: str, rows: Table, picked: 
             # Only the sizes count: an index runs row-major through its pair, however each operand splits it.
             (m, n), (m_a, k_a), (k_b, n_b) = ((s[0] * s[1], s[2] * s[3]) for s in shapes)
             fits = m == m_a and n == n_b and k_a == k_b
-            if formats[0] != "fp32" or formats[1:] != ["bf16", "bf16"]:
-                raise UnsupportedError(
-                    f"matmul of {formats[1]} and {formats[2]} into {formats[0]} is not executed; use bf16 into fp32",
-                    at=location(program, index),
-                )
         else:
-            if not set(formats) <= {"fp32", "bf16"} and mnemonic not in MOVES:
-                raise UnsupportedError(
-                    f"{mnemonic} on {', '.join(formats)} is not executed; use fp32 or bf16", at=location(program, index)
-                )
             fits = all(shape == shapes[0] for shape in shapes)
             if row.cost == "reduce":
                 fits = shapes[0] == (*shapes[1][:3], 1)
@@ -169,7 +190,7 @@ def _loops(program: Program) -> None:
         for thread in range(program.threads):
             begin, end = (int(v) for v in program.spans[role, thread])
             if not 0 <= begin <= end <= len(code):
-                raise ProgramError(f"Cannot run {program.name!r}: a thread has rows {begin} to {end}; rebuild it")
+                raise ProgramError(f"Cannot use {program.name!r}: a thread has rows {begin} to {end}; rebuild it")
             open_rows: list[int] = []
             for row in begin + np.flatnonzero(np.isin(code[begin:end, w.W_OPCODE], (LOOP, END))):
                 at = int(row)
@@ -192,19 +213,32 @@ def _loops(program: Program) -> None:
                 raise _refuse(program, open_rows[-1], "its end is not there")
 
 
-def validate(program: Program) -> Table:
-    """Return the extended view table of a program that is safe to follow; ProgramError or UnsupportedError if not."""
+def checked_views(program: Program) -> Table:
+    """Return the extended view table of a program that is safe to follow; ProgramError or UnsupportedError if not.
+
+    `Program.extended_views` keeps the result, so all engines check a program once between them.
+    """
+    if not 1 <= program.threads <= MOST_THREADS or len(program.targets) < 2:
+        raise ProgramError(
+            f"Cannot use {program.name!r}: it has {program.threads} threads a node and {len(program.targets)} targets; "
+            f"1 to {MOST_THREADS} threads and the 2 fixed targets belong there; rebuild the program"
+        )
     for name, words, rows in (
         ("code", w.CODE_WORDS, None), ("views", w.VIEW_WORDS, None), ("exprs", w.EXPR_WORDS, None),
         ("preds", w.PRED_WORDS, None), ("targets", w.TARGET_WORDS, None), ("shards", w.SHARD_WORDS, None),
         ("params", None, program.nodes),
     ):  # fmt: skip
         _shaped(program, name, words, rows)
-    if program.rows < 1 or program.cols < 1 or program.role_of.shape != (program.nodes,) or program.params.shape[1] < 2:
-        raise ProgramError(f"Cannot run {program.name!r}: its mesh, roles and parameters do not fit; rebuild it")
+    if (
+        min(program.rows, program.cols, program.roles) < 1
+        or program.role_of.shape != (program.nodes,)
+        or program.params.shape[1] < 2
+    ):
+        raise ProgramError(f"Cannot use {program.name!r}: its mesh, roles and parameters do not fit; rebuild it")
     if program.spans.shape != (program.roles, program.threads, 2) or len(program.exprs) < 1 or len(program.preds) < 1:
-        raise ProgramError(f"Cannot run {program.name!r}: spans or row 0 of a table are missing; rebuild the program")
+        raise ProgramError(f"Cannot use {program.name!r}: spans or row 0 of a table are missing; rebuild the program")
     _within(program, "role_of", program.role_of, -1, program.roles, "role")
+    _within(program, "code", program.code[:, w.W_LINE], 0, max(1, len(program.lines)), "line")
     _within(program, "code", program.code[:, w.W_PRED], 0, len(program.preds), "predicate")
     exprs = program.exprs
     _within(program, "exprs", exprs[:, w.E_NPARAMS], 0, w.EXPR_PARAMS + 1, "a count of parameters")
@@ -223,7 +257,7 @@ def validate(program: Program) -> Table:
         _within(program, "preds", used[:, w.P_TERMS + 3 * j + 2], w.REL_EQ, w.REL_GE + 1, "relation")
     _within(program, "targets", program.targets[:, 1::2], 0, len(exprs), "expression")
     _objects(program)
-    views = extended_views(program)
+    views = _extended_views(program)
     _operands(program, views)
     _loops(program)
     shards = program.shards
