@@ -87,7 +87,8 @@ def copy_entry(m: Words, th: int, kind: int, row: int, col: int) -> int:
 
     The one in physical row `row`, else (or row -1) by address block plus `col`, the first column of the destination:
     panels for neighbouring columns lie in one block of a row-major tensor and would otherwise share one link. Blocks
-    of the first port's interleave rotate over the ports; a copy is served by the port of its first byte.
+    of the first port's interleave rotate over the ports; a copy is served by the port of its first byte, and the blocks
+    of one port rotate over its routers.
     """
     word = (SRC if kind == COPY_READ else DST) + 1
     address = operand(m, m[O_CODE] + m[th + T_PC] * CODE_WORDS + word, th)
@@ -97,7 +98,7 @@ def copy_entry(m: Words, th: int, kind: int, row: int, col: int) -> int:
         for i in range(count):
             if m[first + i * ENTRY_WORDS + E_ROW] == row:
                 return first + i * ENTRY_WORDS
-    return first + (address // m[port + Q_INTERLEAVE] + col) % count * ENTRY_WORDS
+    return first + (address // m[port + Q_INTERLEAVE] // m[K_PORTS] + col) % count * ENTRY_WORDS
 
 
 @njit

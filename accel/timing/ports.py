@@ -10,6 +10,7 @@ from accel.timing.state import (
     C_NEXT,
     C_NODE,
     C_SERIAL,
+    CYCLES_MASK,
     E_COL,
     E_FREE_OUT,
     E_LINK,
@@ -182,7 +183,8 @@ def write_packet(m: Words, port: int, entry: int) -> None:
     m[port + Q_EDGE_OUT] = begin + count * m[port + Q_EDGE_COST]
     m[port + Q_WRITTEN] += count
     m[entry + E_FREE_OUT] = now + (count + m[entry + E_LINK_BYTES] - 1) // m[entry + E_LINK_BYTES]
-    end = max(m[entry + E_FREE_OUT], (max(m[port + Q_FREE], m[port + Q_EDGE_OUT]) + clock - 1) // clock)
+    tail = now + ((m[e + P_SIZE] >> SIZE_CYCLES) & CYCLES_MASK)  # the last byte comes in at the mesh's rate
+    end = max(tail, m[entry + E_FREE_OUT], (max(m[port + Q_FREE], m[port + Q_EDGE_OUT]) + clock - 1) // clock)
     m[S_EVENTS] += 1
     if m[e + P_SIZE] & 1:
         c = m[e + P_COPY]
