@@ -173,6 +173,8 @@ def _d1() -> ChipSpec:
             "mesh.holes": "354 of 360 sites are enabled; which is not public: six of the last column, rows 2 to 17",
             "noc.barrier_cycles": "a corner gathers and releases: 2 x 36 hops + 8",
             "ports.west.routers": "one interface processor, attached to all 18 routers of the west edge",
+            "ports.west.bytes_per_cycle": "one interface processor's 800 GB/s for one die; a tray has 20 for 150 dies, "
+            "107 GB/s a die",
             "ports.west.latency_cycles": "400 cycles = 200 ns to the first byte: an HBM read and its interface",
             "ports.west.interleave_bytes": "4 KiB blocks rotate over the routers",
             "ports.west.efficiency": "1.0: no refresh or turnaround loss is known",
