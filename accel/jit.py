@@ -17,7 +17,6 @@ import os
 import pickle
 import platform
 import time
-import types as python_types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
@@ -26,17 +25,24 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
+from llvmlite.binding import Linkage, get_host_cpu_features, get_host_cpu_name
 from numba import types
 from numba.core import cgutils
 from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
-from numba.core.dispatcher import Dispatcher
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import register_pass
+from numba.core.environment import lookup_environment
+from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+from numba.core.typed_passes import NativeLowering
 from numba.extending import intrinsic as _numba_intrinsic
 
 from accel.compile_cache import CacheInfo, Store, default_base, source_key
 from accel.errors import InputError
+from accel.plain_twins import lazy_plain, register_intrinsic, twin
 
 __all__ = [
     "CacheInfo",
@@ -60,7 +66,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parent
 _TARGETS = ("avx512", "avx2", "portable")
 
@@ -196,7 +201,9 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a fresh compilation, unless its code holds addresses of this process."""
         begun = _started.pop() if _started else time.perf_counter()
-        if not (data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted)):
+        library = data.library
+        # An inner function is kept inside the entries that call it.
+        if isinstance(library, _EntryLibrary) and not (library.by_name or library.has_dynamic_globals or data.lifted):
             identity, name = self._name(sig, data.codegen)
             _store().write(name, dumps((identity, data._reduce())))
         _account(self._label, False, begun)
@@ -211,8 +218,162 @@ class _DiskCache(_Cache):  # type: ignore[misc]  # numba ships no types
         """Nothing to do: a changed source has another key."""
 
 
-def _is_dispatcher(value: object) -> bool:
-    return isinstance(value, Dispatcher)
+# ------------------------------------------------------------------------------------------------ compilation
+# Numba makes native code of every function it meets, callees first, each with the code of all its callees in it. Here
+# a function that jitted code calls stays LLVM text until an entry (what Python or an address calls) links and compiles
+# it once: half the time, and a file on disk for each entry only.
+
+
+class _InnerLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba ships no types
+    """The code of a function that only jitted code has called so far; unoptimised, linked by entries."""
+
+    _shared_module: Any
+
+    def _ensure_finalized(self) -> None:
+        """Nothing to do before an entry takes it in."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def _get_module_for_linking(self) -> Any:
+        """Return the code with that of all its callees, for a library of Numba's own that calls it."""
+        if self._shared_module is None:
+            module = self._final_module.clone()
+            _link_callees(module, self)
+            for function in module.functions:
+                if not function.is_declaration:
+                    function.linkage = "linkonce_odr"
+            self._shared_module = module
+        return self._shared_module
+
+
+class _EntryLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """The code of a function that Python calls, with that of all its callees."""
+
+    by_name: bool  # whether functions in it find each other by name: such code cannot be loaded from disk
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        """Link every callee once, optimise, and make native code."""
+        self._raise_if_finalized()
+        own = {function.name for function in self._final_module.functions if not function.is_declaration}
+        _link_callees(self._final_module, self)
+        # Functions that call each other are reached by name when the program runs.
+        prefix = self._codegen._rtlinker.PREFIX
+        by_name = {g.name[len(prefix) :] for g in self._final_module.global_variables if g.name.startswith(prefix)}
+        self.by_name = bool(by_name)
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name not in own and function.linkage == Linkage.external:
+                function.linkage = "weak_odr" if function.name in by_name else "linkonce_odr"
+        self._optimize_final_module()
+        self._final_module.verify()
+        self._finalize_final_module()
+        for variable in self._final_module.global_variables:
+            environment = lookup_environment(variable.name)
+            if environment is not None:
+                self._codegen.set_env(variable.name, environment)
+
+
+def _link_callees(module: Any, library: Any) -> None:
+    """Link into `module` the code of all that `library` calls, directly or not: ours first, as it calls Numba's."""
+    seen, pending = {library}, [library]
+    others: dict[Any, None] = {}
+    while pending:
+        for callee in pending.pop()._linking_libraries:
+            if callee in seen:
+                continue
+            seen.add(callee)
+            library._reload_init.update(callee._reload_init)
+            if isinstance(callee, _InnerLibrary):
+                module.link_in(callee._final_module, preserve=True)
+                pending.append(callee)
+            else:
+                others[callee] = None
+    for callee in others:
+        module.link_in(callee._get_module_for_linking(), preserve=True)
+
+
+class _Inner:
+    """What stands for an inner function in Numba's tables, where it keeps the entry points of others."""
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):  # type: ignore[misc]
+    """Numba's lowering, which stops before native code for an inner function."""
+
+    _name = "accel_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        """Lower the function of `state`."""
+        inner, flags, context = _depth > 1, state.flags, state.targetctx
+        wrapped = not (inner or flags.no_cpython_wrapper)
+        library = state.library = (_InnerLibrary if inner else _EntryLibrary)(
+            context.codegen(), state.func_id.func_qualname
+        )
+        library.enable_object_caching()
+        # The same for both kinds: flags are part of the names by which functions that call each other are found.
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        super().run_pass(state)
+        lowered = state["cr"]
+        if wrapped:
+            context.create_cpython_wrapper(library, lowered.fndesc, lowered.env, lowered.call_helper, flags.release_gil)
+        entry = _Inner() if inner else context.get_executable(library, lowered.fndesc, lowered.env)
+        context.insert_user_function(entry, lowered.fndesc, [library])
+        state.reload_init.extend(library._reload_init)
+        state["cr"] = lowered._replace(cfunc=entry)
+        return True
+
+
+class _Compiler(CompilerBase):  # type: ignore[misc]
+    """Numba's passes with our lowering."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the only pipeline."""
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [
+            (_Lowering, text) if kind is NativeLowering else (kind, text) for kind, text in manager.passes
+        ]
+        manager.finalize()
+        return [manager]
+
+
+_depth = 0
+
+
+class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
+    """Numba's dispatcher that knows inner functions from entries."""
+
+    def compile(self, sig: Any) -> Any:
+        """Return the entry point for `sig`; one that was an inner function becomes an entry when Python asks."""
+        global _depth
+        with global_compiler_lock:
+            args = tuple(normalize_signature(sig)[0])
+            known = self.overloads.get(args)
+            if known is not None:
+                if _depth or not isinstance(known.library, _InnerLibrary):
+                    return known.entry_point
+                del self.overloads[args]
+            _depth += 1
+            pending = len(_started)
+            try:
+                return super().compile(sig)
+            finally:
+                _depth -= 1
+                del _started[pending:]
+
+    def add_overload(self, cres: Any) -> None:
+        """Take in a compilation; Python cannot call one of an inner function."""
+        if isinstance(cres.library, _InnerLibrary):
+            self.overloads[tuple(cres.signature.args)] = cres
+        else:
+            super().add_overload(cres)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return what type inference asks for: constants count as their types, or each would make a compilation."""
+        plain_kws = {name: types.unliteral(kind) for name, kind in kws.items()}
+        return super().get_call_template(tuple(map(types.unliteral, args)), plain_kws)
 
 
 def _module_in_package(fn: Callable[..., Any]) -> str | None:
@@ -249,12 +410,17 @@ def njit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if fn is None:
         return lambda function: njit(function, **options)
-    dispatcher: Any = numba.njit(nogil=True, **options)(fn)
-    if _is_dispatcher(dispatcher):  # NUMBA_DISABLE_JIT=1 hands back `fn` itself
+    dispatcher: Any = fn
+    if not numba.config.DISABLE_JIT:
+        dispatcher = _Dispatcher(
+            fn,
+            targetoptions={"nopython": True, "nogil": True, "boundscheck": None, **options},
+            pipeline_class=_Compiler,
+        )
         module = _module_in_package(fn)
         if module is not None and fn.__closure__ is None:
             dispatcher._cache = _DiskCache(fn, module)
-        dispatcher.plain = _lazy_plain(dispatcher)
+        dispatcher.plain = lazy_plain(dispatcher)
     else:
         dispatcher.plain = dispatcher
     return dispatcher
@@ -270,27 +436,10 @@ def intrinsic(*, plain: Callable[P, R], prefer_literal: bool = False) -> Callabl
         if numba.config.DISABLE_JIT:
             return plain
         declared = _numba_intrinsic(prefer_literal=prefer_literal)(build)
-        _plain_intrinsics[id(declared)] = (declared, plain)
+        register_intrinsic(declared, plain)
         return cast("Callable[P, R]", declared)
 
     return declare
-
-
-# ------------------------------------------------------------------------------------------------ plain twins
-
-_plain_intrinsics: dict[int, tuple[Any, Callable[..., Any]]] = {}
-_twins: dict[int, tuple[Any, Callable[..., Any]]] = {}  # keyed by identity; the original is kept alive beside its twin
-_twin_globals: dict[int, dict[str, Any]] = {}
-
-
-def _lazy_plain(dispatcher: Any) -> Callable[..., Any]:
-    """Return a caller of the plain twin that looks it up on first use, when every module is imported."""
-
-    @functools.wraps(dispatcher.py_func)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return plain(dispatcher)(*args, **kwargs)
-
-    return call
 
 
 def plain(fn: Callable[P, R] | Jitted[P, R]) -> Callable[P, R]:
@@ -298,48 +447,4 @@ def plain(fn: Callable[P, R] | Jitted[P, R]) -> Callable[P, R]:
 
     Call it when all modules are imported: the twin takes its module's globals as they are then.
     """
-    return cast("Callable[P, R]", _twin_value(fn))
-
-
-def _twin_value(value: Any) -> Any:
-    """Return the plain twin of a jitted function, intrinsic, tuple of them or module of this package; else `value`."""
-    key = id(value)
-    if key in _twins:
-        return _twins[key][1]
-    if key in _plain_intrinsics:
-        return _plain_intrinsics[key][1]
-    if _is_dispatcher(value):
-        return _twin_function(value, value.py_func)
-    if type(value) is tuple:
-        twins = tuple(map(_twin_value, value))
-        return twins if any(a is not b for a, b in zip(twins, value, strict=True)) else value
-    if isinstance(value, python_types.ModuleType) and value.__name__.partition(".")[0] == _PACKAGE:
-        return _PlainModule(value)
-    return value
-
-
-def _twin_function(original: Any, fn: Any) -> Callable[..., Any]:
-    cells = fn.__closure__ and tuple(python_types.CellType(_twin_value(cell.cell_contents)) for cell in fn.__closure__)
-    scope = _twin_globals.get(id(fn.__globals__))
-    fresh = scope is None
-    if scope is None:
-        scope = _twin_globals[id(fn.__globals__)] = dict(fn.__globals__)
-    twin = python_types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, cells)
-    twin.__kwdefaults__, twin.__doc__, twin.__qualname__ = fn.__kwdefaults__, fn.__doc__, fn.__qualname__
-    _twins[id(original)] = (original, twin)
-    # After registering, so that functions which call each other find their twins; names defined since the scope was
-    # made (an interactive session) come in with the next function that is asked for.
-    for name, value in list(fn.__globals__.items()):
-        if fresh or name not in scope:
-            scope[name] = _twin_value(value)
-    return twin
-
-
-class _PlainModule:
-    """A module of this package seen from plain code: attributes come as their plain twins."""
-
-    def __init__(self, module: python_types.ModuleType) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return _twin_value(getattr(self._module, name))
+    return cast("Callable[P, R]", twin(fn))

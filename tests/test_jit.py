@@ -42,6 +42,28 @@ def odd(n):
 def through_module(x):
     return callee.step(x)
 
+@njit
+def parity(n):
+    return 1 if odd(n) else 0
+
+@njit
+def checked(x):
+    if x < 0:
+        raise ValueError("negative")
+    return step(x)
+
+@njit
+def guarded(x):
+    return checked(x) + 1
+
+@njit
+def plus(x, y):
+    return x + y
+
+@njit
+def constants(x):
+    return plus(x, 0) + plus(x, 4) + plus(0, 100)
+
 TABLE = (step, through_module)
 
 @njit
@@ -86,7 +108,7 @@ def package(tmp_path: Path) -> Path:
     """A folder with a small copy of the package: the real jit.py and two jitted modules."""
     root = tmp_path / "source"
     (root / "accel" / "machine").mkdir(parents=True)
-    for name in ("jit.py", "compile_cache.py", "errors.py"):
+    for name in ("jit.py", "plain_twins.py", "compile_cache.py", "errors.py"):
         shutil.copy(PACKAGE / name, root / "accel" / name)
     (root / "accel" / "machine" / "caller.py").write_text(CALLER)
     (root / "accel" / "machine" / "callee.py").write_text(CALLEE)
@@ -116,7 +138,7 @@ def test_second_process_loads_instead_of_compiling(package: Path) -> None:
     second, err = run(package)
     assert (first["value"], first["compiled"], first["loaded"]) == (111, 2, 0)
     assert (second["value"], second["compiled"], second["loaded"]) == (111, 0, 1)  # the callee is inside the caller
-    assert second["entries"] == 2
+    assert second["entries"] == 1
     assert second["bytes"] > 0
     assert err == ""
 
@@ -189,6 +211,34 @@ def test_plain_twins_run_no_compiled_code(package: Path, switch: dict[str, str])
     result, _ = run(package, expression, **switch)
     assert result["value"] == [111, True, False, 4, 8, True]
     assert (result["compiled"], result["loaded"]) == (0, 0)
+
+
+def test_what_only_jitted_code_has_called_can_be_called_from_python(package: Path) -> None:
+    first, _ = run(package, "[m.total(5), m.step(5), m.step(5), m.total(5)]")
+    assert (first["value"], first["compiled"], first["entries"]) == ([111, 6, 6, 111], 3, 2)
+    second, _ = run(package, "[m.step(5), m.total(5)]")
+    assert (second["value"], second["compiled"], second["loaded"]) == ([6, 111], 0, 2)
+
+
+def test_functions_that_call_each_other(package: Path) -> None:
+    assert run(package, "[m.even(10), m.odd(10), m.parity(7), m.even(3)]")[0]["value"] == [True, False, 1, False]
+    assert run(package, "[m.parity(7), m.odd(7), m.even(6)]")[0]["value"] == [1, True, True]
+
+
+def test_error_of_an_inner_function_reaches_python(package: Path) -> None:
+    expression = "[m.guarded(3), str(__import__('pytest').raises(ValueError, m.guarded, -1).value)]"
+    for _ in range(2):  # compiled, then loaded
+        assert run(package, expression)[0]["value"] == [5, "negative"]
+
+
+def test_constant_arguments_compile_once(package: Path) -> None:
+    result, _ = run(package, "m.constants(2)")
+    assert (result["value"], result["compiled"]) == (2 + 6 + 100, 2)
+
+
+def test_failed_compilation_leaves_nothing_behind(package: Path) -> None:
+    expression = "(__import__('pytest').raises(Exception, m.total, 'text'), jit._started, m.total(5))[1:]"
+    assert run(package, expression)[0]["value"] == [[], 111]
 
 
 def test_jitted_equals_plain(package: Path) -> None:
