@@ -126,6 +126,18 @@ def test_slow_mesh_ports_hold_the_head_back() -> None:
     assert timed(p, MINI.replace(**{"node.mesh_bytes_per_cycle": 16})).cycles == 4 + 48 + 3 + 3 * 64
 
 
+@pytest.mark.parametrize("rate", [0.005, 0.3, 1.0, 30.01, 100 / 3, 63.999])
+def test_memory_is_as_slow_as_its_field_says(rate: float) -> None:
+    p = Asm()
+    size = 1000 if rate < 1 else 240_000
+    x, b, s = p.tensor("x", (size // 2,)), p.sram("b", (size // 2,)), p.sem("s")
+    with p.thread("main"):
+        p.copy(p.at(b), p.at(x), done=s)
+    cycles = timed(p, MINI.replace(**{"ports.west.bytes_per_cycle": rate})).cycles
+    # never faster, and slower by no more than a 64th of a byte a cycle and the last cycle's end
+    assert size / rate <= cycles - 44 <= size / rate * (1 + 1 / (64 * max(rate, 1 / rate))) + 2
+
+
 def test_write_and_acknowledgement() -> None:
     p = Asm(4, 4)
     y, b, s = p.tensor("y", (1250,), use="out"), p.sram("b", (1250,)), p.sem("s")

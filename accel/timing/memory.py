@@ -15,7 +15,7 @@ from accel.timing import state as s
 __all__ = ["Memory"]
 
 WHEEL_CYCLES = 4096  # most events lie nearer than this; the rest wait in the heap
-RATE_DENOMINATOR = 64  # a memory rate is taken as the nearest fraction with at most this denominator
+RATE_DENOMINATOR = 64  # a memory rate (below 1: its inverse) is taken as a fraction with at most this denominator
 
 
 class Memory:
@@ -220,4 +220,16 @@ class Memory:
 
 
 def _rate(bytes_per_cycle: float) -> Fraction:
-    return max(Fraction(bytes_per_cycle).limit_denominator(RATE_DENOMINATOR), Fraction(1, RATE_DENOMINATOR))
+    """Return a rate as a small fraction, the nearest or, where that is faster, the next below: no chip gains by it."""
+    exact = Fraction(bytes_per_cycle)
+    if exact < 1:
+        return 1 / _near(1 / exact, slower=1)
+    return _near(exact, slower=-1)
+
+
+def _near(exact: Fraction, slower: int) -> Fraction:
+    near = exact.limit_denominator(RATE_DENOMINATOR)
+    if slower * (near - exact) >= -exact / 10**12:  # 0.3 as a float is not 3/10
+        return near
+    steps = exact * RATE_DENOMINATOR
+    return Fraction(math.ceil(steps) if slower > 0 else math.floor(steps), RATE_DENOMINATOR)
