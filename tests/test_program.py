@@ -104,3 +104,34 @@ def test_the_listing_names_buffers_semaphores_and_lines(program: accel.Program) 
     assert "matmul acc+" in text
     assert "A_full[" in text
     assert "kernels/matmul.py:" in text
+
+
+@accel.kernel
+def sent_for_done(k, x, y):  # type: ignore[no-untyped-def]
+    """Node (0, 0) tells node (0, 1) that data has come when it has only left: right by luck, and by most schedules."""
+    source, target = k.sram((64,), "fp32", "source"), k.sram((64,), "fp32", "target")
+    loaded, left, go, stored = (k.sem(name=name) for name in ("loaded", "left", "go", "stored"))
+
+    @k.thread
+    def work() -> None:
+        with k.when((k.row == 0) & (k.col == 0)):
+            k.copy(source, x, done=loaded)
+            k.wait(loaded)
+            k.copy(target, source, to=(0, 1), sent=left)
+            k.wait(left)
+            k.inc(go, at=(0, 1))
+        with k.when((k.row == 0) & (k.col == 1)):
+            k.wait(go)
+            k.copy(y, target, sent=stored)
+            k.wait(stored)
+
+
+@pytest.mark.parametrize("engine", ["jit", "plain"])
+def test_an_adversarial_schedule_lets_a_source_go_before_the_data_arrives(engine: str) -> None:
+    vector = accel.tensor((64,), "fp32")
+    hasty = sent_for_done.build("mini", x=vector, y=vector)
+    x = np.arange(64, dtype=np.float32)
+    assert (hasty.run(x=x, engine=engine)["y"] == x).all()
+    wrong = [seed for seed in range(60) if not (hasty.run(x=x, schedule=seed, engine=engine)["y"] == x).all()]
+    assert wrong
+    assert "race" in {finding.kind for finding in hasty.findings()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from accel.errors import InternalError
 from accel.isa.layout import CODE_WORDS, W_FIRST
@@ -13,7 +13,7 @@ from accel.isa.layout import CODE_WORDS, W_FIRST
 __all__ = ["Direction", "Engine", "Kind", "Operand", "Row", "Semantics"]
 
 
-Semantics: TypeAlias = Callable[[float, float, float], float]
+Semantics: TypeAlias = Callable[[Any, Any, Any], Any]
 
 
 class Engine(IntEnum):

@@ -17,6 +17,7 @@ copy     moves bits untouched.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -26,54 +27,54 @@ __all__ = [
 ]  # fmt: skip
 
 
-def copy(x: float, y: float, z: float) -> float:
+def copy(x: Any, y: Any, z: Any) -> Any:
     """Return x (the executor moves the bits and skips rounding)."""
     return x
 
 
-def cast(x: float, y: float, z: float) -> float:
+def cast(x: Any, y: Any, z: Any) -> Any:
     """Return x, to be rounded to the format of dst."""
     return x
 
 
-def fill(x: float, y: float, z: float) -> float:
+def fill(x: Any, y: Any, z: Any) -> Any:
     """Return the immediate, passed as x."""
     return x
 
 
-def negate(x: float, y: float, z: float) -> float:
+def negate(x: Any, y: Any, z: Any) -> Any:
     """Return -x; a NaN is canonical."""
     return -x
 
 
-def absolute(x: float, y: float, z: float) -> float:
+def absolute(x: Any, y: Any, z: Any) -> Any:
     """Return |x|; a NaN is canonical."""
     return abs(x)
 
 
-def relu(x: float, y: float, z: float) -> float:
+def relu(x: Any, y: Any, z: Any) -> Any:
     """Return x where x > 0, NaN where x is NaN, otherwise +0 (so relu(-0) is +0)."""
     if x > np.float32(0.0) or x != x:
         return x
     return np.float32(0.0)
 
 
-def add(x: float, y: float, z: float) -> float:
+def add(x: Any, y: Any, z: Any) -> Any:
     """Return x + y."""
     return x + y
 
 
-def subtract(x: float, y: float, z: float) -> float:
+def subtract(x: Any, y: Any, z: Any) -> Any:
     """Return x - y."""
     return x - y
 
 
-def multiply(x: float, y: float, z: float) -> float:
+def multiply(x: Any, y: Any, z: Any) -> Any:
     """Return x * y."""
     return x * y
 
 
-def divide(x: float, y: float, z: float) -> float:
+def divide(x: Any, y: Any, z: Any) -> Any:
     """Return x / y, correctly rounded; x/0 is a signed infinity, 0/0 is NaN."""
     if y == np.float32(0.0):
         if x == np.float32(0.0) or x != x:
@@ -82,14 +83,14 @@ def divide(x: float, y: float, z: float) -> float:
     return x / y
 
 
-def square_root(x: float, y: float, z: float) -> float:
+def square_root(x: Any, y: Any, z: Any) -> Any:
     """Return the correctly rounded square root; NaN below zero, -0 at -0."""
     if x < np.float32(0.0):
         return np.float32(np.nan)
     return np.sqrt(x)
 
 
-def maximum(x: float, y: float, z: float) -> float:
+def maximum(x: Any, y: Any, z: Any) -> Any:
     """Return the larger; NaN if either is NaN; +0 is larger than -0."""
     if x != x or y != y:
         return np.float32(np.nan)
@@ -98,7 +99,7 @@ def maximum(x: float, y: float, z: float) -> float:
     return x if x > y else y
 
 
-def minimum(x: float, y: float, z: float) -> float:
+def minimum(x: Any, y: Any, z: Any) -> Any:
     """Return the smaller; NaN if either is NaN; -0 is smaller than +0."""
     if x != x or y != y:
         return np.float32(np.nan)
@@ -107,7 +108,7 @@ def minimum(x: float, y: float, z: float) -> float:
     return x if x < y else y
 
 
-def fma(x: float, y: float, z: float) -> float:
+def fma(x: Any, y: Any, z: Any) -> Any:
     """Return x * y + z with one rounding, by round-to-odd in float64 (exact for every fp32 operand).
 
     The product of two fp32 numbers is exact in float64. Its sum with z is not; TwoSum gives the error e, and where

@@ -38,15 +38,20 @@ class Arena:
     bases: Any
     shadow: Any
     shadows: Any
+    stage: int = 0
 
     @classmethod
-    def build(cls, program: Program, allocated: Any) -> Arena:
-        """Allocate and poison: memory, and SRAM where `allocated[node]`; CapacityError if the host has no room."""
+    def build(cls, program: Program, allocated: Any, stages: int = 0) -> Arena:
+        """Allocate and poison: memory, SRAM where `allocated[node]`, `stages` bytes at `stage` for copies under way.
+
+        CapacityError if the host has no room.
+        """
         memory, node = _rounded(max(program.memory_bytes, 1)), _rounded(max(program.sram_bytes, 1))
         bases = np.full(program.nodes, -1, np.int64)
         places = np.flatnonzero(allocated)
         bases[places] = memory + node * np.arange(len(places))
-        size = memory + node * len(places)
+        stage = memory + node * len(places)
+        size = stage + _rounded(stages)
         shadows = np.full(max(1, len(program.tensors)), -1, np.int64)
         total = 0
         for i, tensor in enumerate(program.tensors):
@@ -67,7 +72,7 @@ class Arena:
                 f"Cannot run {program.name!r}: its memory and SRAM take {size >> 20} MiB, more than this machine has; "
                 "verify a sample of the outputs instead, or use a smaller problem"
             ) from None
-        return cls(program, u8, bases, shadow, shadows)
+        return cls(program, u8, bases, shadow, shadows, stage)
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Copy the input tensors (arrays of storage codes) into memory; InputError for wrong names, shapes or types."""

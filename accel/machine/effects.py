@@ -10,18 +10,25 @@ from accel.machine.inner import inner
 from accel.machine.moves import move, touch
 from accel.machine.units import UNIT, VIEWS, call_unit
 
-__all__ = ["compute", "part"]
+__all__ = ["compute", "land", "part"]
 
 
 @inner
 def part(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, dst_view: int, dst: int,
          src_view: int, src: int, issuer: int, node: int) -> None:  # fmt: skip
     """Move the bits of one copy to one destination node (the issuer itself where dst is memory)."""
-    src_object, dst_object = views[src_view, V_OBJECT], views[dst_view, V_OBJECT]
     if views[src_view, V_SPACE] == SPACE_SRAM:
-        if needed[issuer, src_object] == 0:
+        if needed[issuer, views[src_view, V_OBJECT]] == 0:
             return
         src += bases[issuer]
+    land(u8, shadow, shadows, views, bases, needed, nest, dst_view, dst, src_view, src, node)
+
+
+@inner
+def land(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, dst_view: int, dst: int,
+         src_view: int, src: int, node: int) -> None:  # fmt: skip
+    """Write bits that begin at byte `src` of the arena to one destination node, if they matter there."""
+    dst_object = views[dst_view, V_OBJECT]
     to_memory = views[dst_view, V_SPACE] == SPACE_MEMORY
     if not to_memory:
         if needed[node, dst_object] == 0:

@@ -14,6 +14,7 @@ from accel.machine import words as s
 from accel.machine.arena import Arena
 from accel.machine.formats import executable_views
 from accel.machine.report import failure
+from accel.machine.stages import Stages, stages_for
 from accel.numerics.formats import fmt
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _functions(engine: str) -> tuple[Callable[..., int], Callable[..., int]]:
 class _Run:
     """The tables of one run and the calls that work on them."""
 
-    def __init__(self, program: Program, arena: Arena, views: Any, buffers: Any, *, engine: str, seed: int | None,
+    def __init__(self, program: Program, arena: Arena, stages: Stages, buffers: Any, *, engine: str, seed: int | None,
                  limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
         from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
@@ -64,7 +65,7 @@ class _Run:
         from accel.machine.schedule import flight
         from accel.machine.units import unit_space
 
-        self.program, self.arena, self.views, self.needed = program, arena, views, buffers
+        self.program, self.arena, self.views, self.needed = program, arena, stages.views, buffers
         self.engine, self.limit = _functions(engine), limit
         nodes, per_node = program.nodes, program.threads
         self.threads = np.zeros((max(1, nodes * per_node), s.THREAD_WORDS), np.int64)
@@ -81,6 +82,8 @@ class _Run:
                 self.threads[at, s.S_STATUS] = s.READY
                 self.queue[count], count = at, count + 1
         config[s.C_READY] = count
+        config[s.C_STAGE], config[s.C_STAGES], config[s.C_STAGE_BYTES] = arena.stage, stages.slots, stages.nbytes
+        config[s.C_VIEWS] = len(stages.views) // 2 if stages.slots else len(stages.views)
         init = np.asarray(program.semaphore_init, np.int64).ravel()
         self.sems = np.tile(init, (nodes, 1)) if init.size else np.zeros((nodes, 0), np.int64)
         self.groups = np.zeros((BARRIERS, s.GROUP_WORDS), np.int64)
@@ -89,6 +92,7 @@ class _Run:
         self.rng = np.array([_scramble(seed or 0)], np.uint64)
         # How eager deliveries are is part of the seed: from "only when nothing else can run" to "at once".
         config[s.C_DELAY] = (0, 16, 96, 192, 256)[(seed or 0) % 5]
+        config[s.C_LATE] = (8, 0, 2)[(seed or 0) % 3]
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
         self.work, self.nest = unit_space(), nest_space()
@@ -158,9 +162,10 @@ def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int 
     views = executable_views(program)
     seed = _seed(schedule)
     buffers = _all_buffers(program)
-    arena = Arena.build(program, program.role_of >= -1)
+    stages = stages_for(program, views, seed)
+    arena = Arena.build(program, program.role_of >= -1, stages.slots * stages.nbytes)
     arena.load(inputs)
-    _Run(program, arena, views, buffers, engine=engine, seed=seed, limit=semaphore_limit).go()
+    _Run(program, arena, stages, buffers, engine=engine, seed=seed, limit=semaphore_limit).go()
     arena.require_written()
     return arena.outputs()
 
@@ -211,8 +216,8 @@ def needed(program: Program, regions: Mapping[str, Sequence[Box]], *, engine: st
     empty = Arena(program, np.zeros(64, np.uint8), np.full(program.nodes, -1, np.int64), np.zeros(1, np.uint8),
                   np.full(max(1, len(program.tensors)), -1, np.int64))  # fmt: skip
     while True:
-        run = _Run(program, empty, views, buffers, engine=engine, seed=None, limit=semaphore_limit, wanted=wanted,
-                   kept=kept)  # fmt: skip
+        run = _Run(program, empty, Stages(0, 0, views), buffers, engine=engine, seed=None, limit=semaphore_limit,
+                   wanted=wanted, kept=kept)  # fmt: skip
         run.go()
         if not run.config[s.C_CHANGED]:
             return Needed(buffers)
@@ -227,9 +232,11 @@ def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *,
     if what.buffers.shape != _all_buffers(program).shape:
         raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
     views = executable_views(program)
-    arena = Arena.build(program, what.buffers.any(axis=1))
+    seed = _seed(schedule)
+    stages = stages_for(program, views, seed)
+    arena = Arena.build(program, what.buffers.any(axis=1), stages.slots * stages.nbytes)
     arena.load(inputs)
-    run = _Run(program, arena, views, what.buffers, engine=engine, seed=_seed(schedule), limit=semaphore_limit)
+    run = _Run(program, arena, stages, what.buffers, engine=engine, seed=seed, limit=semaphore_limit)
     rows = run.go()
     written = {t.name: arena.written(i).copy() for i, t in enumerate(program.tensors) if t.is_output}
     return Execution(arena.outputs(), written, rows)

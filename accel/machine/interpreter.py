@@ -14,6 +14,8 @@ from accel.isa.layout import (
     H_ROLE,
     H_SRC,
     SPACE_MEMORY,
+    SPACE_SRAM,
+    V_OBJECT,
     V_SPACE,
     W_OPCODE,
     W_PRED,
@@ -23,9 +25,10 @@ from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.jit import types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
-from accel.machine.effects import compute, part
+from accel.machine.effects import compute, land, part
 from accel.machine.inner import entry, inner
 from accel.machine.links import address, link
+from accel.machine.moves import move
 from accel.machine.operands import decode, outside, place, rectangle
 from accel.machine.raw import peek
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
@@ -51,21 +54,47 @@ for _row in ROWS:
 
 
 @inner
+def _read(copies: Any, slot: int, config: Any, u8: Any, views: Any, bases: Any, needed: Any, nest: Any) -> Any:
+    """Bring the source of a staged copy to its stage, once; return the stage, -1 where the source does not matter."""
+    view, src, issuer = copies[slot, s.K_SRC_VIEW], copies[slot, s.K_SRC], copies[slot, s.K_ISSUER]
+    if views[view, V_SPACE] == SPACE_SRAM:
+        if needed[issuer, views[view, V_OBJECT]] == 0:
+            return -1
+        src += bases[issuer]
+    stage = config[s.C_STAGE] + slot * config[s.C_STAGE_BYTES]
+    if copies[slot, s.K_READ] == 0:
+        copies[slot, s.K_READ] = 1
+        move(u8, views[view + config[s.C_VIEWS]], stage, views[view], src, nest)
+    return stage
+
+
+@inner
 def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, shadow: Any,
             shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, error: Any) -> None:  # fmt: skip
-    """Let one thing in flight happen: a part of a copy arrives, or tokens."""
+    """Let one thing in flight happen: a copy has read its source, a part of it arrives, or tokens do.
+
+    A staged copy gives its source back (`sent`) as soon as it has read it, which may be long before a part arrives and
+    is at the latest when the first does; any other gives it back after its last part.
+    """
     kind, a, b, c = take_event(events, config, rng)
     if kind == s.TOKEN:
         add_tokens(threads, sems, queue, config, a, b, c, error)
         return
-    part(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
-         copies[a, s.K_SRC_VIEW], copies[a, s.K_SRC], copies[a, s.K_ISSUER], b)  # fmt: skip
-    if copies[a, s.K_DONE] >= 0:
+    if copies[a, s.K_STAGED]:
+        stage = _read(copies, a, config, u8, views, bases, needed, nest)
+        if kind == s.PART and stage >= 0:
+            land(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
+                 copies[a, s.K_SRC_VIEW] + config[s.C_VIEWS], stage, b)  # fmt: skip
+    else:
+        part(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
+             copies[a, s.K_SRC_VIEW], copies[a, s.K_SRC], copies[a, s.K_ISSUER], b)  # fmt: skip
+    if kind == s.PART and copies[a, s.K_DONE] >= 0:
         push_event(events, config, s.TOKEN, b, copies[a, s.K_DONE], s.ONE)
     copies[a, s.K_LEFT] -= 1
+    free = kind == s.READ or (copies[a, s.K_LEFT] == 0 and copies[a, s.K_STAGED] == 0)
+    if free and copies[a, s.K_SENT] >= 0:
+        push_event(events, config, s.TOKEN, copies[a, s.K_ISSUER], copies[a, s.K_SENT], s.ONE)
     if copies[a, s.K_LEFT] == 0:
-        if copies[a, s.K_SENT] >= 0:
-            push_event(events, config, s.TOKEN, copies[a, s.K_ISSUER], copies[a, s.K_SENT], s.ONE)
         copies[a, s.K_ROW] = -1
         config[s.C_COPIES] -= 1
 
@@ -98,9 +127,9 @@ def addresses(opcodes: Any, *, random: bool, mark: bool) -> Any:
 
 
 @inner
-def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: Any, dst_view: int, src_view: int,
-            rect: Any) -> None:  # fmt: skip
-    """Put a copy in flight: one part for every destination node."""
+def _launch(events: Any, copies: Any, config: Any, rng: Any, pc: int, node: int, value: Any, dst_view: int,
+            src_view: int, rect: Any) -> None:  # fmt: skip
+    """Put a copy in flight: one part for every destination node, and where a coin and a stage allow, its read."""
     slot = 0
     while copies[slot, s.K_ROW] >= 0:
         slot += 1
@@ -109,7 +138,12 @@ def _launch(events: Any, copies: Any, config: Any, pc: int, node: int, value: An
     copies[slot, s.K_SRC_VIEW], copies[slot, s.K_SRC] = src_view, value[SRC]
     copies[slot, s.K_DONE], copies[slot, s.K_SENT] = value[DONE], value[SENT]
     copies[slot, s.K_LEFT] = (rect[1] - rect[0] + 1) * (rect[3] - rect[2] + 1)
+    copies[slot, s.K_STAGED] = 1 if slot < config[s.C_STAGES] and below(rng, s.TWO) else 0
+    copies[slot, s.K_READ] = 0
     config[s.C_COPIES] += 1
+    if copies[slot, s.K_STAGED]:
+        copies[slot, s.K_LEFT] += 1
+        push_event(events, config, s.READ, slot, s.ZERO, s.ZERO)
     for r in range(rect[0], rect[1] + 1):
         for c in range(rect[2], rect[3] + 1):
             push_event(events, config, s.PART, slot, r * config[s.C_COLS] + c, s.ZERO)
@@ -132,9 +166,7 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
     executed = 0
     full = False  # a random schedule had no room for what a thread wanted in flight
     while True:
-        while config[s.C_EVENTS] > 0 and (
-            full or config[s.C_READY] == 0 or below(rng, s.RANGE) < config[s.C_DELAY]
-        ):
+        while config[s.C_EVENTS] > 0 and (full or config[s.C_READY] == 0 or below(rng, s.RANGE) < config[s.C_DELAY]):
             full = False
             call_deliver(units, AT_DELIVER, 0, (threads, sems, queue, config, events, copies, rng, u8, shadow, shadows,
                                                 views, bases, needed, nest, error))  # fmt: skip
@@ -190,7 +222,7 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                         if views[dst_view, V_SPACE] == SPACE_MEMORY and not alone:
                             error[0] = s.TARGET
                         elif random:
-                            _launch(events, copies, config, pc, node, value, dst_view, src_view, rect)
+                            _launch(events, copies, config, rng, pc, node, value, dst_view, src_view, rect)
                         else:
                             if mark:
                                 call_mark(units, AT_MARK, 0, (views, dst_view, value[DST], src_view, node, rect, cols,

@@ -96,7 +96,8 @@ def failure(program: Program, error: Any, threads: Any, sems: Any, groups: Any, 
             return ProgramError(f"{where} uses byte {b} of {what}, which splits an element; use whole elements", at=at)
         return BoundsError(
             f"{where} leaves {what}: its view starts at byte {b}, the object is bytes {begin} to {end}; "
-            "keep every view inside one buffer or tensor", at=at,
+            "keep every view inside one buffer or tensor",
+            at=at,
         )
     if code == s.SEMAPHORE:
         return ProgramError(f"{where} names semaphore {a} of {sems.shape[1]}; use one that the program has", at=at)
@@ -104,7 +105,8 @@ def failure(program: Program, error: Any, threads: Any, sems: Any, groups: Any, 
         holder = program.node(int(error[s.F_C]))
         return ProgramError(
             f"{where} raises {semaphore_name(program, a)} of node {holder} to {b}, more than its limit of {limit}; "
-            "wait for tokens before sending more", at=at,
+            "wait for tokens before sending more",
+            at=at,
         )
     if code == s.TARGET:
         return ProgramError(f"{where} names a target outside the mesh; a store names its own node", at=at)

@@ -11,6 +11,7 @@ from accel.machine.words import (
     C_COPIES,
     C_EVENTS,
     C_HEAD,
+    C_LATE,
     C_READY,
     COPY_WORDS,
     EV_A,
@@ -18,19 +19,25 @@ from accel.machine.words import (
     EV_C,
     EV_KIND,
     EVENT_WORDS,
+    PART,
     READY,
     S_STATUS,
 )
 
-__all__ = ["below", "flight", "push_event", "ready", "take_event", "take_thread"]
+__all__ = ["MOST_COPIES", "below", "flight", "push_event", "ready", "take_event", "take_thread"]
+
+
+MOST_COPIES = 256  # in flight at once
 
 
 def flight(nodes: int, random: bool) -> tuple[Any, Any]:
-    """Return (events, copies) in flight: room for 256 copies and for what one more instruction on all nodes may add."""
+    """Return (events, copies) in flight: room for the copies and for what one more instruction on all nodes may add."""
     if not random:
         return np.zeros((1, EVENT_WORDS), np.int64), np.zeros((1, COPY_WORDS), np.int64)
     # A copy is admitted only while `nodes + 4` events are free; every delivered part adds at most two tokens.
-    return np.zeros((256 + 8 * nodes + 64, EVENT_WORDS), np.int64), np.zeros((256, COPY_WORDS), np.int64)
+    return np.zeros((MOST_COPIES + 8 * nodes + 64, EVENT_WORDS), np.int64), np.zeros(
+        (MOST_COPIES, COPY_WORDS), np.int64
+    )
 
 
 @inner
@@ -81,8 +88,11 @@ def push_event(events: Any, config: Any, kind: int, a: int, b: int, c: int) -> N
 
 @inner
 def take_event(events: Any, config: Any, rng: Any) -> tuple[int, int, int, int]:
-    """Take any event: (kind, a, b, c)."""
+    """Take any event: (kind, a, b, c); config[C_LATE] draws more where a part would arrive, so that parts come late."""
     at = below(rng, config[C_EVENTS])
+    for _ in range(config[C_LATE]):
+        if events[at, EV_KIND] == PART:
+            at = below(rng, config[C_EVENTS])
     kind, a, b, c = events[at, EV_KIND], events[at, EV_A], events[at, EV_B], events[at, EV_C]
     last = config[C_EVENTS] - 1
     for i in range(EVENT_WORDS):

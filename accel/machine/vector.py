@@ -57,7 +57,6 @@ if any(row.engine is Engine.VECTOR and INFO[row.opcode, 0] < 0 for row in ROWS):
 OP_COPY = opcode("vec.copy")
 
 
-
 @intrinsic(plain=semantics.fma)
 def fused(typingctx: Any, x: Any, y: Any, z: Any) -> tuple[Any, Callable[..., Any]]:
     """Return x * y + z with one rounding: the processor's fma, or the C library's where it has none."""
@@ -72,7 +71,7 @@ def fused(typingctx: Any, x: Any, y: Any, z: Any) -> tuple[Any, Callable[..., An
 
 
 @inner
-def _fma(x: float, y: float, z: float) -> float:
+def _fma(x: Any, y: Any, z: Any) -> Any:
     return fused(x, y, z)
 
 

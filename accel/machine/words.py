@@ -19,13 +19,17 @@ ENDED, READY, WAITING, JOINING = 0, 1, 2, 3  # JOINING: at a barrier
 # --- config: scalars of a run, and the counters it leaves behind ----------------------------------------------------
 CONFIG_WORDS = 24
 C_ROWS, C_COLS, C_THREADS, C_MARK, C_RANDOM, C_LIMIT, C_HEAD, C_READY = 0, 1, 2, 3, 4, 5, 6, 7
-C_EVENTS, C_COPIES, C_CHANGED, C_EXECUTED, C_GROUPS, C_EARLY, C_DELAY, C_RESTRICTED = 8, 9, 10, 11, 12, 13, 14, 15
+C_EVENTS, C_COPIES, C_CHANGED, C_EXECUTED, C_GROUPS, C_LATE, C_DELAY, C_RESTRICTED = 8, 9, 10, 11, 12, 13, 14, 15
+# Stages hold what copies have read but not yet delivered: first byte, how many, bytes of each; and how many views there
+# are before their dense twins.
+C_STAGE, C_STAGES, C_STAGE_BYTES, C_VIEWS = 16, 17, 18, 19
 
 # --- copies and tokens in flight under a random schedule ----------------------------------------------------------
 EVENT_WORDS = 4
-EV_KIND, EV_A, EV_B, EV_C = 0, 1, 2, 3  # a part: copy, destination node; a token: node, semaphore, count
-COPY_WORDS = 10
+EV_KIND, EV_A, EV_B, EV_C = 0, 1, 2, 3  # a read: copy; a part: copy, destination node; a token: node, semaphore, count
+COPY_WORDS = 12
 K_ROW, K_ISSUER, K_DST_VIEW, K_DST, K_SRC_VIEW, K_SRC, K_LEFT, K_DONE, K_SENT, K_THREAD = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+K_STAGED, K_READ = 10, 11  # whether the copy has a stage of its own, and whether its source is in it
 GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -38,4 +42,4 @@ ZERO: Any = np.int64(0)
 ONE: Any = np.int64(1)
 TWO: Any = np.int64(2)
 RANGE: Any = np.int64(256)  # of the random draw that C_DELAY is compared with
-PART, TOKEN = ZERO, ONE  # kinds of event
+PART, TOKEN, READ = ZERO, ONE, TWO  # kinds of event
