@@ -1,6 +1,5 @@
 """The matmul unit against NumPy's OpenBLAS on one thread, and both against the host's fused multiply-add peak."""
 
-
 from __future__ import annotations
 
 import os

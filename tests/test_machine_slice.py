@@ -56,8 +56,10 @@ def test_plain_engine_finds_the_same_slice(summa):
 def test_pushes_pull_in_their_senders(laps, nodes):
     program = ring_program(5, laps)
     what = needed(program, {"y": [((2, 3), (0, 1))]})
-    assert np.flatnonzero(what.buffers.any(axis=1)).tolist() == nodes if laps == 0 else set(nodes) <= set(
-        np.flatnonzero(what.buffers.any(axis=1)).tolist()
+    assert (
+        np.flatnonzero(what.buffers.any(axis=1)).tolist() == nodes
+        if laps == 0
+        else set(nodes) <= set(np.flatnonzero(what.buffers.any(axis=1)).tolist())
     )
     x = np.arange(40, dtype=np.float32).reshape(5, 8)
     part = execute_sample(program, {"x": x}, what)

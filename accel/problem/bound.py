@@ -59,15 +59,19 @@ class Chip(Protocol):
     @property
     def clock_hz(self) -> int:
         """Cycles a second."""
+
     @property
     def nodes(self) -> int:
         """Enabled nodes."""
+
     @property
     def node(self) -> _Node:
         """One node; all are alike."""
+
     @property
     def ports(self) -> Sequence[_Port]:
         """Memory ports."""
+
     def peak_flops(self, dtype: str, /) -> float:
         """Peak flop a second of all enabled nodes in a number format."""
 
