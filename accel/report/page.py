@@ -49,7 +49,8 @@ BASELINES_HEAD = """<h2>GPU baselines</h2><div class=scroll><table><thead><tr><t
 <th>TFLOP/s<th>utilization<th>time / chip<th>source<th>error</tr></thead><tbody>
 """
 NOTES = """<p><small>A baseline is <em>measured</em> (a published run of exactly this shape), <em>model</em> (fitted;
-the error is the median on rows that were not fitted) or <em>uncalibrated</em> (datasheet roofline; no error known).
+the error is the median on rows that were not fitted) or <em>uncalibrated</em> (the datasheet's roofline with
+the A100's fitted shares of it; no error known).
 {usd}.</small></p><h2>Made by</h2><table><tbody>
 """
 END = "</tbody></table></div>\n"
