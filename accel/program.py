@@ -207,6 +207,11 @@ class Program:
 
         if type(blocks) is not int or blocks < 1:
             raise InputError(f"a sample needs at least 1 block, got {blocks!r}")
+        if type(seed) is not int or seed < 0:
+            raise InputError(f"the seed of a sample is a whole number of at least 0, got {seed!r}")
+        self.isa.require_sound()
+        if not self.outputs:
+            raise InputError(f"{self.name} stores no tensor, so there is nothing to sample; run or check it as a whole")
         rng = np.random.default_rng(seed)
         regions: dict[str, list[tuple[tuple[int, int], ...]]] = {}
         outputs = sorted(self.outputs.items())

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import accel
 from accel.baselines.measured import read_rows
+from accel.cli.app import main
 from accel.errors import AccelError, InputError, SpecError, TraceError
 from accel.files import read_whole, write_whole
 from accel.hardware.parts import NocSpec
@@ -144,6 +148,8 @@ CALLS: dict[str, Callable[[accel.Program], object]] = {
     "fidelity \\[\\]": lambda p: p.time([]),  # type: ignore[arg-type]
     "inputs must be a dict": lambda p: p.run([1]),  # type: ignore[arg-type]
     "no input 5": lambda p: p.run({5: 1}),  # type: ignore[dict-item]
+    "seed of a sample": lambda p: p.sample_outputs(1, seed=-1),
+    "at least 1 block": lambda p: p.sample_outputs(0),
     "cannot write program file to None": lambda p: p.save(None),  # type: ignore[arg-type]
 }
 
@@ -201,7 +207,7 @@ def test_a_kernel_without_arguments_is_found_by_its_line() -> None:
         (lambda: NocSpec(foo=1), r"unknown key 'noc\.foo'"),  # type: ignore[call-arg]
         (lambda: NocSpec(hop_cycle=1), "did you mean 'hop_cycles'"),  # type: ignore[call-arg]
         (NocSpec, r"missing key 'noc\.buffer_packets'"),  # type: ignore[call-arg]
-        (lambda: NocSpec(1), "NocSpec takes its fields by name"),  # type: ignore[misc]
+        (lambda: NocSpec(1), "NocSpec takes its fields by name"),  # type: ignore[misc, call-arg]
         (lambda: accel.FrameFormat(widht=3), "did you mean 'width'"),  # type: ignore[call-arg]
     ],
 )
@@ -213,3 +219,41 @@ def test_constructors_say_what_a_file_would_be_told(make: Callable[[], object], 
 def test_a_number_longer_than_python_reads() -> None:
     with pytest.raises(SpecError, match="is not valid TOML"):
         accel.ChipSpec.from_toml(f"clock_hz = {'9' * 5000}")
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+def accel_check(folder: Path, body: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    (folder / "mine.py").write_text(f"import accel\n\n@accel.kernel\ndef f(k, x):\n    {body}\n")
+    command = [sys.executable, "-m", "accel", "check", "mine.py:f", "--arg", "x=bf16[4]", "--chip", "mini"]
+    return subprocess.run(command, cwd=folder, text=True, check=False, **options)
+
+
+def test_a_full_sram_prints_its_map_below_the_error(tmp_path: Path) -> None:
+    body = "k.sram((64, 64), 'bf16', 'A'); k.sram((1024, 1024), 'fp32', 'C')"
+    done = accel_check(tmp_path, body, capture_output=True)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert lines[0].startswith("accel: error: mine.py:5: SRAM overflow: 'C'")
+    assert lines[1].split() == ["offset", "bytes", "buffer"]
+    assert lines[2].split()[:3] == ["0", "8192", "A:"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
+def test_the_exit_code_stands_when_stderr_is_full(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert accel_check(tmp_path, "k.nothing()", stdout=full, stderr=full).returncode == 2
+
+
+@pytest.mark.parametrize("names", [",", "a100-sxm-80gb,,t4", ",t4"])
+def test_a_list_with_an_empty_place(names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "matmul", "--shape", "8x8x8", "--chip", "mini", "--vs", names]) == 2
+    assert "has an empty place" in capsys.readouterr().err
+
+
+def test_ctrl_c_that_a_library_turns_into_an_error_is_still_ctrl_c(tmp_path: Path) -> None:
+    body = "import os, signal\n    try:\n        os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+    body += "    except KeyboardInterrupt:\n        raise accel.errors.InternalError('the compiler lost its thread')"
+    done = accel_check(tmp_path, body, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, "")

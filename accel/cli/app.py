@@ -34,6 +34,7 @@ VERBS = {
     "warm": "accel.cli.host",
     "doctor": "accel.cli.host",
 }
+_interrupted = threading.Event()  # Ctrl-C was pressed
 GRACE_S = 1.0  # compiled code does not see Ctrl-C: after this long without an end the process is ended for it
 
 
@@ -119,7 +120,11 @@ def _fail(message: str, code: int) -> int:
     """Print one line on stderr."""
     if sys.stderr is not None:
         text = " ".join(part.strip() for part in message.splitlines() if part.strip())
-        sys.stderr.write(f"accel: error: {text}\n")
+        try:
+            sys.stderr.write(f"accel: error: {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            return code  # nobody can be told; the exit code still says it
     return code
 
 
@@ -137,6 +142,8 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _internal(error: BaseException, args: list[str], debug: bool) -> int:
+    if _interrupted.wait(0.1):  # an interrupted compiler raises what it likes; the thread that knows may be a bit late
+        return INTERRUPTED
     if debug:
         traceback.print_exception(error)
     where = _innermost(error.__traceback__)
@@ -189,6 +196,7 @@ def _end_on_second_thought() -> None:
         while True:
             caught = os.read(read_end, 1)
             if caught and caught[0] == signal.SIGINT:
+                _interrupted.set()
                 time.sleep(GRACE_S)
                 os._exit(INTERRUPTED)
 

@@ -12,6 +12,7 @@ from accel.isa import layout as w
 from accel.isa.layout import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
 from accel.isa.schema import WORDS_OF, Kind
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
+from accel.isa.work import MOST_INSTRUCTIONS, most_instructions
 from accel.numerics.formats import by_code, fmt
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def checked_views(program: Program) -> Table:
         min(program.rows, program.cols, program.roles) < 1
         or program.role_of.shape != (program.nodes,)
         or program.params.shape[1] < 2
+        or len(program.thread_names) != program.roles
     ):
         raise ProgramError(f"Cannot use {program.name!r}: its mesh, roles and parameters do not fit; rebuild it")
     if program.spans.shape != (program.roles, program.threads, 2) or len(program.exprs) < 1 or len(program.preds) < 1:
@@ -260,6 +262,12 @@ def checked_views(program: Program) -> Table:
     views = _extended_views(program)
     _operands(program, views)
     _loops(program)
+    executed, cause = most_instructions(program)
+    if executed > MOST_INSTRUCTIONS:
+        raise ProgramError(
+            f"Cannot use {program.name!r}: its nodes would execute up to {executed:.1e} instructions, more than 2^40; "
+            "make fewer trips", at=location(program, cause) if cause >= 0 else None,
+        )  # fmt: skip
     shards = program.shards
     for at in (w.H_DST, w.H_SRC):
         _within(program, "shards", shards[:, at], 0, len(program.views), "view")
