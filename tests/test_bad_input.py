@@ -19,11 +19,12 @@ from accel.cli.app import main
 from accel.errors import AccelError, InputError, SpecError, TraceError
 from accel.files import read_whole, write_whole
 from accel.hardware.parts import NocSpec
+from accel.lang.views import View
 from accel.numerics import as_storage
 
 
 @accel.kernel
-def twice(k: accel.K, x: accel.K, y: accel.K) -> None:
+def twice(k: accel.K, x: View, y: View) -> None:
     b, here, gone = k.sram((4,), "bf16", "b"), k.sem(name="here"), k.sem(name="gone")
     seen.append(k)
     k.copy(b, x, done=here)
@@ -113,7 +114,7 @@ def test_an_object_that_refuses_to_become_an_array() -> None:
             raise RuntimeError("no")
 
     with pytest.raises(InputError, match="cannot make an array"):
-        as_storage(Refuses(), "fp32")  # type: ignore[arg-type]
+        as_storage(Refuses(), "fp32")
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------
@@ -206,8 +207,8 @@ def test_a_kernel_without_arguments_is_found_by_its_line() -> None:
     [
         (lambda: NocSpec(foo=1), r"unknown key 'noc\.foo'"),  # type: ignore[call-arg]
         (lambda: NocSpec(hop_cycle=1), "did you mean 'hop_cycles'"),  # type: ignore[call-arg]
-        (NocSpec, r"missing key 'noc\.buffer_packets'"),  # type: ignore[call-arg]
-        (lambda: NocSpec(1), "NocSpec takes its fields by name"),  # type: ignore[misc, call-arg]
+        (NocSpec, r"missing key 'noc\.buffer_packets'"),
+        (lambda: NocSpec(1), "NocSpec takes its fields by name"),  # type: ignore[call-arg]
         (lambda: accel.FrameFormat(widht=3), "did you mean 'width'"),  # type: ignore[call-arg]
     ],
 )
