@@ -209,6 +209,7 @@ def test_a_kernel_without_arguments_is_found_by_its_line() -> None:
         (lambda: NocSpec(hop_cycle=1), "did you mean 'hop_cycles'"),  # type: ignore[call-arg]
         (NocSpec, r"missing key 'noc\.buffer_packets'"),
         (lambda: NocSpec(1), "NocSpec takes its fields by name"),  # type: ignore[call-arg]
+        (lambda: accel.chip("mini").sized_for(5), "cannot be sized for 5"),  # type: ignore[arg-type]
         (lambda: accel.FrameFormat(widht=3), "did you mean 'width'"),  # type: ignore[call-arg]
     ],
 )

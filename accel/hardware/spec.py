@@ -155,6 +155,8 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
         Formula and arguments: `sram_bytes_for` over the nodes of the logical mesh. InputError for an argument out of
         range; SpecError if no node may have that much SRAM.
         """
+        if not isinstance(frame, FrameFormat):
+            raise SpecError(f"a chip cannot be sized for {frame!r}; give an accel.FrameFormat")
         size = sram_bytes_for(
             frame, self.mesh_nodes, window=window, halo_radius=halo_radius, working_share=working_share
         )
