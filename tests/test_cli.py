@@ -79,6 +79,12 @@ HASTY = ["mine.py:hasty", "--chip", "mini", "--arg", "x=bf16[64,32]", "--arg", "
 SMALL = ["matmul", "--shape", "64x48x32", "--chip", "mini"]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make lines long enough not to wrap, wherever the tests run (pytest-xdist sets 80 columns)."""
+    monkeypatch.setenv("COLUMNS", "400")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.py").write_text(KERNELS)
