@@ -135,3 +135,14 @@ def test_an_adversarial_schedule_lets_a_source_go_before_the_data_arrives(engine
     wrong = [seed for seed in range(60) if not (hasty.run(x=x, schedule=seed, engine=engine)["y"] == x).all()]
     assert wrong
     assert "race" in {finding.kind for finding in hasty.findings()}
+
+
+def test_a_run_larger_than_the_machine_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accel.machine import arena
+
+    small = matmul.build("mini", m=8, n=8, k=8)
+    a = b = np.ones((8, 8))
+    assert (small.run(a=a, b=b)["c"] == 8).all()
+    monkeypatch.setattr(arena, "host_bytes", lambda: 1000)
+    with pytest.raises(accel.AccelError, match="more than this machine has; verify a sample"):
+        small.run(a=a, b=b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,14 @@ __all__ = ["POISON", "Arena"]
 # A signalling NaN as bf16 (0x7FA5) and as fp32 (0x7FA57FA5): what nobody wrote turns all that uses it into NaN.
 POISON = np.uint16(0x7FA5)
 LINE = 64
+
+
+def host_bytes() -> int:
+    """Return the physical memory of this machine in bytes, or no limit where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
 
 
 def _rounded(count: int) -> int:
@@ -58,6 +67,8 @@ class Arena:
             if tensor.is_output:
                 shadows[i], total = total, total + tensor.nbytes // fmt(tensor.dtype).bytes
         try:
+            if size + total > host_bytes():  # an operating system that overcommits would end the process later on
+                raise MemoryError
             room = np.empty(size + LINE, np.uint8)
             skip = -room.ctypes.data % LINE
             u8 = room[skip : skip + size]
