@@ -30,6 +30,13 @@ def host_bytes() -> int:
         return 1 << 62
 
 
+def _too_large(program: Program, size: int) -> CapacityError:
+    return CapacityError(
+        f"Cannot run {program.name!r}: its memory and SRAM take {size >> 20} MiB, more than this machine has; "
+        "verify a sample of the outputs instead, or use a smaller problem"
+    )
+
+
 def _rounded(count: int) -> int:
     return -(-count // LINE) * LINE
 
@@ -66,9 +73,9 @@ class Arena:
         for i, tensor in enumerate(program.tensors):
             if tensor.is_output:
                 shadows[i], total = total, total + tensor.nbytes // fmt(tensor.dtype).bytes
+        if size + total > host_bytes():  # an operating system that overcommits would end the process later on
+            raise _too_large(program, size)
         try:
-            if size + total > host_bytes():  # an operating system that overcommits would end the process later on
-                raise MemoryError
             room = np.empty(size + LINE, np.uint8)
             skip = -room.ctypes.data % LINE
             u8 = room[skip : skip + size]
@@ -79,10 +86,7 @@ class Arena:
                     u8[tensor.address : tensor.address + tensor.nbytes // 2 * 2].view(np.uint16)[:] = POISON
             shadow = np.zeros(max(1, total), np.uint8)
         except MemoryError:
-            raise CapacityError(
-                f"Cannot run {program.name!r}: its memory and SRAM take {size >> 20} MiB, more than this machine has; "
-                "verify a sample of the outputs instead, or use a smaller problem"
-            ) from None
+            raise _too_large(program, size) from None
         return cls(program, u8, bases, shadow, shadows, stage)
 
     def load(self, inputs: Mapping[str, Any]) -> None:
