@@ -106,8 +106,7 @@ class _Compilations:
 
     def __call__(self, name: str, loaded: bool, _seconds: float) -> None:
         self.seen.add(name)
-        if self.line is not None and not self.busy():
-            self.line.clear()
+        self.settle()
         if loaded or self.line is not None:
             return
         self.line = StatusLine(lambda: "compiling the engines (once; kept for later runs)", self.share, self.busy)
@@ -115,6 +114,11 @@ class _Compilations:
         if not self.line.live and sys.stderr is not None:
             sys.stderr.write(NOTICE)
             sys.stderr.flush()
+
+    def settle(self) -> None:
+        """Take the line away if nothing compiles any more."""
+        if self.line is not None and not self.busy():
+            self.line.clear()
 
     def share(self) -> float:
         """Return the part of the engines that is compiled, by weight."""
@@ -127,20 +131,30 @@ class _Compilations:
 
 
 @contextmanager
-def compiling(*engines: str) -> Iterator[None]:
+def compiling(*engines: str, ahead: bool = True) -> Iterator[None]:
     """Show on stderr that code is being compiled inside the block, if any is, with the time left on a terminal.
 
-    engines: the packages ("machine", "timing", "check") that the block will use.
+    engines: the packages ("machine", "timing", "check") that the block will use. ahead: on an empty cache, compile
+    them before the block, several at once.
     """
     for engine in engines:
         package = importlib.import_module(f"accel.{engine}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)  # now rather than on first use, so that all functions are known
+    from accel.cli.ahead import compile_ahead
     from accel.machine import host
 
-    watch = _Compilations(host.compiled_functions(engines), host.compiling_now)
+    others = threading.Event()  # set while other processes compile for this one
+    watch = _Compilations(host.compiled_functions(engines), lambda: others.is_set() or host.compiling_now())
     host.watch_compilation(watch)
+
+    def at_work(busy: bool) -> None:
+        (others.set if busy else others.clear)()
+        watch.settle()
+
     try:
+        if ahead:
+            compile_ahead(engines, lambda name: watch(name, False, 0.0), at_work=at_work)
         yield
     finally:
         host.unwatch_compilation(watch)

@@ -66,7 +66,7 @@ def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: i
     if blocks is None:
         blocks = SLICE_BLOCKS if problem is not None and problem.macs > WHOLE_MACS and oracle is None else 0
     inputs = clock("inputs", lambda: random_inputs(program, seed, hard=hard))
-    with compiling("machine", "timing"):
+    with compiling("machine", "timing", ahead=engine == "jit"):
         sample = clock("slice", lambda: program.sample_outputs(blocks, seed)) if blocks else None
         outputs = clock("bits", lambda: program.run(inputs, seed=seed, engine=engine, sample=sample))
         walk = range(seed, seed + schedules)

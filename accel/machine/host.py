@@ -26,7 +26,7 @@ from accel.jit import (
 
 __all__ = [
     "CacheInfo", "HostCpu", "cache_info", "compile_totals", "compiled_functions", "compiling_now",
-    "fma_peak_gflops", "host_cpu", "isa_target", "unwatch_compilation", "watch_compilation",
+    "fma_peak_gflops", "host_cpu", "isa_target", "nothing_compiled", "unwatch_compilation", "watch_compilation",
 ]  # fmt: skip
 
 CHAINS = 12  # enough independent chains to hide the latency of a fused multiply-add, few enough for 16 registers
@@ -60,6 +60,12 @@ _registered: list[Callable[[str, bool, float], None]] = []
 def compiling_now() -> bool:
     """Return whether a compilation is under way in this process (false again when watchers hear of the outermost)."""
     return bool(jit._started)
+
+
+def nothing_compiled() -> bool:
+    """Return whether this installation has yet to compile and can keep what it compiles for other processes."""
+    info = cache_info()
+    return hasattr(_run_chains, "py_func") and info.writable and info.entries == 0
 
 
 def compiled_functions(packages: Iterable[str]) -> dict[str, int]:
