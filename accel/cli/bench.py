@@ -13,11 +13,14 @@ from accel.errors import UnsupportedError
 __all__ = ["bench"]
 
 
-@click.command()
+@click.command(short_help="Time a problem on a chip, next to GPUs.")
 @kernel_options
 @click.option("--vs", metavar="GPU,GPU", help="GPU ids to compare with (accel gpus lists them).")
 @click.option("--baseline", metavar="ROWS.csv", help="Measured GPU rows that come before the packaged ones.")
-@click.option("--fidelity", type=click.Choice(["packet", "bound"]), default="packet", show_default=True)
+@click.option(
+    "--fidelity", type=click.Choice(["packet", "bound"]), default="packet", show_default=True,
+    help="packet: the cycle model; bound: a closed form that is never above it.",
+)  # fmt: skip
 @json_option
 def bench(vs: str | None, baseline: str | None, fidelity: str, json_to: str | None, **options: Any) -> int:
     """Time a library kernel's problem on a chip and compare it with GPU baselines.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["chips", "gpus", "isa"]
 
 
-@click.command()
+@click.command(short_help="Chips, their figures and assumptions.")
 @click.argument("name", required=False, metavar="[NAME|FILE.toml]")
 @click.option("--toml", "as_toml", is_flag=True, help="Print the chip as TOML: the start of a chip of your own.")
 @json_option
@@ -84,8 +84,9 @@ def _show_chip(spec: ChipSpec) -> None:
         "SRAM": f"{bytes_text(node.sram_bytes)} a node, {bytes_text(spec.sram_total_bytes)} in all",
         "node": f"{node.threads} threads, {node.semaphores} semaphores, loops {node.loop_depth} deep, "
         f"matrix step {node.matrix.m}x{node.matrix.n}x{node.matrix.k}, vector {node.vector.bytes_per_cycle} B/cycle",
-        "network": f"{spec.noc.link_bytes_per_cycle} B/cycle a link each way, {spec.noc.hop_cycles} cycle(s) a hop, "
-        f"packets of {spec.noc.packet_bytes} B",
+        "network": f"{spec.noc.link_bytes_per_cycle} B/cycle a link each way, "
+        f"{spec.noc.hop_cycles} {'cycle' if spec.noc.hop_cycles == 1 else 'cycles'} a hop, "
+        f"packets of {spec.noc.packet_bytes:,} B",
         **{
             f"port {port.name}": f"{number(port.capacity_bytes / 1e9)} GB, "
             f"{number(port.bytes_per_cycle)} B/cycle through {len(port.routers)} routers, "
@@ -102,7 +103,7 @@ def _show_chip(spec: ChipSpec) -> None:
     tables.show(*parts)
 
 
-@click.command()
+@click.command(short_help="GPUs, their figures and sources.")
 @click.argument("name", required=False)
 @json_option
 def gpus(name: str | None, json_to: str | None) -> int:
@@ -124,11 +125,11 @@ def _show_gpus(rows: list[Gpu]) -> None:
 
     cells = [
         (r.name, r.title, f"{r.sms}", _or_dash(r.peak_tflops.get("fp16")), _or_dash(r.peak_tflops.get("bf16")),
-         _or_dash(r.peak_tflops.get("fp32")), f"{r.memory_gb:g}", f"{r.memory_gbps:,g}", f"{r.tdp_w:g}",
-         _or_dash(r.usd_per_hour))
+         _or_dash(r.peak_tflops.get("fp32")), f"{r.memory_gb:g}", f"{r.memory_gbps:,.0f}", f"{r.tdp_w:,g}",
+         "-" if r.usd_per_hour is None else f"{r.usd_per_hour:.2f}")
         for r in rows
     ]  # fmt: skip
-    columns = ("id", "name ", "SMs", "fp16 TFLOPS", "bf16", "fp32", "GB", "GB/s", "W", "USD/h")
+    columns = ("id", "name ", "SMs", "TFLOPS fp16", "bf16", "fp32", "GB", "GB/s", "W", "USD/h")
     tables.show(tables.table(columns, cells))
 
 
@@ -137,17 +138,20 @@ def _show_gpu(row: Gpu) -> None:
 
     from accel.report import tables
 
+    price = [] if row.usd is None else [f"{row.usd:,.0f} USD to buy"]
+    price += [] if row.usd_per_hour is None else [f"{row.usd_per_hour:.2f} USD/h to rent"]
     facts = {
-        "peak": ", ".join(f"{value:g} TFLOPS {dtype}" for dtype, value in row.peak_tflops.items()),
-        "multiprocessors": f"{row.sms} at {_or_dash(row.boost_mhz, ' MHz')}",
+        "peak": ", ".join(f"{value:,g} TFLOPS {dtype}" for dtype, value in row.peak_tflops.items()),
+        "multiprocessors": f"{row.sms}" + (f" at {row.boost_mhz:,} MHz" if row.boost_mhz is not None else ""),
         "memory": f"{row.memory_gb:g} GB at {row.memory_gbps:,g} GB/s, L2 {row.l2_mb:g} MB",
-        "power": f"{row.tdp_w:g} W",
+        "power": f"{row.tdp_w:,g} W",
         "die": f"{_or_dash(row.die_mm2, ' mm2')}, {row.process}",
-        "price": f"{_or_dash(row.usd, ' USD')}, {_or_dash(row.usd_per_hour, ' USD/h')} in the cloud",
+        "price": ", ".join(price) or "no source at hand",
         "also known as": ", ".join(row.aliases),
     }
     sources = {("everything else" if field == "*" else field): origin for field, origin in row.sources.items()}
-    tables.show(tables.pairs(facts, title=f"{row.name}: {row.title}"), Text(), tables.pairs(sources, title="sources"))
+    marks = "sources (P: primary, S: secondary, M: a primary one from memory, not read again)"
+    tables.show(tables.pairs(facts, title=f"{row.name}: {row.title}"), Text(), tables.pairs(sources, title=marks))
 
 
 @click.command()

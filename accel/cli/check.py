@@ -20,7 +20,7 @@ WHOLE_MACS = 1 << 30  # above, the schedules compare a causal slice: every one o
 SLICE_BLOCKS = 4
 
 
-@click.command()
+@click.command(short_help="Prove a kernel free of races and other hazards.")
 @kernel_options
 @click.option("--schedules", type=click.IntRange(0, 1000), default=4, show_default=True,
               help="Adversarial schedules to walk, and for library kernels to run and compare.")  # fmt: skip

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 
-@click.command()
-@click.option("--chip", "chip_name", default="d1", show_default=True, help="Chip name or path to a chip TOML.")
-@click.option("--network", default=None, help="Only the layers of this network.")
-@click.option("--html", "html_to", default="accel-report.html", show_default=True, help="Where the report goes.")
+@click.command(short_help="Layers of real networks next to GPUs, with an HTML report.")
+@click.option(
+    "--chip", "chip_name", default="d1", metavar="NAME|FILE.toml", show_default=True, help="Catalog chip or TOML file."
+)
+@click.option("--network", metavar="NAME", help="Only the layers of this network.")
+@click.option(
+    "--html", "html_to", default="accel-report.html", metavar="FILE", show_default=True, help="Where the report goes."
+)
 @json_option
 def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None) -> None:
     """Run, verify, check and time layers of real networks next to GPUs, and write a report.
@@ -79,14 +83,16 @@ def _progress(done: int, total: int, began: float) -> None:
 
 
 def _line(shown: Shown) -> str:
+    from accel.report.quantities import percent
+
     compared = shown.comparison
     chip, lines = compared.chip, []
     for row in compared.baselines:
         error = "" if row.error_pct is None else f", {row.error_pct:.0f} % median error"
         lines.append(
-            f"\n  {row.name + ' ' + row.dtype:<32}{'':>12}{row.seconds * 1e6:>7.0f} us{row.utilization:>9.1%}   "
-            f"{compared.speedup[row.name]:.2f}x the time ({row.source}{error})"
+            f"\n  {row.name + ' ' + row.dtype:<32}{'':>12}{row.seconds * 1e6:>7,.0f} us{percent(row.utilization):>9}   "
+            f"{compared.speedup[row.name]:.2f}x the time of {chip.name} ({row.source}{error})"
         )
     name = f"{shown.layer.network}: {shown.layer.name}"
-    own = f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7.0f} us{chip.utilization:>9.1%}   {shown.verified}"
+    own = f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7,.0f} us{percent(chip.utilization):>9}   {shown.verified}"
     return own + "".join(lines)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from accel.report.quantities import energy, number, percent, rate, ratio, seconds, usd
+from accel.report.quantities import energy, percent, rate, ratio, seconds, usd
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -82,10 +82,16 @@ def ledger(losses: Mapping[str, float], *, title: str = "where the node-cycles w
     shown = {cause: share for cause, share in losses.items() if abs(share) >= 5e-4}
     for cause, share in shown.items():
         style = "green" if cause == "useful" else "yellow"
-        made.add_row(cause, percent(share), Text("█" * max(1, round(BAR * share)), style=style))
+        made.add_row(cause, percent(share), Text(_bar(share), style=style))
     if rest := [cause for cause in losses if cause not in shown]:
         made.add_row("other", percent(sum(losses[cause] for cause in rest)), Text(", ".join(rest), style="dim"))
     return made
+
+
+def _bar(share: float) -> str:
+    """Return a bar of `BAR` characters for the whole, to an eighth of one."""
+    whole, eighths = divmod(max(1, round(8 * BAR * share)), 8)
+    return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
 
 
 def comparison(result: Comparison) -> list[RenderableType]:
@@ -93,15 +99,16 @@ def comparison(result: Comparison) -> list[RenderableType]:
     from rich.text import Text
 
     chip = result.chip
-    columns = ("", "format ", "time", "rate", "utilization", "energy", "cost", "chip is faster by", "source ")
+    columns = ("", "format ", "time", "rate", "utilization", "energy", "cost", f"time / {chip.name}", "source ")
     own = (chip.name, chip.dtype, seconds(chip.seconds), rate(chip.tflops * 1e12), percent(chip.utilization),
-           energy(chip.energy_j), usd(chip.usd), "", f"cycle model, {chip.cycles:,} cycles")  # fmt: skip
+           energy(chip.energy_j), f"{usd(chip.usd)} to make", "", f"cycle model, {chip.cycles:,} cycles")  # fmt: skip
     rows = [own]
     for row in result.baselines:
-        error = "" if row.error_pct is None else f", +-{number(row.error_pct, 2)} % (median)"
+        error = "" if row.error_pct is None else f", median error {row.error_pct:.0f} %"
+        rent = usd(row.usd) if row.usd is None else f"{usd(row.usd)} to rent"
         rows.append(
             (row.name, row.dtype, seconds(row.seconds), rate(row.tflops * 1e12), percent(row.utilization),
-             energy(row.energy_j), usd(row.usd), ratio(result.speedup[row.name]), row.source + error)
+             energy(row.energy_j), rent, ratio(result.speedup[row.name]), row.source + error)
         )  # fmt: skip
     reached = percent(chip.bound_seconds / chip.seconds)
     bound = f"bound {seconds(chip.bound_seconds)}: no kernel can be faster; this one reaches {reached} of that speed"
