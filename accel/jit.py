@@ -30,7 +30,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.caching import _Cache
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder, Flags
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
@@ -339,11 +339,35 @@ class _Compiler(CompilerBase):  # type: ignore[misc]
         return [manager]
 
 
+class _Flags(Flags):  # type: ignore[misc]
+    """Numba's flags with a key made once: it compares all thirty of them for every operation whose type it infers."""
+
+    __slots__ = ("_made",)
+    _made: str
+
+    @property
+    def key(self) -> str:
+        """The options when they were first asked for; what lowering changes later decides nothing about types."""
+        if not hasattr(self, "_made"):
+            self._made = self.summary()
+        return self._made
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (self.key == other.key if isinstance(other, _Flags) else bool(super().__eq__(other)))
+
+
 _depth = 0
 
 
 class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
     """Numba's dispatcher that knows inner functions from entries."""
+
+    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]) -> None:
+        super().__init__(fn, targetoptions=options, pipeline_class=_Compiler)
+        self._compiler._customize_flags = _Flags
 
     def compile(self, sig: Any) -> Any:
         """Return the entry point for `sig`; one that was an inner function becomes an entry when Python asks."""
@@ -412,11 +436,7 @@ def njit(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return lambda function: njit(function, **options)
     dispatcher: Any = fn
     if not numba.config.DISABLE_JIT:
-        dispatcher = _Dispatcher(
-            fn,
-            targetoptions={"nopython": True, "nogil": True, "boundscheck": None, **options},
-            pipeline_class=_Compiler,
-        )
+        dispatcher = _Dispatcher(fn, {"nopython": True, "nogil": True, "boundscheck": None, **options})
         module = _module_in_package(fn)
         if module is not None and fn.__closure__ is None:
             dispatcher._cache = _DiskCache(fn, module)
