@@ -99,6 +99,6 @@ def readme_table(cycles: dict[str, int]) -> str:
             cells.append(f"{row.seconds * 1e6:,.0f} us ({row.source}{error})")
         lines.append(
             f"| {layer.network}: {name} | {p.m} x {p.n} x {p.k} | **{count / chip.clock_hz * 1e6:,.0f} us** "
-            f"| {share:.1%} | {' | '.join(cells)} |\n"
+            f"| {100 * share:.1f} % | {' | '.join(cells)} |\n"
         )
     return "".join(lines)
