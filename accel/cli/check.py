@@ -82,9 +82,10 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 
 def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstable: list[int]) -> None:
     if not findings and not unstable:
-        runs = ", bits equal under all" if schedules and target.problem is not None else ""
-        walked = f"{schedules} schedule{'' if schedules == 1 else 's'}"
-        say(f"clean: {target.program.isa.instructions:,} instructions, {walked}{runs}")
+        runs = " and run, bits equal under all" if schedules and target.problem is not None else ""
+        walked = f"{schedules} more schedule{'' if schedules == 1 else 's'} walked{runs}"
+        say(f"clean: no hazard in {target.program.isa.instructions:,} instructions of {target.label} on "
+            f"{target.program.chip.name}; {walked}")  # fmt: skip
         return
     if unstable:
         say(f"{target.label}: DIFFERENT BITS under schedules {', '.join(map(str, unstable))}, and no hazard found; "
@@ -100,7 +101,7 @@ def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstabl
 
 def _show_one(finding: Finding) -> None:
     say(f"  {finding}")
-    if finding.second is not None:
+    if finding.second is not None and str(finding.second) not in finding.message:
         say(f"    and {finding.second}")
     if finding.nodes:
         shown = ", ".join(f"({row}, {col})" for row, col in finding.nodes[:NODES_SHOWN])
