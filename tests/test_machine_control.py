@@ -364,3 +364,26 @@ def test_what_nobody_wrote_is_nan():
         p.wait(s[0])
 
     assert np.isnan(execute(tiny(body).program(), {})["y"]).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_barrier_of_other_nodes_is_refused(engine):
+    p = Asm(1, 3)
+    with p.thread("t"):
+        p.barrier(at=p.target(0, 0, 0, 1))
+    with pytest.raises(ProgramError, match=r"node \(0, 2\) joins a barrier of nodes that it is not one of"):
+        execute(p.program(), {}, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nodes_without_a_role_take_no_part_in_a_barrier(engine):
+    p = Asm(1, 3)
+    y = p.tensor("y", (2, 4), "fp32", "out")
+    r, put = p.sram("r", (4,), "fp32"), p.sem("put")
+    with p.thread("t"):
+        p.emit("vec.fill", dst=p.at(r), imm=2.0)
+        p.barrier()
+        p.copy(p.at(y, 0, expr=p.expr(params=[(1, 16)])), p.at(r), sent=put)
+        p.wait(put)
+    p.role_of[2] = -1
+    np.testing.assert_array_equal(execute(p.program(), {}, engine=engine)["y"], np.full((2, 4), 2.0, np.float32))

@@ -216,3 +216,63 @@ def test_oldest_read_first_among_free_links() -> None:
         left[ready[0]] -= 1
         memory += 256
     assert timed(p, D1).cycles == max(links) + 18
+
+
+def test_nodes_without_a_role_take_no_part_in_a_barrier() -> None:
+    p = Asm(1, 3)
+    with p.thread("main"):
+        p.barrier()
+    p.role_of[2] = -1
+    assert simulate(p.program(), MINI).cycles == 1 + MINI.noc.barrier_cycles  # its issue, then the barrier's cost
+
+
+def test_tokens_go_to_the_thread_that_has_waited_longest() -> None:
+    p = Asm(1, 1)
+    s, first = p.sem("s"), p.sem("first")
+    v = p.sram("v", (256, 16), "fp32")
+    with p.thread("late"):  # begins to wait when its first token has come: at cycle 2 + 1
+        p.wait(first)
+        p.wait(s)
+        p.emit("vec.fill", dst=p.at(v, slice(0, 100)), imm=0.0)
+    with p.thread("early"):  # waits from cycle 1 on, in the thread of the greater number
+        p.wait(s)
+    with p.thread("give"):
+        p.inc(first)
+        p.emit("vec.fill", dst=p.at(v, slice(0, 20)), imm=0.0)
+        p.inc(s)
+        p.emit("vec.fill", dst=p.at(v, slice(0, 20)), imm=0.0)
+        p.inc(s)
+    t = simulate(p.program(), MINI)
+    # issue 1 + 1, then 28 cycles of a 20-row fill, an issue: 31. The early thread takes that token and ends. Issue 32,
+    # a fill to 60, an issue and a cycle on the way: 62. The late one: issue 63 and 108 cycles of its fill.
+    assert t.cycles == 171
+
+
+def test_a_busy_mesh_port_pushes_back_to_its_senders() -> None:
+    p = Asm(1, 3)
+    b, c, s = p.sram("b", (3072,)), p.sram("c", (3072,)), p.sem("s", 2)
+    v = p.sram("v", (256, 16), "fp32")
+    for node in (0, 2):
+        if node:
+            p.next_role([node])
+        with p.thread("main"):
+            for _ in range(node * 5 // 2):
+                p.inc(s + 1)  # a cycle each, so that the second flow starts 5 later
+            p.copy(p.at(c if node else b), p.at(b), to=p.target(0, 0, 1, 1), sent=s)
+            p.wait(s)
+            p.emit("vec.fill", dst=p.at(v, slice(0, 200)), imm=0.0)  # 208 cycles: longer than what is on its way
+    p.next_role([1])
+    with p.thread("main"):
+        pass
+    # the rule of the manual taken literally, one slot a buffer: a packet holds it until its tail has left
+    port, issued, inject, link, near, far, sent = 0, [4, 9], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]
+    left = [6, 6]
+    while any(left):
+        enters = [max(issued[f], inject[f], near[f]) for f in (0, 1)]
+        leaves = [max(enters[f], link[f], far[f]) for f in (0, 1)]
+        f = min((f for f in (0, 1) if left[f]), key=lambda f: leaves[f])
+        left[f] -= 1
+        inject[f] = sent[f] = enters[f] + 16
+        near[f] = link[f] = leaves[f] + 16
+        far[f] = port = max(port, leaves[f] + 1) + 16
+    assert timed(p, MINI.replace(**{"noc.buffer_packets": 1})).cycles == max(sent) + 1 + 208

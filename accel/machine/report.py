@@ -114,4 +114,6 @@ def failure(program: Program, error: Any, threads: Any, sems: Any, groups: Any, 
         return ProgramError(f"{where} has a count of {a}; counts and trips cannot be negative", at=at)
     if code == s.GROUPS:
         return ProgramError(f"{where} is one barrier rectangle too many; use fewer different rectangles", at=at)
+    if code == s.MEMBER:
+        return ProgramError(f"{where} joins a barrier of nodes that it is not one of; correct its target", at=at)
     return InternalError(f"the executor stopped with code {code} in {where}; please report this program")

@@ -59,6 +59,10 @@ def join(threads: Any, groups: Any, roles: Any, queue: Any, config: Any, node: i
 
     Nodes without a role take no part. A second thread of a node waits for the next round.
     """
+    row, col = node // config[s.C_COLS], node % config[s.C_COLS]
+    if row < rect[0] or row > rect[1] or col < rect[2] or col > rect[3]:
+        error[0] = s.MEMBER
+        return
     group = _group(groups, roles, config, rect)
     if group < 0:
         error[0] = s.GROUPS

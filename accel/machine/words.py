@@ -35,7 +35,7 @@ GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
 # --- errors ---------------------------------------------------------------------------------------------------------
 ERROR_WORDS = 8
 F_NODE, F_THREAD, F_ROW, F_A, F_B, F_C = 1, 2, 3, 4, 5, 6
-OK, DEADLOCK, BOUNDS, ALIGNMENT, SEMAPHORE, OVERFLOW, TARGET, COUNT, DEPTH, GROUPS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+OK, DEADLOCK, BOUNDS, ALIGNMENT, SEMAPHORE, OVERFLOW, TARGET, COUNT, DEPTH, GROUPS, MEMBER = range(11)
 
 # Arguments of jitted functions: Numba compiles a callee once more for every literal it is called with, not for these.
 ZERO: Any = np.int64(0)

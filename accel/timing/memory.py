@@ -80,6 +80,7 @@ class Memory:
         at_counts = self._add(counts)
         index = np.arange(program.nodes)
         nodes = self.nodes = np.zeros((program.nodes, s.NODE_WORDS), np.int64)
+        nodes[:, s.N_ACTIVE] = program.role_of >= 0
         nodes[:, s.N_INDEX], nodes[:, s.N_ROW], nodes[:, s.N_COL] = index, index // program.cols, index % program.cols
         nodes[:, s.N_SITE_ROW], nodes[:, s.N_SITE_COL] = (
             self.row_site[nodes[:, s.N_ROW]],

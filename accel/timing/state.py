@@ -51,8 +51,8 @@ RUNNING, WAITING, STALLED, JOINING, ENDED = range(5)
 
 # nodes: place, free times of units and ports, copy queue, totals
 (N_INDEX, N_ROW, N_COL, N_SITE_ROW, N_SITE_COL, N_INJECT, N_COUNTS, N_FIRST_THREAD, N_PARAMS, N_MATRIX, N_VECTOR,
- N_PORT, N_COPIES, N_HEAD, N_TAIL, N_LAST, N_MATRIX_BUSY, N_VECTOR_BUSY, N_PORT_BUSY,
- NODE_WORDS) = range(20)  # fmt: skip
+ N_PORT, N_COPIES, N_HEAD, N_TAIL, N_LAST, N_MATRIX_BUSY, N_VECTOR_BUSY, N_PORT_BUSY, N_ACTIVE,
+ NODE_WORDS) = range(21)  # fmt: skip
 
 # links: a server with a free time, a ring of buffer slots at its far end, and who waits for a slot. The router at
 # the far end is at site (X_ROW, X_COL), logical (X_NODE_ROW, X_NODE_COL) or -1; its own four links begin at X_ROUTER.

@@ -53,6 +53,7 @@ from accel.timing.state import (
     LOG_STALL,
     LOG_VECTOR,
     LOG_WAIT,
+    N_ACTIVE,
     N_COL,
     N_COPIES,
     N_COUNTS,
@@ -376,7 +377,10 @@ def join(m: Words, g: Log, th: int) -> None:
         m[bar + B_COL0] = c0
         m[bar + B_COL1] = c1
         m[bar + B_ARRIVED] = 0
-        m[bar + B_SIZE] = (r1 - r0 + 1) * (c1 - c0 + 1)
+        m[bar + B_SIZE] = 0
+        for i in range(r0, r1 + 1):
+            for j in range(c0, c1 + 1):  # nodes without a role take no part
+                m[bar + B_SIZE] += m[m[O_NODES] + (i * m[K_COLS] + j) * NODE_WORDS + N_ACTIVE]
         for i in range(m[K_NODES]):
             m[bar + B_NODES + i] = 0
     m[bar + B_NODES + m[node + N_INDEX]] = th
