@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 from importlib.resources import files
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from accel import baselines
 from accel.baselines.catalog import GPUS
-from accel.baselines.fits import fits
+from accel.baselines.fits import fits, is_scored
 from accel.baselines.measured import CONV_COLUMNS, GEMM_COLUMNS, packaged_rows
-from accel.baselines.model import as_tiled_work, roofline_seconds, tiled_seconds
+from accel.baselines.model import Parameters, TiledWork, as_tiled_work, roofline_seconds, tiled_seconds
 from accel.errors import InputError, UnsupportedError
 from accel.problem import Conv2d, Matmul
 
@@ -219,3 +220,35 @@ def test_packaged_data_keep_the_reference_columns() -> None:
 def test_no_gpu_alias_is_shared() -> None:
     for one, other in itertools.combinations(GPUS, 2):
         assert not {*map(str.lower, one.aliases)} & {*map(str.lower, other.aliases)}
+
+
+def test_several_timings_of_one_problem_give_their_median(tmp_path: Path) -> None:
+    path = _csv(tmp_path, source="first run")
+    header, row = path.read_text(encoding="utf-8").splitlines()
+    more = [row.replace("12.5", time).replace("first run", f"run at {time}") for time in ("50.0", "14.5")]
+    path.write_text("\n".join([header, row, *more, row]) + "\n", encoding="utf-8")
+    figure = baselines.estimate(Matmul(64, 48, 32), "h100-sxm", data=path)
+    assert figure.seconds == pytest.approx(14.5e-6)  # of 12.5 (given twice, counted once), 14.5 and 50
+    assert "median of 3 rows" in figure.note
+
+
+def test_a_last_wave_with_one_block_costs_a_whole_wave() -> None:
+    h100 = next(row for row in GPUS if row.name == "h100-sxm")
+    ideal = Parameters(compute=1.0, memory=1.0, launch_s=0.0, sm_gbps=1e9, tile_s=0.0, ramp_s=0.0)
+    block = 2 * 32**3 / (h100.peak_tflops["fp16"] * 1e12 / h100.sms)  # k = 32 is too short to be cut
+    for blocks, waves in ((h100.sms, 1), (h100.sms + 1, 2), (2 * h100.sms, 2), (2 * h100.sms + 1, 3)):
+        work = TiledWork(1, 32 * blocks, 32, 32, 2 * 32**3 * blocks, 0.0)
+        assert tiled_seconds(work, h100, "fp16", ideal) == pytest.approx(waves * block)
+
+
+def test_a_shape_is_held_out_by_the_parity_of_its_hash() -> None:
+    held = []
+    for n in range(1, 65):
+        rows = [
+            packaged_rows("matmul")[0]._replace(problem=Matmul(8 * n, 7, 9, dtype=dtype, trans_a=flag), batch=1)
+            for dtype, flag in (("bf16", False), ("fp16", True))
+        ]
+        odd = int(hashlib.sha256(f"matmul {(1, 8 * n, 7, 9)}".encode()).hexdigest(), 16) % 2 == 1
+        assert [is_scored(row) for row in rows] == [odd, odd]
+        held.append(odd)
+    assert 0 < sum(held) < len(held)

@@ -349,12 +349,15 @@ def test_digest_follows_content_and_ignores_prose():
     assert D1.digest() != MINI.digest()
     assert D1.replace(description="other", assumptions={}).digest() == D1.digest()
     seen = {D1.digest()}
-    for path, value in (("node.sram_bytes", 2 << 20), ("noc.hop_cycles", 2), ("ports.west.latency_cycles", 1)):
+    for path, value in (
+        ("node.sram_bytes", 2 << 20), ("noc.hop_cycles", 2), ("ports.west.latency_cycles", 1), ("clock_hz", 10**9),
+        ("host.launch_s", 1.0), ("energy.idle_w.high", 1e6), ("cost.die_usd.high", 1e6), ("name", "other"),
+    ):  # fmt: skip
         changed = D1.replace(**{path: value})
         assert changed != D1
         seen.add(changed.digest())
         assert changed.replace(**{path: dict(leaves(D1.to_dict()))[path.replace("west", "0")]}).digest() == D1.digest()
-    assert len(seen) == 4
+    assert len(seen) == 9
     assert hash(D1) == hash(ChipSpec.from_json(D1.to_json()))
 
 

@@ -623,3 +623,41 @@ def test_bf16_storage_round_trip_of_a_copy() -> None:
     p = accel.kernel(through).build(MINI, mesh=(1, 1), x=tensor((5,)), y=tensor((5,)))
     want = from_storage(as_storage(x, "bf16"), "bf16", as_="float32")
     assert np.array_equal(p.run(x=x)["y"].astype(np.float32).view(np.uint32), want.view(np.uint32))
+
+
+def test_roles_that_differ_in_what_is_preloaded_only_stay_apart() -> None:
+    def pick(k, x, y):
+        buf = k.sram((1, 8), "fp32")
+        if k.row == 0:
+            k.preload(buf, x[0:1, :])
+        else:
+            k.preload(buf, x[1:2, :])
+        k.collect(y[k.row * 4 + k.col : k.row * 4 + k.col + 1, :], buf)
+
+        @k.thread
+        def work():
+            k.vec.mul(buf, buf, 3.0)
+
+    x = np.arange(16, dtype=np.float32).reshape(2, 8)
+    tensors = {"x": tensor((2, 8), "fp32"), "y": tensor((16, 8), "fp32")}
+    p = accel.kernel(pick).build(MINI, **tensors, resident=("x", "y"))
+    assert np.array_equal(p.run(x=x)["y"], 3 * x[[0] * 4 + [1] * 12])
+
+
+@pytest.mark.parametrize(("a", "b", "n"), [(1, 1, 3), (2, 1, 3), (5, 4, 7), (-1, 2, 4)])
+def test_a_loop_index_modulo_keeps_its_offset(a: int, b: int, n: int) -> None:
+    def turn(k, x, y):
+        buf, here, put = k.sram((n, 1, 4), "fp32"), k.sem(), k.sem()
+
+        @k.thread
+        def work():
+            for t in range(n):
+                k.copy(buf[t], x[t : t + 1, :], done=here)
+            k.wait(here, n)
+            for i in k.loop(9):
+                k.copy(y[i : i + 1, :], buf[(a * i + b) % n], sent=put)
+                k.wait(put)
+
+    x = np.arange(4 * n, dtype=np.float32).reshape(n, 4)
+    p = accel.kernel(turn).build(MINI, mesh=(1, 1), x=tensor((n, 4), "fp32"), y=tensor((9, 4), "fp32"))
+    assert np.array_equal(p.run(x=x)["y"], x[[(a * i + b) % n for i in range(9)]])

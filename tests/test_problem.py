@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,3 +195,22 @@ def test_unknown_resident_operand_names_the_nearest() -> None:
 def test_problem_itself_is_no_problem() -> None:
     with pytest.raises(TypeError, match="Matmul or Conv2d"):
         _ = Problem().flops
+
+
+@pytest.mark.parametrize("resident", [(), ("a",)])
+def test_node_cut_is_the_cheapest_share_that_a_search_finds(resident: tuple[str, ...]) -> None:
+    """A node that touches a, b, c elements does at most sqrt(a b c) multiply-adds: search all a, b for the least."""
+    wide = {"edge_bytes_per_cycle": 1e9, "link_bytes_per_cycle": 1 << 16}
+    mini = chip("mini").replace(**{f"ports.west.{name}": value for name, value in wide.items()})
+    problem = Matmul(2048, 1536, 1792, out_dtype="fp32")
+    share = problem.macs / mini.nodes
+    a, b = np.meshgrid(*(share ** (2 / 3) * np.exp2(np.linspace(-2.5, 2.5, 1001)),) * 2)
+    taken, given = 2 * a + 2 * b, 4 * share**2 / (a * b)
+    if resident:  # an SRAM full at the start and one full at the end cross no port; the busier direction has half
+        least = ((taken + given - 2 * mini.node.sram_bytes) / 2).min()
+    else:
+        least = np.maximum(taken, given).min()
+    assert least > 0
+    cut = problem.bound(mini, resident).terms["cut"] * mini.clock_hz * mini.node.mesh_bytes_per_cycle
+    assert cut <= least * (1 + 1e-9)
+    assert cut == pytest.approx(least, rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,9 @@ def test_a_run_larger_than_the_machine_is_refused_before_it_starts(monkeypatch: 
     monkeypatch.setattr(arena, "host_bytes", lambda: 1000)
     with pytest.raises(accel.AccelError, match="more than this machine has; verify a sample"):
         small.run(a=a, b=b)
+
+
+def test_bytes_after_the_last_table_are_refused(program: accel.Program) -> None:
+    body = container.to_bytes(program.isa)[:-32] + bytes(8)
+    with pytest.raises(ProgramError, match="8 bytes too many"):
+        container.from_bytes(body + hashlib.sha256(body).digest())

@@ -5,6 +5,9 @@ A 16 x 16 x 16 matmul takes 40 cycles: 16 compute, 16 to store its block, 8 fill
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+
 import pytest
 from programs import Asm
 
@@ -266,3 +269,56 @@ def test_idealising_one_resource_removes_its_cause() -> None:
     assert issue.loss_parts["issue"] == 0
     assert memory.cycles < real.cycles
     assert issue.cycles < real.cycles
+
+
+@pytest.mark.parametrize(("relation", "holds"), [
+    (w.REL_EQ, operator.eq), (w.REL_NE, operator.ne), (w.REL_LT, operator.lt), (w.REL_GE, operator.ge),
+])  # fmt: skip
+def test_predicates_of_nodes_and_trips_switch_rows(relation: int, holds: Callable[[int, int], bool]) -> None:
+    """A vector row under (2 i + 1) mod 3 + col - 2 in relation to 0 is busy on exactly the trips where that holds."""
+    p = Asm(1, 4)
+    v = p.sram("v", (16, 16), "fp32")
+    turning = p.expr(params=[(w.PARAM_COL, 1)], loops=[(0, 1, 2, 1, 3)])
+    with p.thread("main"), p.loop(5), p.when(p.predicate((turning, -2, relation))):
+        p.emit("vec.fill", dst=p.at(v), imm=0.0)
+    trips = [sum(holds((2 * i + 1) % 3 + col, 2) for i in range(5)) for col in range(4)]
+    for fidelity in ("packet", "bound"):
+        t = simulate(p.program(), MINI, fidelity=fidelity)
+        busy = [int(n) for n in t.busy["vector"].ravel()]
+        assert busy == [24 * n for n in trips]  # 16 passes of 64 B and a fill of 8
+
+
+def test_the_edge_carries_reads_and_writes_side_by_side() -> None:
+    p = Asm()
+    x, y, b, s = p.tensor("x", (2048,)), p.tensor("y", (1024,), use="out"), p.sram("b", (2048,)), p.sem("s")
+    with p.thread("main"):
+        p.copy(p.at(b), p.at(x), done=s)
+        p.wait(s)
+        p.copy(p.at(y), p.at(b, slice(0, 1024)), sent=s)
+        p.wait(s)
+    narrow = MINI.replace(**{"ports.west.edge_bytes_per_cycle": 4.0})
+    assert simulate(p.program(), narrow).bounds["edge"] == 4096 // 4  # 2048 B go the other way meanwhile
+
+
+def test_energy_by_hand() -> None:
+    p = Micro(cols=2)
+    done = p.sem("done")
+    with p.thread("main"):
+        p.cube()
+        p.vector(16)
+        p.copy(p.at(p.v, slice(0, 32)), p.at(p.v, slice(0, 32)), to=p.target(0, 0, 1, 1), done=done)
+    p.next_role([1])
+    with p.thread("main"):
+        p.wait(done)
+    t, e = simulate(p.program(), MINI), MINI.energy
+    joules = {name: share * t.energy_j for name, share in t.energy_shares.items()}
+    assert joules["matrix"] == pytest.approx(16**3 * e.mac_pj.nominal * 1e-12)
+    assert joules["vector"] == pytest.approx(16 * 16 * e.vector_flop_pj.nominal * 1e-12)
+    assert joules["mesh"] == pytest.approx(2048 * e.link_pj_per_byte_hop.nominal * 1e-12)  # one link
+    assert joules["idle"] == pytest.approx(t.seconds * e.idle_w.nominal)
+    assert joules["memory"] == 0.0
+    # the cube: 2 x 2 groups of 8 x 8 results, 4 steps of k; a step reads 2 + 2 tiles, the block leaves once; a port is
+    # 64 B wide, so tiles of 8 x 4 bf16 and groups of 8 x 8 fp32 take 1 and 4 accesses. Then 16 + 16 and the copy.
+    accesses = 4 * (2 + 2) + 4 * 4 + 16 + 16
+    assert joules["sram"] == pytest.approx((64 * accesses + 2048 + 2048) * e.sram_pj_per_byte.nominal * 1e-12)
+    assert sum(joules.values()) == pytest.approx(t.energy_j)
