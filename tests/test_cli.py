@@ -412,3 +412,15 @@ def test_colour_only_where_it_is_wanted() -> None:
     plain = on_a_terminal("bench", *SMALL, NO_COLOR="1")
     assert "\x1b[3" not in plain.replace("\x1b[2K", "")  # no colour codes; the status line may clear itself
     assert "\x1b[" not in process("chips").stdout
+
+
+@pytest.mark.parametrize("words", [["gpus"], ["chips"], ["bench", *SMALL, "--vs", "a100-sxm-80gb,v100-sxm2"]])
+def test_a_narrow_terminal_cuts_no_figure(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for columns in ("200", "40"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(words) == 0
+        seen.append({word for word in capsys.readouterr().out.split() if any(c.isdigit() for c in word)})
+    assert seen[0] == seen[1]

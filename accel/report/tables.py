@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "ledger", "pairs", "show", "table"]
 
 PIPE_WIDTH = 160  # characters a line where nobody can see a border, so that cells are not cut
+FREE_WIDTH = 10_000  # characters: more than any table needs
+TEXT_WIDTH = 24  # characters that a column of text keeps in a narrow terminal
 BAR = 40  # characters of the longest bar
 
 
@@ -33,8 +35,14 @@ def show(*parts: RenderableType) -> None:
     if sys.stdout is None:
         return
     from rich.console import Group
+    from rich.measure import Measurement
+    from rich.table import Table
 
     console = _console()
+    # Figures are never cut: a terminal that is too narrow for a table breaks the lines itself.
+    free = console.options.update(max_width=FREE_WIDTH)
+    needed = [Measurement.get(console, free, part).minimum for part in parts if isinstance(part, Table)]
+    console.width = max(console.width, *needed, 0)
     with console.capture() as text:
         console.print(Group(*parts))
     # Trailing blanks of a padded table are noise in a pipe and wrap in a narrow terminal.
@@ -42,16 +50,21 @@ def show(*parts: RenderableType) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, title: str = "") -> Table:
-    """Return a table: the first `left` columns and any whose name ends in a blank are text, the others numbers."""
+    """Return a table: columns whose name ends in a blank are text that may wrap, the first `left` are names."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+    cells = [tuple(row) for row in rows]
     for index, column in enumerate(columns):
-        words = index < left or column.endswith(" ")
-        made.add_column(Text(column.strip()), justify="left" if words else "right", no_wrap=not words, overflow="fold")
-    for row in rows:
+        name, text = column.strip(), column.endswith(" ")
+        longest = max(len(name), *(len(row[index]) for row in cells))
+        made.add_column(
+            Text(name), justify="left" if text or index < left else "right", no_wrap=not text, overflow="fold",
+            min_width=min(longest, TEXT_WIDTH) if text else longest,
+        )  # fmt: skip
+    for row in cells:
         made.add_row(*(Text(cell) for cell in row))
     return made
 
@@ -99,17 +112,24 @@ def comparison(result: Comparison) -> list[RenderableType]:
     from rich.text import Text
 
     chip = result.chip
-    columns = ("", "format ", "time", "rate", "utilization", "energy", "cost", f"time / {chip.name}", "source ")
-    own = (chip.name, chip.dtype, seconds(chip.seconds), rate(chip.tflops * 1e12), percent(chip.utilization),
-           energy(chip.energy_j), f"{usd(chip.usd)} to make", "", f"cycle model, {chip.cycles:,} cycles")  # fmt: skip
-    rows = [own]
+    # A fact a line and a machine a column: what matters fits 80 characters with a chip and two GPUs.
+    rows: list[list[str]] = [
+        ["format", chip.dtype], ["time", seconds(chip.seconds)], [f"time / {chip.name}", ""],
+        ["rate", rate(chip.tflops * 1e12)], ["utilization", percent(chip.utilization)],
+        ["energy", energy(chip.energy_j)], ["cost", f"{usd(chip.usd)} to make"],
+        ["source", "cycle model"], ["cycles", f"{chip.cycles:,}"], ["median error", ""],
+    ]  # fmt: skip
     for row in result.baselines:
-        error = "" if row.error_pct is None else f", median error {row.error_pct:.0f} %"
-        rent = usd(row.usd) if row.usd is None else f"{usd(row.usd)} to rent"
-        rows.append(
-            (row.name, row.dtype, seconds(row.seconds), rate(row.tflops * 1e12), percent(row.utilization),
-             energy(row.energy_j), rent, ratio(result.speedup[row.name]), row.source + error)
+        cells = (
+            row.dtype, seconds(row.seconds), ratio(result.speedup[row.name]), rate(row.tflops * 1e12),
+            percent(row.utilization), energy(row.energy_j),
+            usd(row.usd) if row.usd is None else f"{usd(row.usd)} to rent",
+            row.source, "", "" if row.error_pct is None else f"{row.error_pct:.0f} %",
         )  # fmt: skip
+        for line, cell in zip(rows, cells, strict=True):
+            line.append(cell)
+    rows = [line for line in rows if any(line[1:])]
+    columns = ("", chip.name, *(row.name for row in result.baselines))
     reached = percent(chip.bound_seconds / chip.seconds)
     bound = f"bound {seconds(chip.bound_seconds)}: no kernel can be faster; this one reaches {reached} of that speed"
     notes = [Text(f"{name}: {note}", style="dim") for name, note in result.notes.items()]
