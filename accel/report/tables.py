@@ -89,9 +89,9 @@ def ledger(losses: Mapping[str, float], *, title: str = "where the node-cycles w
     from rich.text import Text
 
     made = Table(box=None, show_header=False, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    made.add_column(no_wrap=True)
-    made.add_column(justify="right", no_wrap=True)
-    made.add_column(no_wrap=True)
+    made.add_column(no_wrap=True, min_width=max(map(len, losses)))
+    made.add_column(justify="right", no_wrap=True, min_width=len(percent(1.0)))
+    made.add_column(overflow="fold", min_width=BAR)
     shown = {cause: share for cause, share in losses.items() if abs(share) >= 5e-4}
     for cause, share in shown.items():
         style = "green" if cause == "useful" else "yellow"
