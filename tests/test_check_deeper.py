@@ -60,3 +60,27 @@ def test_predicates_decide_where_a_value_is_missing(relation: int, holds: Callab
     missing = [(0, c) for c in range(4) if not any(holds(2 * ((2 * i + 1) % 3) + c, 3) for i in range(2))]
     found = [f for f in inspect(a.program(), MINI) if f.kind == "uninitialised"]
     assert sorted(node for f in found for node in f.nodes) == missing
+
+
+def test_nodes_without_a_role_are_not_waited_for_at_a_barrier() -> None:
+    a = Asm(1, 3)
+    with a.thread("t"):
+        a.barrier()
+    a.role_of[2] = -1
+    assert inspect(a.program(), MINI) == ()
+
+
+def test_counts_of_one_event_are_rivals_where_an_earlier_wait_is_in_no_order() -> None:
+    a = Asm()
+    s = a.sem("s")
+    with a.thread("give"):
+        a.inc(s)
+        a.inc(s, 2)
+    with a.thread("one"):
+        a.wait(s)
+        a.wait(s)
+    with a.thread("two"):  # takes a count of the event that "one" took last, and might have taken the first
+        a.wait(s)
+    found = inspect(a.program(), MINI, schedules=0)
+    assert [f.kind for f in found] == ["ambiguous"]
+    assert "threads 'one' and 'two' wait for s in no order" in found[0].message

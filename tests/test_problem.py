@@ -206,10 +206,9 @@ def test_node_cut_is_the_cheapest_share_that_a_search_finds(resident: tuple[str,
     share = problem.macs / mini.nodes
     a, b = np.meshgrid(*(share ** (2 / 3) * np.exp2(np.linspace(-2.5, 2.5, 1001)),) * 2)
     taken, given = 2 * a + 2 * b, 4 * share**2 / (a * b)
-    if resident:  # an SRAM full at the start and one full at the end cross no port; the busier direction has half
-        least = ((taken + given - 2 * mini.node.sram_bytes) / 2).min()
-    else:
-        least = np.maximum(taken, given).min()
+    # An SRAM full at the start and one full at the end cross no port; the busier direction has at least half.
+    kept = (taken + given - 2 * mini.node.sram_bytes) / 2
+    least = (kept if resident else np.maximum(taken, given)).min()
     assert least > 0
     cut = problem.bound(mini, resident).terms["cut"] * mini.clock_hz * mini.node.mesh_bytes_per_cycle
     assert cut <= least * (1 + 1e-9)
