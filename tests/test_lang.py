@@ -467,6 +467,30 @@ def test_fifo_in_a_hardware_loop_runs() -> None:
     assert np.array_equal(p.run(x=x, schedule=5)["y"], 2 * x)
 
 
+def test_a_fifo_slot_of_two_copies_is_full_after_both() -> None:
+    def joined(k, x, y):
+        f = k.fifo((2, 8), "fp32", name="f", tokens=2)
+
+        @k.thread
+        def load():
+            for i in k.loop(5):
+                with f.put(i) as slot:
+                    k.copy(slot[0:1], x[i : i + 1])
+                    k.copy(slot[1:2], x[i + 1 : i + 2])
+
+        @k.thread
+        def store():
+            for i in k.loop(5):
+                with f.get(i) as slot:
+                    k.copy(y[i], slot)
+
+    x = np.arange(48, dtype=np.float32).reshape(6, 8)
+    p = accel.kernel(joined).build(MINI, mesh=(1, 1), x=tensor((6, 8), "fp32"), y=tensor((5, 2, 8), "fp32"))
+    assert p.findings() == ()  # a get that waits for one of the two copies only would be a race
+    for schedule in ("natural", 1, 2, 3):
+        assert np.array_equal(p.run(x=x, schedule=schedule)["y"], np.stack([x[:-1], x[1:]], axis=1))
+
+
 # --- views and operands ---------------------------------------------------------------------------------------------
 def test_two_level_matmul_dimensions_follow_from_ranks() -> None:
     def weights(k, x, gy, gw):
