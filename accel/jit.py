@@ -7,6 +7,16 @@ their callers import those modules inside the function that needs them. Rules fo
 - A jitted function reaches others as plain globals, module-level tuples, or attributes of this library's modules.
 - In 32-bit code cast at every step: Numba widens int32 + int32 to int64. Jitted integers wrap, plain ones grow.
 - float16 and ml_dtypes arrays are refused by Numba: pass uint16 or uint8 views.
+
+What makes compiling slow, and what is done about it (seconds of processor time, executor and cycle model: 37 before):
+
+- Numba makes native code of every callee, and again of all its callees inside each caller. Here only entries become
+  native code; what only jitted code calls stays LLVM text until an entry links it (22 s), and has no wrappers.
+- A constant argument makes a compilation of its own: constants count as their types. So a jitted function cannot take
+  a constant that must stay one, such as an index into a mixed tuple.
+- Flags are compared in whole at each operation, and all hash alike, which grows with every function (20 s without).
+- Names of functions that call each other contain the flags: caller and callee must lower with the same ones. Such code
+  cannot be loaded from disk (it jumps through an address of the process that made it), so it is not kept.
 """
 
 from __future__ import annotations
