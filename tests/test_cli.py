@@ -230,6 +230,11 @@ def test_bench_table_names_formats_sources_and_losses(capsys: pytest.CaptureFixt
     assert "\x1b[" not in out
 
 
+def test_bits_that_differ_under_a_schedule_exit_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *HASTY, "--schedules", "8"]) == 1
+    assert "8 adversarial: DIFFERENT BITS under schedules" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------------------------------------- check
 
 
