@@ -23,7 +23,7 @@ EXTRAS = {  # extra -> a module that it brings
 }  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="Compile every engine into the cache now.")
 @json_option
 def warm(json_to: str | None) -> int:
     """Compile every engine into the cache, so that later runs start at once."""
@@ -48,7 +48,7 @@ def warm(json_to: str | None) -> int:
     return 0
 
 
-@click.command()
+@click.command(short_help="What this installation has and whether it works.")
 @json_option
 def doctor(json_to: str | None) -> int:
     """Say what this installation has and whether it works; exit code 1 if something is broken."""

@@ -27,7 +27,7 @@ SLICE_BLOCKS = 16
 T = TypeVar("T")
 
 
-@click.command()
+@click.command(short_help="Execute a kernel to the bit, verify and time it.")
 @kernel_options
 @click.option("--ref", metavar="FILE.py:FN", help="NumPy oracle: gets the input arrays, returns the output(s).")
 @click.option("--schedules", type=click.IntRange(0, 1000), default=0, show_default=True,
@@ -39,7 +39,13 @@ T = TypeVar("T")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and schedules.")
 @click.option("--engine", type=click.Choice(["jit", "plain"]), default="jit", show_default=True,
               help="plain: the same functions without compilation; slow, same bits.")  # fmt: skip
-@click.option("--fidelity", type=click.Choice(["packet", "bound"]), default="packet", show_default=True)
+@click.option(
+    "--fidelity",
+    type=click.Choice(["packet", "bound"]),
+    default="packet",
+    show_default=True,
+    help="Cycle model: event by event, or the closed-form lower bound.",
+)
 @json_option
 def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: int, engine: str, fidelity: str,
         json_to: str | None, **options: Any) -> int:  # fmt: skip
