@@ -43,6 +43,7 @@ def shown() -> list[showcase.Shown]:
 
 
 def test_every_layer_is_verified_and_set_next_to_gpus(shown: list[showcase.Shown]) -> None:
+    assert [s.hazards for s in shown] == [0, 0]
     assert [s.verified for s in shown] == [(40 * 24, 40 * 24, 0), (33 * 17, 33 * 17, 0)]
     for s in shown:
         assert {row.name for row in s.comparison.baselines} == set(showcase.GPUS)
@@ -70,9 +71,10 @@ def test_the_page_is_whole_and_fetches_nothing(shown: list[showcase.Shown], tmp_
 
 
 def test_a_wrong_bit_is_shown_as_wrong(shown: list[showcase.Shown]) -> None:
-    broken = shown[0]._replace(verified=shown[0].verified._replace(wrong=3))
+    broken = shown[0]._replace(verified=shown[0].verified._replace(wrong=3), hazards=2)
     text = page.render([broken], title="t", facts=[])
     assert "3 WRONG" in text
+    assert "2 FOUND" in text
     assert "<span class=bad>" in text
 
 

@@ -31,7 +31,7 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     """Run, verify, check and time layers of real networks next to GPUs, and write a report.
 
     Each layer's program is executed bit-accurately and compared with a NumPy oracle (large ones by sampled outputs),
-    and timed from the same instructions; the small chip's program is checked for hazards.
+    checked for hazards, and timed from the same instructions.
     """
     began = time.perf_counter()
     from accel import __version__
@@ -61,10 +61,12 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     ]
     target = page.write(page.render(done, title=f"accel on {spec.name}", facts=facts), html_to)
     if json_to is not None:
-        rows: list[dict[str, Any]] = [{**s.comparison.to_dict(), "verified": s.verified._asdict()} for s in done]
+        rows: list[dict[str, Any]] = [
+            {**s.comparison.to_dict(), "verified": s.verified._asdict(), "hazards": s.hazards} for s in done
+        ]
         write_json({"chip": spec.name, "layers": rows}, json_to)
     tell(f"\n{wall:.0f} s in all, {totals.seconds:.0f} s of it compiling (once). Report: {target.resolve()}")
-    if any(s.verified.wrong for s in done):
+    if any(s.verified.wrong or s.hazards for s in done):
         raise SystemExit(1)
 
 
@@ -94,5 +96,6 @@ def _line(shown: Shown) -> str:
             f"{compared.speedup[row.name]:.2f}x the time of {chip.name} ({row.source}{error})"
         )
     name = f"{shown.layer.network}: {shown.layer.name}"
+    hazards = f"{shown.hazards} HAZARDS" if shown.hazards else "no hazard"
     own = f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7,.0f} us{percent(chip.utilization):>9}   {shown.verified}"
-    return own + "".join(lines)
+    return f"{own}, {hazards}" + "".join(lines)

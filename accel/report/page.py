@@ -47,7 +47,8 @@ bit for bit: all of them for small layers, those of randomly drawn stores for la
 the chip that has never been compared with hardware, energy from literature figures. Utilization is over all enabled
 nodes; no kernel can be faster than the bound.</p>
 """
-LAYERS_HEAD = """<h2>Layers</h2><div class=scroll><table><thead><tr><th>layer<th>m x n x k<th>outputs verified<th>cycles
+LAYERS_HEAD = """<h2>Layers</h2><div class=scroll><table><thead><tr><th>layer<th>m x n x k<th>outputs verified
+<th>hazards<th>cycles
 <th>time<th>TFLOPS<th>utilization<th>of bound<th>energy<th>simulated in</tr></thead><tbody>
 """
 BASELINES_HEAD = """<h2>Next to GPUs</h2><p>Time of the layer and how many times that of the chip it is (below 1 the GPU
@@ -95,6 +96,7 @@ def _layer(shown: Shown) -> str:
         f"{_name(shown)}<br><small>{_text(shown.layer.source)}</small>",
         f"{problem.m} x {problem.n} x {problem.k}",
         f"{verdict}<br><small>{bits.checked:,} of {bits.total:,}</small>",
+        f"<span class=bad>{shown.hazards:,} FOUND</span>" if shown.hazards else "<span class=good>none</span>",
         f"{chip.cycles:,}", seconds(chip.seconds), f"{chip.tflops:.1f}", percent(chip.utilization),
         percent(chip.bound_seconds / chip.seconds), energy(chip.energy_j),
         f"{shown.seconds_time + shown.seconds_run:.1f} s",

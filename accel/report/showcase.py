@@ -23,11 +23,12 @@ SAMPLED_STORES = 4
 
 
 class Shown(NamedTuple):
-    """One layer of the demonstration; seconds_* are host times of this process."""
+    """One layer of the demonstration; hazards: what the checker found; seconds_* are host times of this process."""
 
     layer: Layer
     comparison: comparison.Comparison
     verified: Verified
+    hazards: int
     seconds_time: float
     seconds_run: float
 
@@ -89,7 +90,8 @@ def show(chip: ChipSpec, layers: tuple[Layer, ...] = LAYERS) -> Iterator[Shown]:
         ran = time.perf_counter()
         whole = problem.m * problem.n * problem.k <= WHOLE_BELOW
         verified = matmul.verify(compared.program, a, b, blocks=None if whole else SAMPLED_STORES, seed=seed)
-        yield Shown(layer, compared, verified, timed - began, time.perf_counter() - ran)
+        hazards = len(compared.program.findings(schedules=0))  # happens-before needs one walk
+        yield Shown(layer, compared, verified, hazards, timed - began, time.perf_counter() - ran)
 
 
 def _operands(problem: Matmul, seed: int) -> tuple[np.ndarray, np.ndarray]:
