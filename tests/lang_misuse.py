@@ -1,0 +1,350 @@
+"""Kernels that must fail: capacity, views, copies, units and synchronisation; `test_lang_errors` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import accel
+from accel.errors import AccelError, BoundsError, CapacityError, InputError, TraceError, UnsupportedError
+
+MINI = accel.chip("mini")  # 4 x 4 nodes, 256 KiB of SRAM, 4 threads, 256 semaphores
+CASES: list[tuple[Callable[..., Any], type[AccelError], str]] = []
+STALE: dict[str, Any] = {}
+
+
+def case(error: type[AccelError], text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a kernel over x (8, 8) bf16 in memory that must fail with `text`, on its line marked `# here`."""
+
+    def add(fn: Callable[..., Any]) -> Callable[..., Any]:
+        CASES.append((fn, error, text))
+        return fn
+
+    return add
+
+
+# --- capacity -------------------------------------------------------------------------------------------------------
+@case(CapacityError, "SRAM overflow: 'big' (400, 400) in bf16 needs 320,000 B, 262,016 B are free of 262,144")
+def sram_overflow(k, x):
+    k.sram((64,), "bf16", "small")
+    k.sram((400, 400), "bf16", "big")  # here
+
+
+@case(CapacityError, "semaphore 'more' needs 7, 6 are free of 256 on a node of 'mini'")
+def too_many_semaphores(k, x):
+    k.sem(250)
+    k.sem(7, "more")  # here
+
+
+@case(CapacityError, "thread 'fifth' is number 5, and a node of 'mini' runs 4")
+def too_many_threads(k, x):
+    for name in ("a", "b", "c", "d"):
+
+        def work():
+            k.barrier()
+
+        work.__name__ = name
+        k.thread(work)
+
+    @k.thread  # here
+    def fifth():
+        k.barrier()
+
+
+# --- allocation -----------------------------------------------------------------------------------------------------
+@case(TraceError, "buffer 'one' is not the same on nodes (0, 0) and (1, 0), and every node has one map")
+def allocation_in_a_branch(k, x):
+    if k.row == 0:
+        k.sram((8,), "bf16", "one")  # here
+    k.sram((8,), "bf16", "two")
+
+
+@case(TraceError, "buffer 'b' is allocated inside a k.loop; allocate before the loop")
+def allocation_in_a_loop(k, x):
+    for _ in k.loop(2):
+        k.sram((8,), "bf16", "b")  # here
+
+
+@case(TraceError, "two buffers are named 'b'")
+def buffer_twice(k, x):
+    k.sram((8,), "bf16", "b")
+    k.sram((8,), "bf16", "b")  # here
+
+
+@case(TraceError, "two semaphores are named 's'")
+def semaphore_twice(k, x):
+    k.sem(1, "s")
+    k.sem(1, "s")  # here
+
+
+@case(TraceError, "semaphore 's': n = 0, init = 0; n is at least 1")
+def no_semaphore(k, x):
+    k.sem(0, "s")  # here
+
+
+@case(TraceError, "k.sem('s'): the first argument is how many; write k.sem(name='s')")
+def semaphore_named_first(k, x):
+    k.sem("s")  # here
+
+
+@case(TraceError, "the shape of buffer 'b' is (0, 4); every dimension is at least 1")
+def empty_buffer(k, x):
+    k.sram((0, 4), "bf16", "b")  # here
+
+
+@case(TraceError, "the shape of buffer 'b' is 2.5; give a tuple of ints")
+def fractional_buffer(k, x):
+    k.sram(2.5, "bf16", "b")  # here
+
+
+@case(InputError, "unknown number format 'bf61'; did you mean 'bf16'?")
+def unknown_format(k, x):
+    k.sram((4,), "bf61")  # here
+
+
+# --- views ----------------------------------------------------------------------------------------------------------
+@case(BoundsError, "'x' (8, 8): dimension 0 is taken from 9 to 12 on node (3, 0), but it is 8 long")
+def slice_beyond_the_tensor(k, x):
+    x[k.row * 3 : k.row * 3 + 3]  # here
+
+
+@case(BoundsError, "'x' (8, 8): dimension 1 is taken from -1 to 0 on node (0, 0), but it is 8 long")
+def index_before_the_tensor(k, x):
+    x[0, k.col - 1]  # here
+
+
+@case(BoundsError, "'x' (8, 8): dimension 0 is taken from 9 to 10 on node (0, 0) at i = 9, but it is 8 long")
+def index_beyond_in_a_loop(k, x):
+    for i in k.loop(10):
+        x[i]  # here
+
+
+@case(BoundsError, "'x' (8, 8): dimension 0 is taken from 8 to 9, but it is 8 long")
+def index_beyond(k, x):
+    x[8]  # here
+
+
+@case(BoundsError, "'x' (8, 8): the slice 3:3 of dimension 0 has 0 elements")
+def empty_slice(k, x):
+    x[3:3]  # here
+
+
+@case(BoundsError, "3 indices into 'x', which has 2 dimensions (8, 8)")
+def too_many_indices(k, x):
+    x[0, 0, 0]  # here
+
+
+@case(TraceError, "dimension 0 of 'x' cannot be indexed by 1.5")
+def fractional_index(k, x):
+    x[1.5]  # here
+
+
+@case(TraceError, "slice step -1 of 'x': a step is a positive int")
+def backward_step(k, x):
+    x[::-1]  # here
+
+
+@case(TraceError, "a slice of 'x' is i + 1 long, which changes from trip to trip")
+def length_by_trip(k, x):
+    for i in k.loop(3):
+        x[0 : i + 1]  # here
+
+
+@case(TraceError, "axes (0, 0) do not permute the 2 dimensions of 'x'")
+def not_a_permutation(k, x):
+    x.transpose(0, 0)  # here
+
+
+@case(TraceError, "dimension 0 of 'x' (8, 8) cannot be split by 3; use a divisor of it")
+def uneven_split(k, x):
+    x.split(0, 3)  # here
+
+
+@case(TraceError, "a view of 'b' with 5 dimensions (2, 2, 2, 2, 2) does not fit a descriptor of 4")
+def five_dimensions(k, x):
+    b = k.sram((2, 2, 2, 2, 2), "bf16", "b")
+    k.vec.relu(b, b)  # here
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+@case(TraceError, "k.copy moves bits: 'b' is fp32, 'x' is bf16; k.vec.cast in SRAM first")
+def copy_between_formats(k, x):
+    k.copy(k.sram((8, 8), "fp32", "b"), x)  # here
+
+
+@case(TraceError, "k.copy of 'x' (8, 8) into 'b' (8, 4); shapes must be equal up to ones")
+def copy_between_shapes(k, x):
+    k.copy(k.sram((8, 4), "bf16", "b"), x)  # here
+
+
+@case(TraceError, "k.copy from tensor 'x' to tensor 'x'; go through a k.sram buffer")
+def copy_in_memory(k, x):
+    k.copy(x[0], x[1])  # here
+
+
+@case(TraceError, "a copy to the tensor 'x' has no other node to go to; leave out to=")
+def store_elsewhere(k, x):
+    k.copy(x, k.sram((8, 8), "bf16", "b"), to=(0, 0))  # here
+
+
+@case(TraceError, "k.copy takes views of buffers and tensors, not 3; index a k.sram buffer or a tensor")
+def copy_of_a_number(k, x):
+    k.copy(x, 3)  # here
+
+
+@case(TraceError, "k.preload touches 'x', which lies in memory; use k.copy, or build with resident='x'")
+def preload_from_memory(k, x):
+    k.preload(k.sram((8, 8), "bf16", "b"), x)  # here
+
+
+@case(TraceError, "k.preload takes a buffer, then a tensor; got 'x', then 'b'")
+def preload_the_wrong_way(k, x):
+    k.preload(x, k.sram((8, 8), "bf16", "b"))  # here
+
+
+@case(TraceError, "k.collect is not an instruction; call it outside threads, k.loop and k.when")
+def collect_in_a_thread(k, x):
+    b = k.sram((8, 8), "bf16", "b")
+
+    @k.thread
+    def work():
+        k.collect(x, b)  # here
+
+
+# --- matrix and vector unit -----------------------------------------------------------------------------------------
+@case(TraceError, "k.matmul works on SRAM, and 'x' is a tensor in memory")
+def matmul_from_memory(k, x):
+    k.matmul(k.sram((8, 8), "fp32"), x, x)  # here
+
+
+@case(TraceError, "k.matmul takes views of SRAM buffers, not None")
+def matmul_of_nothing(k, x):
+    k.matmul(k.sram((8, 8), "fp32"), None, x)  # here
+
+
+@case(TraceError, "k.matmul accumulates in fp32, and 'acc' is bf16")
+def matmul_into_bf16(k, x):
+    b = k.sram((8, 8), "bf16", "b")
+    k.matmul(k.sram((8, 8), "bf16", "acc"), b, b)  # here
+
+
+@case(TraceError, "k.matmul of 'b' in bf16 and 'f' in fp32; k.vec.cast one of them")
+def matmul_of_two_formats(k, x):
+    b, f = k.sram((8, 8), "bf16", "b"), k.sram((8, 8), "fp32", "f")
+    k.matmul(f, b, f)  # here
+
+
+@case(UnsupportedError, "the matrix unit of 'mini' does not take fp32 ('f'); k.vec.cast to bf16")
+def matmul_in_fp32(k, x):
+    f = k.sram((8, 8), "fp32", "f")
+    k.matmul(f, f, f)  # here
+
+
+@case(TraceError, "k.matmul shapes do not fit in K: 'acc' (4, 8) = 'a' (4, 6) @ 'b' (8, 8); K is [6] in one and [8]")
+def matmul_of_unequal_depths(k, x):
+    a, b = k.sram((4, 6), "bf16", "a"), k.sram((8, 8), "bf16", "b")
+    k.matmul(k.sram((4, 8), "fp32", "acc"), a, b)  # here
+
+
+@case(TraceError, "k.matmul cannot tell M, N and K from ranks: 'acc' (4,) = 'a' (4, 8) @ 'b' (8, 8)")
+def matmul_of_odd_ranks(k, x):
+    a, b = k.sram((4, 8), "bf16", "a"), k.sram((8, 8), "bf16", "b")
+    k.matmul(k.sram((4,), "fp32", "acc"), a, b)  # here
+
+
+@case(TraceError, "k.vec.add never converts: 'f' is fp32, 'b' is bf16; k.vec.cast to one format first")
+def add_of_two_formats(k, x):
+    b, f = k.sram((8, 8), "bf16", "b"), k.sram((8, 8), "fp32", "f")
+    k.vec.add(f, b, b)  # here
+
+
+@case(TraceError, "k.vec.mul: 'b' (3,) does not stretch to 'f' (8, 8)")
+def multiply_of_two_shapes(k, x):
+    f, b = k.sram((8, 8), "fp32", "f"), k.sram((3,), "fp32", "b")
+    k.vec.mul(f, f, b)  # here
+
+
+@case(TraceError, "k.vec.relu works on SRAM, and 'x' is a tensor in memory; k.copy it first")
+def vector_in_memory(k, x):
+    k.vec.relu(x, x)  # here
+
+
+@case(TraceError, "k.vec.relu takes views of SRAM buffers, not 1.0")
+def vector_of_a_number(k, x):
+    k.vec.relu(k.sram((8,), "bf16"), 1.0)  # here
+
+
+@case(UnsupportedError, "k.vec.copy: the vector unit takes fp32 and bf16, and 'i' is int32")
+def vector_of_integers(k, x):
+    i = k.sram((8,), "int32", "i")
+    k.vec.copy(i, i)  # here
+
+
+@case(TraceError, "k.vec.div takes a view as second operand, not 3.0; k.vec.fill a buffer with it")
+def divide_by_a_number(k, x):
+    f = k.sram((8,), "fp32")
+    k.vec.div(f, f, 3.0)  # here
+
+
+@case(TraceError, "k.vec.fill: 1e+39 is beyond the range of fp32")
+def fill_beyond_fp32(k, x):
+    k.vec.fill(k.sram((8,), "fp32"), 1e39)  # here
+
+
+@case(TraceError, "k.vec.fill takes a number or a view here, not 'one'")
+def fill_with_text(k, x):
+    k.vec.fill(k.sram((8,), "fp32"), "one")  # here
+
+
+@case(TraceError, "k.vec.reduce_sum of 'f' (8, 8) gives (8, 1), and 'g' is (1, 8)")
+def reduce_the_wrong_way(k, x):
+    f, g = k.sram((8, 8), "fp32", "f"), k.sram((1, 8), "fp32", "g")
+    k.vec.reduce_sum(g, f)  # here
+
+
+# --- semaphores and targets -----------------------------------------------------------------------------------------
+@case(BoundsError, "semaphore s[2] reaches index 2, and there are 2")
+def semaphore_index(k, x):
+    s = k.sem(2, "s")
+    k.wait(s[2])  # here
+
+
+@case(BoundsError, "semaphore s[row] reaches index 3 on node (3, 0), and there are 3")
+def semaphore_index_by_node(k, x):
+    s = k.sem(3, "s")
+    k.wait(s[k.row])  # here
+
+
+@case(TraceError, "'s' is 2 semaphores; index it, s[i]")
+def semaphore_without_index(k, x):
+    k.wait(k.sem(2, "s"))  # here
+
+
+@case(TraceError, "a semaphore is wanted here, not 5")
+def wait_for_a_number(k, x):
+    k.wait(5)  # here
+
+
+@case(TraceError, "k.wait of 0 tokens on node (0, 0); a count is from 1 to 65535")
+def wait_for_nothing(k, x):
+    k.wait(k.sem(), k.row)  # here
+
+
+@case(TraceError, "k.inc of 65536 tokens; a count is from 1 to 65535")
+def inc_by_too_much(k, x):
+    k.inc(k.sem(), 1 << 16)  # here
+
+
+@case(BoundsError, "the target reaches column 4 on node (0, 3), and the mesh is 4 x 4")
+def target_off_the_mesh(k, x):
+    k.inc(k.sem(), at=(k.row, k.col + 1))  # here
+
+
+@case(TraceError, "the target holds no node: it runs from 2 to before 2")
+def target_of_nobody(k, x):
+    k.barrier(k.rect(2, 2, 0, 4))  # here
+
+
+@case(TraceError, "a target is (row, col), k.row_nodes(), k.col_nodes(), k.all_nodes() or k.rect(...), not 3")
+def target_of_a_number(k, x):
+    k.barrier(3)  # here
