@@ -363,7 +363,7 @@ def test_capacity_error_carries_the_allocation_map() -> None:
         Kernel(sram_overflow).trace(MINI, {"x": tensor((8, 8))}, {})
     small = next(line for line in caught.value.allocation_map.splitlines() if "small" in line)
     assert small.split()[:4] == ["0", "128", "small:", "bf16"]
-    assert "test_lang_errors.py" in small
+    assert "lang_misuse.py" in small
 
 
 def test_the_author_s_exception_is_chained() -> None:
