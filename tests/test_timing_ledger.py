@@ -198,6 +198,11 @@ def test_imbalance() -> None:
     t = simulate(p.program(), MINI)
     assert t.cycles == 82
     assert cycles_of(t) == {"useful": 48, "accumulator": 48, "issue": 24 + 1, "prologue": 2, "imbalance": 41}
+    # The same by node: the first waits 41 cycles for the second, which works to the end.
+    by_node = [dict(zip(t.loss_parts, (int(n) for n in node), strict=True)) for node in t.node_parts.reshape(2, -1)]
+    assert [node["imbalance"] for node in by_node] == [41 * t.parts_per_cycle, 0]
+    assert [node["useful"] for node in by_node] == [16 * t.parts_per_cycle, 32 * t.parts_per_cycle]
+    assert [sum(node.values()) for node in by_node] == [82 * t.parts_per_cycle] * 2
 
 
 def test_epilogue() -> None:

@@ -55,7 +55,8 @@ def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
     loss["unused_nodes"] += (work.chip.nodes - program.nodes) * cycles * work.prepared.parts
     blocked = ledger.stalls(log[:count], len(program.code))
     path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
-    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked))
+    by_node = grid.reshape(program.rows, program.cols, len(ledger.CAUSES))
+    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked), by_node)
 
 
 def bound_timing(work: Work, counted: Memory) -> Timing:
@@ -72,12 +73,13 @@ def bound_timing(work: Work, counted: Memory) -> Timing:
     loss["issue"] = work.total(costs.COST_FILL, kind) * parts
     loss["unused_nodes"] = (work.chip.nodes - int(np.count_nonzero(busy))) * cycles * parts
     loss[_BINDING[binding]] += work.chip.nodes * cycles * parts - sum(loss.values())
-    return _timing(work, counted, "bound", cycles, loss, (), {})
+    nowhere: Table = np.zeros((0, 0, len(ledger.CAUSES)), np.int64)
+    return _timing(work, counted, "bound", cycles, loss, (), {}, nowhere)
 
 
 def _timing(
     work: Work, memory: Memory, fidelity: str, cycles: int, loss: dict[str, int], path: tuple[Segment, ...],
-    stalled: dict[Location, int],
+    stalled: dict[Location, int], by_node: Table,
 ) -> Timing:  # fmt: skip
     program, chip, parts = work.program, work.chip, work.prepared.parts
     kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
@@ -105,8 +107,8 @@ def _timing(
     return Timing(
         program=program.name, chip=chip.name, fidelity=fidelity, cycles=cycles, seconds=seconds, flops=flops,
         tflops=flops / seconds / 1e12 if seconds else 0.0, utilization=losses["useful"], losses=losses, loss_parts=loss,
-        parts_per_cycle=parts, energy_j=energy.nominal, energy_low_j=energy.low, energy_high_j=energy.high,
-        energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
+        parts_per_cycle=parts, node_parts=by_node, energy_j=energy.nominal, energy_low_j=energy.low,
+        energy_high_j=energy.high, energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
         bytes={"memory_read": read, "memory_write": written, "mesh_byte_hops": int(links.sum()), "sram": sram},
         busy={name: memory.node(column) for name, column in _BUSY.items()},
         link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=stalled, critical_path=path,

@@ -28,10 +28,13 @@ class Timing:
 
     utilization: useful flops over peak of all enabled nodes; losses: share of all node-cycles by cause, in the fixed
     order of `ledger.CAUSES`, adding up to 1 exactly as counted in `loss_parts`, whole parts of a node-cycle of which
-    `parts_per_cycle` make one. busy: per unit the busy cycles of each node (rows, cols). link_bytes: (site rows,
-    site cols, 4), bytes that left each router east, west, south, north. stall_cycles: blocked thread-cycles of each
-    source line. energy_j with energy_low_j and energy_high_j, energy_shares by consumer of the nominal. events:
-    packets leaving routers plus instruction starts and ends (0 for fidelity "bound", which simulates none).
+    `parts_per_cycle` make one. node_parts: (rows, cols, causes), the same parts by node of the program's mesh, each
+    node adding up to cycles x parts_per_cycle; padding that the problem did not ask for is still `useful` there, nodes
+    outside the mesh have no place, and fidelity "bound" has none: (0, 0, causes). busy: per unit the busy cycles of
+    each node (rows, cols). link_bytes: (site rows, site cols, 4), bytes that left each router east, west, south,
+    north. stall_cycles: blocked thread-cycles of each source line. energy_j with energy_low_j and energy_high_j,
+    energy_shares by consumer of the nominal. events: packets leaving routers plus instruction starts and ends (0 for
+    fidelity "bound", which simulates none).
     """
 
     program: str
@@ -45,6 +48,7 @@ class Timing:
     losses: dict[str, float]
     loss_parts: dict[str, int]
     parts_per_cycle: int
+    node_parts: Table
     energy_j: float
     energy_low_j: float
     energy_high_j: float
