@@ -8,7 +8,8 @@ from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_OBJECT, V_SPACE, W_FIRS
 from accel.machine import words as s
 from accel.machine.inner import inner
 from accel.machine.moves import move, touch
-from accel.machine.units import UNIT, VIEWS, call_unit
+from accel.machine.raw import peek
+from accel.machine.units import VIEWS, call_unit
 
 __all__ = ["compute", "land", "part"]
 
@@ -42,16 +43,17 @@ def land(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any
 
 @inner
 def compute(code: Any, pc: int, value: Any, views: Any, needed: Any, node: int, base: int, config: Any, units: Any,
-            u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, nest: Any) -> None:  # fmt: skip
+            leaves: Any, u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, nest: Any,
+            error: Any) -> None:  # fmt: skip
     """Run a matmul or vector row on the SRAM that begins at byte `base`, if its destination matters."""
-    op = code[pc, W_OPCODE]
     if needed[node, views[code[pc, W_FIRST], V_OBJECT]] == 0:
         return
     if config[s.C_MARK]:
-        for j in range(1, VIEWS[op] + 1):
+        for j in range(1, VIEWS[code[pc, W_OPCODE]] + 1):
             source = views[code[pc, W_FIRST + 3 * j], V_OBJECT]
             if needed[node, source] == 0:
                 needed[node, source] = 1
                 config[s.C_CHANGED] = 1
         return
-    call_unit(units, 0, UNIT[op], (code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest))
+    call_unit(units, 0, peek(leaves, pc), (code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest, units,
+                                           config, error))  # fmt: skip

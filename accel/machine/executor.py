@@ -63,7 +63,7 @@ class _Run:
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
         from accel.machine.schedule import flight
-        from accel.machine.units import unit_space
+        from accel.machine.units import leaves_of, unit_space
 
         self.program, self.arena, self.views, self.needed = program, arena, stages.views, buffers
         self.engine, self.limit = _functions(engine), limit
@@ -96,9 +96,10 @@ class _Run:
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
         self.work, self.nest = unit_space(), nest_space()
-        opcodes = program.code[: 0 if engine == "plain" else None, w.W_OPCODE]
-        self.units = addresses(opcodes, random=seed is not None and engine == "jit",
-                               mark=wanted is not None and engine == "jit")  # fmt: skip
+        self.leaves = leaves_of(program)
+        jit = engine == "jit"
+        self.units = addresses(self.leaves[: None if jit else 0], random=jit and seed is not None,
+                               mark=jit and wanted is not None)  # fmt: skip
         self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)
         self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
@@ -111,7 +112,7 @@ class _Run:
                 p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
                 self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
                 u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
-                a.shadows, self.units, *self.work, self.nest, self.rect, self.value, self.error,
+                a.shadows, self.units, self.leaves, *self.work, self.nest, self.rect, self.value, self.error,
             )  # fmt: skip
             if code:
                 raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)

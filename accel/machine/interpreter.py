@@ -34,7 +34,7 @@ from accel.machine.raw import peek
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
 from accel.machine.sliced import mark_copy
 from accel.machine.tokens import add_tokens, join
-from accel.machine.units import ARGUMENTS, LEAVES, UNIT
+from accel.machine.units import ARGUMENTS, LEAVES, VIEWS
 
 __all__ = ["addresses", "interpret", "run_shards"]
 
@@ -46,7 +46,7 @@ INC_SEM, INC_N = place("inc", "sem"), place("inc", "n")
 LOOP_TRIPS, LOOP_END, END_BEGIN = place("loop", "trips"), place("loop", "end"), place("end", "begin")
 COPY_DST_WORD, COPY_SRC_WORD = BY_MNEMONIC["copy"].word("dst"), BY_MNEMONIC["copy"].word("src")
 DST, SRC, DONE, SENT = (place("copy", name) for name in ("dst", "src", "done", "sent"))
-TARGET_PLACE = np.full(len(UNIT), -1, np.int64)  # by opcode: which operand is a target, -1 where none is
+TARGET_PLACE = np.full(len(VIEWS), -1, np.int64)  # by opcode: which operand is a target, -1 where none is
 for _row in ROWS:
     for _j, _operand in enumerate(_row.operands):
         if _operand.kind is Kind.TARGET:
@@ -113,10 +113,10 @@ call_deliver = link((deliver,), DELIVER)
 call_mark = link((mark_copy,), MARK)
 
 
-def addresses(opcodes: Any, *, random: bool, mark: bool) -> Any:
-    """Return the table of addresses that a run of a program with these opcodes needs, 0 for what it does without."""
+def addresses(leaves: Any, *, random: bool, mark: bool) -> Any:
+    """Return the table of addresses that a run of rows with these leaves needs, 0 for what it does without."""
     table = np.zeros(AT_MARK + 1, np.int64)
-    for leaf in np.unique(UNIT[opcodes]).tolist():
+    for leaf in np.unique(leaves).tolist():
         if leaf >= 0 and not mark:
             table[leaf] = address(LEAVES[leaf], ARGUMENTS)
     if random:
@@ -154,12 +154,13 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
               code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
               u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any,
-              units: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any, error: Any) -> Any:  # fmt: skip
+              units: Any, leaves: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any,
+              error: Any) -> Any:  # fmt: skip
     """Run every thread to its end and return an error code of `words`; `error` says where it happened.
 
     The tables are the program's, `views` extended. threads, queue, groups, config, events, copies: state of control
     (`words`). u8 to f32: one arena; bases[node]: where the SRAM of a node begins. needed[node, buffer]: whether its
-    contents matter; under config[C_MARK] no bits move and `needed` grows instead (`sliced`).
+    contents matter; under config[C_MARK] no bits move and `needed` grows instead (`sliced`). leaves[row]: see `units`.
     """
     random, mark, cols = config[s.C_RANDOM], config[s.C_MARK], config[s.C_COLS]
     nodes = config[s.C_ROWS] * cols
@@ -257,8 +258,8 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                         pc += 1
                 else:
                     if op != OP_MARK:
-                        compute(code, pc, value, views, needed, node, bases[node], config, units, u8, u16, u32,
-                                f32, work, work32, nest)  # fmt: skip
+                        compute(code, pc, value, views, needed, node, bases[node], config, units, leaves, u8, u16,
+                                u32, f32, work, work32, nest, error)  # fmt: skip
                     pc += 1
             if error[0]:
                 error[s.F_NODE], error[s.F_THREAD], error[s.F_ROW] = node, thread, row

@@ -115,11 +115,11 @@ def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, colu
 
 @entry
 def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
-               work32: Any, nest: Any) -> None:  # fmt: skip
+               work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """dst[m, n] = chain over k of fma(a[m, k], b[k, n], .), from dst if `accumulate` and from +0 otherwise.
 
     The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins. work and work32 are one
-    scratch. u8 and nest are unused: all leaves of `units` take the same arguments.
+    scratch. u8, nest and what follows are unused: all leaves of `units` take the same arguments.
     """
     dst, a, b = views[code[pc, DST_WORD]], views[code[pc, A_WORD]], views[code[pc, B_WORD]]
     dst_base, a_base, b_base = base + value[DST], base + value[A], base + value[B]

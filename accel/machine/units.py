@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.isa.layout import W_FIRST
+from accel.isa.layout import W_FIRST, W_OPCODE
 from accel.isa.schema import Engine
 from accel.isa.table import ROWS, opcode
 from accel.jit import types
@@ -16,33 +16,41 @@ from accel.machine.matmul import SCRATCH, run_matmul
 from accel.machine.moves import move
 from accel.machine.vector import REDUCTIONS, WORK, run_elementwise, run_reduce
 
-__all__ = ["ARGUMENTS", "LEAVES", "UNIT", "VIEWS", "call_unit", "unit_space"]
+if TYPE_CHECKING:
+    from accel.isa.program import Program
+
+__all__ = ["ARGUMENTS", "LEAVES", "VIEWS", "call_unit", "leaves_of", "unit_space"]
 
 
 @inner
 def run_bits(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
-             work32: Any, nest: Any) -> None:  # fmt: skip
+             work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """Move the bits of vec.copy; arguments as for the other leaves."""
     dst, x = views[code[pc, W_FIRST]], views[code[pc, W_FIRST + 3]]
     move(u8, dst, base + value[0], x, base + value[1], nest)
 
 
 LEAVES = (run_matmul, run_elementwise, run_reduce, run_bits)
-# UNIT[opcode]: which leaf runs the row, -1 for control and copies. VIEWS[opcode]: how many views it reads.
-UNIT = np.full(1 + max(row.opcode for row in ROWS), -1, np.int64)
-VIEWS = np.zeros(len(UNIT), np.int64)
+# _UNIT[opcode]: which leaf runs the row, -1 for control and copies. VIEWS[opcode]: how many views it reads.
+_UNIT = np.full(1 + max(row.opcode for row in ROWS), -1, np.int64)
+VIEWS = np.zeros(len(_UNIT), np.int64)
 for _row in ROWS:
     if _row.engine in (Engine.MATRIX, Engine.VECTOR):
         _leaf = run_matmul if _row.engine is Engine.MATRIX else run_reduce if _row in REDUCTIONS else run_elementwise
-        UNIT[_row.opcode] = LEAVES.index(_leaf)
+        _UNIT[_row.opcode] = LEAVES.index(_leaf)
         VIEWS[_row.opcode] = len(_row.views) - 1
-UNIT[opcode("vec.copy")] = LEAVES.index(run_bits)
+_UNIT[opcode("vec.copy")] = LEAVES.index(run_bits)
 
 _WORD = types.int64
 _LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
 _CODE = types.Array(_WORD, 2, "C", readonly=True)
 _U8, _U16, _U32, _F32 = (types.Array(t, 1, "C") for t in (types.uint8, types.uint16, types.uint32, types.float32))
-ARGUMENTS = (_CODE, _WORD, _LINE, _TABLE, _WORD, _U8, _U16, _U32, _F32, _F32, _U32, _TABLE)
+ARGUMENTS = (_CODE, _WORD, _LINE, _TABLE, _WORD, _U8, _U16, _U32, _F32, _F32, _U32, _TABLE, _LINE, _LINE, _LINE)
+
+
+def leaves_of(program: Program) -> Any:
+    """Return the leaf of every code row as an index of LEAVES, -1 for control and copies; (instructions,) int64."""
+    return _UNIT[program.code[:, W_OPCODE]]
 
 
 def unit_space() -> tuple[Any, Any]:

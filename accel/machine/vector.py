@@ -170,7 +170,7 @@ def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, st
 
 @inner
 def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any,
-                    work: Any, work32: Any, nest: Any) -> None:  # fmt: skip
+                    work: Any, work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """Run one elementwise row over views of one shape; an immediate takes the place of the first view not read.
 
     The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins. u8 and f32 are unused:
@@ -225,7 +225,7 @@ def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: A
 
 @inner
 def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any,
-               work32: Any, nest: Any) -> None:  # fmt: skip
+               work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """Fold the last dimension of x: element i joins chain i mod 16, then neighbouring chains fold as a tree.
 
     Arguments as for `run_elementwise`.
