@@ -303,9 +303,9 @@ def test_broken_tables_are_refused(field, index, number):
         execute(broken(field, index, number), {"a": codes, "b": codes})
 
 
-def test_rings_and_foreign_formats_are_unsupported():
+def test_rings_without_a_buffer_are_refused():
     codes = np.zeros((4, 4), np.uint16)
-    with pytest.raises(UnsupportedError, match="ring"):
+    with pytest.raises(ProgramError, match="ring"):
         execute(broken("views", (0, w.V_RING_BYTES), 64), {"a": codes, "b": codes})
 
 

@@ -297,11 +297,11 @@ def test_bad_subjects() -> None:
 
 def test_rows_the_model_refuses() -> None:
     a = Asm(1, 1)
-    f = a.sram("f", (8, 8), "fp32")
+    f, h = a.sram("f", (8, 8), "fp32"), a.sram("h", (8, 8), "fp16")
     with a.thread("main"):
-        a.matmul(a.mat(f), a.mat(f), a.mat(f))
-    with pytest.raises(UnsupportedError, match="matmul in 'fp32'"):
-        simulate(a.program(), MINI)
+        a.matmul(a.mat(f), a.mat(h), a.mat(h))
+    with pytest.raises(UnsupportedError, match="matmul in 'fp16'"):
+        simulate(a.program(), chip("d1"))
     a = Asm(1, 1)
     with a.thread("main"):
         a.inc(0, at=a.target(0, 0, 0, 1))

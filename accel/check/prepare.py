@@ -52,11 +52,13 @@ def ops() -> Table:
     """Return what each opcode is to the checker, from the instruction table."""
     table = np.zeros((256, w.O_WORDS), np.int64)
     for code, row in BY_OPCODE.items():
-        if row.engine is Engine.CONTROL:
+        if row.engine is Engine.CONTROL and not row.views:
             if row.mnemonic not in CONTROL:
                 raise InternalError(f"the checker has no rule for control instruction {row.mnemonic}; add one")
             table[code, w.O_CLASS] = CONTROL[row.mnemonic]
             continue
+        if row.mnemonic == "pull":
+            continue  # C_NONE: refused
         table[code, w.O_CLASS] = w.C_COPY if row.mnemonic == "copy" else w.C_WORK
         table[code, w.O_VIEWS] = len(row.views)
         for j, operand in enumerate(row.views):

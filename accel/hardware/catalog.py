@@ -46,6 +46,9 @@ _UNIT_ASSUMPTIONS = {
     "node.vector.fill_cycles": "8 stages, as the matrix unit",
     "node.vector.divide_passes": "8 passes: a reciprocal seed, three Newton steps of two, one correction",
     "node.vector.sqrt_passes": "10 passes: as a divide with a longer step",
+    "node.vector.random_passes": "1 pass: a generator beside the lanes; the maker names hardware random numbers",
+    "node.vector.stochastic_passes": "1 pass: stochastic rounding is a mode of the output stage, as the maker names it",
+    "node.vector.transpose_passes": "2 passes: a block of lanes is written by rows and read by columns",
     "node.semaphores": "256 counters a node, 16 bits each",
     "node.copy_issue_cycles": "4 cycles to write a descriptor of four 64-bit words",
     "node.copy_queue_depth": "16 copies in flight a node",
@@ -56,8 +59,11 @@ _UNIT_ASSUMPTIONS = {
 }
 
 
-def _node(sram_bytes: int) -> NodeSpec:
-    """The D1 node; public facts from the Hot Chips 34 microarchitecture talk unless listed as assumptions."""
+def _node(sram_bytes: int, formats: tuple[str, ...] = ("bf16", "cfp8-143", "cfp8-152")) -> NodeSpec:
+    """The D1 node with a matrix unit for `formats`.
+
+    Public facts from the Hot Chips 34 microarchitecture talk unless listed as assumptions.
+    """
     return NodeSpec(
         sram_bytes=sram_bytes,
         threads=4,
@@ -79,7 +85,7 @@ def _node(sram_bytes: int) -> NodeSpec:
             accumulator_rows=16,
             accumulator_cols=16,
             fill_cycles=8,
-            step_cycles={"bf16": 1, "cfp8-143": 1, "cfp8-152": 1},
+            step_cycles=dict.fromkeys(formats, 1),
         ),
         vector=VectorSpec(bytes_per_cycle=64, fill_cycles=8, divide_passes=8, sqrt_passes=10, flops_per_lane=2),
     )
@@ -103,7 +109,7 @@ def _mini() -> ChipSpec:
         description="4 x 4 nodes with the D1 units, 256 KiB each: invented, for tests and lessons",
         clock_hz=1_000_000_000,
         mesh=MeshSpec(site_rows=4, site_cols=4, rows=4, cols=4),
-        node=_node(256 * 1024),
+        node=_node(256 * 1024, ("bf16", "fp16", "cfp8-143", "cfp8-152", "shp16", "uhp16", "int8", "uint8")),
         noc=_noc(barrier_cycles=20),
         ports=(
             PortSpec(

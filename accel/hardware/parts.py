@@ -108,6 +108,9 @@ class VectorSpec(Spec, frozen=True, kw_only=True):
     fill_cycles: Cycles
     divide_passes: Count
     sqrt_passes: Count
+    random_passes: Count = 1  # random numbers
+    stochastic_passes: Count = 1  # rounding at random
+    transpose_passes: Count = 2
     flops_per_lane: Count = 2  # a lane is 4 bytes and does a fused multiply-add a cycle
 
     def verify(self) -> None:

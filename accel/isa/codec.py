@@ -11,13 +11,20 @@ from accel.isa.layout import CODE_WORDS, W_FIRST, W_LINE, W_OPCODE, W_PRED
 from accel.isa.schema import WORDS_OF, Kind
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 
-__all__ = ["Instruction", "Value", "bits_of_float", "decode", "encode", "float_of_bits"]
+__all__ = ["Bits", "Instruction", "Value", "bits_of_float", "decode", "encode", "float_of_bits"]
 
 Value: TypeAlias = "int | float | tuple[int, ...]"
 
 
+class Bits(int):
+    """The raw 32 bits of an immediate, given to `encode` where a number would be rounded to fp32."""
+
+
 class Instruction(NamedTuple):
-    """One decoded row: a view is (view, address, expr), a sem (index, expr), a value (constant, expr)."""
+    """One decoded row.
+
+    A view is (view, address, expr), a sem (index, expr), a value (constant, expr), an index (constant, expr, 4 steps).
+    """
 
     mnemonic: str
     pred: int
@@ -59,7 +66,7 @@ def encode(mnemonic: str, *, pred: int = 0, line: int = 0, **operands: Value) ->
         if operand.kind is Kind.FLOAT:
             if isinstance(value, tuple):
                 raise ProgramError(f"{mnemonic} operand {operand.name!r} takes one number, got {value!r}")
-            parts: Sequence[float] = (bits_of_float(float(value)),)
+            parts: Sequence[float] = (int(value) if isinstance(value, Bits) else bits_of_float(float(value)),)
         else:
             parts = value if isinstance(value, tuple) else (value,)
         if len(parts) != width or not all(isinstance(p, int) for p in parts):

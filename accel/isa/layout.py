@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BIAS_IEEE",
     "CODE_WORDS",
     "DEPTHS",
     "DIMS",
@@ -48,11 +49,13 @@ __all__ = [
     "T_ROW1",
     "VIEW_WORDS",
     "VX_WORDS",
+    "V_BIAS",
     "V_DTYPE",
     "V_NDIM",
     "V_OBJECT",
     "V_RING_BASE",
     "V_RING_BYTES",
+    "V_SCALAR",
     "V_SHAPE",
     "V_SPACE",
     "V_STRIDE",
@@ -73,7 +76,9 @@ __all__ = [
 #   view  3 words: view id, byte address, expression id (address = word + expression)
 #   sem   2 words: semaphore index (-1 = none), expression id
 #   value 2 words: constant, expression id
-#   target 1 word: target id;  imm 1 word: an integer, or the 32 bits of an fp32 number (zero-extended)
+#   target 1 word: target id;  imm 1 word: an integer, or the 32 bits of an fp32 number (zero-extended; in a row that
+#   computes in integers, of an int32)
+#   index 6 words: logical index of the first element (constant, expression), its step along each of the four dimensions
 CODE_WORDS = 16
 W_OPCODE, W_PRED, W_LINE, W_FIRST = 0, 1, 2, 3
 
@@ -83,6 +88,10 @@ W_OPCODE, W_PRED, W_LINE, W_FIRST = 0, 1, 2, 3
 VIEW_WORDS = 16
 DIMS = 4
 V_SPACE, V_DTYPE, V_OBJECT, V_NDIM, V_SHAPE, V_STRIDE, V_RING_BASE, V_RING_BYTES = 0, 1, 2, 3, 4, 8, 12, 13
+# A ring (V_RING_BYTES > 0, in SRAM): the element at byte a lies at base + (a - base) mod bytes.
+# V_BIAS: exponent bias of a configurable format, plus BIAS_IEEE where its denormals follow IEEE 754. V_SCALAR: 0, or
+# 1 + the SRAM offset of a uint8 whose low six bits replace the bias whenever the view is decoded or encoded.
+V_BIAS, V_SCALAR, BIAS_IEEE = 14, 15, 256
 SPACE_SRAM, SPACE_MEMORY = 0, 1  # V_OBJECT is a buffer index or a tensor index
 
 # What `validate` adds to a view's words: [address + X_LOW, address + X_HIGH) is what a view touches and must lie in

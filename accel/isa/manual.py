@@ -14,6 +14,8 @@ COST = {
     "matrix": "matrix unit: micro-steps, port accesses and accumulator moves of the nest",
     "vector": "vector unit: one pass per 64 bytes of the widest operand, times the micro-operations",
     "reduce": "vector unit: one pass per 64 bytes of x, then the fold of the lanes",
+    "gather": "vector unit: one access an index and the accesses of every row moved",
+    "transpose": "vector unit: passes over the elements, written by rows and read by columns",
     "dma": "copy engine: packets over mesh and memory port",
 }
 HEAD = """# Instruction set

@@ -14,7 +14,7 @@ from accel.isa.validate import checked_views
 
 __all__ = ["FORMAT_VERSION", "Buffer", "Program", "Semaphore", "Table", "Tensor"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: configurable formats state their bias, views may be rings
 Table: TypeAlias = NDArray[np.int64]
 
 
@@ -46,7 +46,8 @@ class Tensor:
     """A tensor in the chip's memory at byte `address`, row-major.
 
     is_input: read before (or without) being stored; is_output: stored by some copy or collect.
-    resident: it lives in SRAM shards and no copy may touch it.
+    resident: it lives in SRAM shards and no copy may touch it. bias, denormals ("gap" or "ieee"): what the codes of a
+    configurable format mean on the host; 0 and "gap" for all others.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Tensor:
     is_input: bool
     is_output: bool
     resident: bool = False
+    bias: int = 0
+    denormals: str = "gap"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from accel.errors import InternalError
 from accel.isa.layout import CODE_WORDS, W_FIRST
 
-__all__ = ["Direction", "Engine", "Kind", "Operand", "Row", "Semantics"]
+__all__ = ["COSTS", "Direction", "Engine", "Kind", "Operand", "Row", "Semantics"]
 
 
 Semantics: TypeAlias = Callable[[Any, Any, Any], Any]
@@ -33,10 +33,14 @@ class Kind(IntEnum):
     VALUE = 2
     TARGET = 3
     IMM = 4
-    FLOAT = 5  # an immediate that holds the bits of an fp32 number
+    FLOAT = 5  # an immediate that holds the bits of an fp32 number (of an int32 where the row computes in integers)
+    INDEX = (
+        6  # place in a logical tensor: first element (constant, expression), then a step for each of four dimensions
+    )
 
 
-WORDS_OF = {Kind.VIEW: 3, Kind.SEM: 2, Kind.VALUE: 2, Kind.TARGET: 1, Kind.IMM: 1, Kind.FLOAT: 1}
+WORDS_OF = {Kind.VIEW: 3, Kind.SEM: 2, Kind.VALUE: 2, Kind.TARGET: 1, Kind.IMM: 1, Kind.FLOAT: 1, Kind.INDEX: 6}
+COSTS = ("issue", "matrix", "vector", "reduce", "gather", "transpose", "dma")
 
 
 class Direction(IntEnum):
@@ -62,10 +66,11 @@ class Operand:
 class Row:
     """One instruction: everything that encoder, decoder, executor, timing, checker and manual derive from.
 
-    cost: "issue" | "matrix" | "vector" | "reduce" | "dma" - the rule in `accel.timing` that prices it;
+    cost: one of COSTS - the rule in `accel.timing` that prices it;
     passes: micro-operations a vector pass costs, or the name of the `VectorSpec` field that says so;
     semantics: for elementwise rows the scalar function of (x, y, z) in fp32; None where the meaning is the nest
-    itself (copy, matmul, control), which `accel.isa.semantics` writes down in its module text.
+    itself (copy, matmul, control, gather), which `accel.isa.semantics` writes down in its module text;
+    integer: the function that takes its place where all values are integers, None where the row takes floats only.
     """
 
     mnemonic: str
@@ -76,6 +81,7 @@ class Row:
     meaning: str
     semantics: Semantics | None = None
     passes: int | str = 1
+    integer: Semantics | None = None
 
     def __post_init__(self) -> None:
         last = W_FIRST + sum(WORDS_OF[o.kind] for o in self.operands)
@@ -83,9 +89,10 @@ class Row:
             raise InternalError(f"instruction {self.mnemonic} needs {last} words, a row has {CODE_WORDS}")
         if not self.meaning.endswith("."):
             raise InternalError(f"instruction {self.mnemonic}: its meaning must be a sentence")
-        if self.cost not in ("issue", "matrix", "vector", "reduce", "dma"):
+        if self.cost not in COSTS:
             raise InternalError(f"instruction {self.mnemonic}: no cost rule {self.cost!r}")
-        if self.engine is Engine.VECTOR and self.cost == "vector" and self.semantics is None:
+        generates = any(o.kind is Kind.INDEX for o in self.operands)
+        if self.engine is Engine.VECTOR and self.cost == "vector" and self.semantics is None and not generates:
             raise InternalError(f"instruction {self.mnemonic}: a vector row needs a semantics function")
         for o in self.operands:
             if o.kind is Kind.VIEW and (o.direction is Direction.NONE or not o.spaces):

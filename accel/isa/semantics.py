@@ -1,17 +1,34 @@
 """This file defines what the chip computes, one scalar function a row; plain Python, compiled by `accel.machine`.
 
-Every elementwise instruction decodes its operands to fp32, applies the function of its row once per element, rounds
-once (nearest even) to the format of `dst` and writes any NaN as the canonical one (0x7FC00000 in fp32, 0x7FC0 in bf16).
-`vec.copy` is the exception: it moves bits untouched. Subnormals are kept everywhere.
+An arithmetic instruction on floats decodes its operands to fp32, applies the function of its row once per element,
+rounds once (nearest even) to the format of `dst` and writes any NaN as the canonical one (0x7FC00000 in fp32, 0x7FC0 in
+bf16, 0x7E00 in fp16; formats without NaN hold their largest number instead). Where all its values are integers it
+computes in int32 modulo 2^32, and int8 or uint8 results keep their low eight bits. Nothing else mixes the two kinds,
+except casts, masks, indices and comparisons. Subnormals are kept everywhere.
 
 Where an instruction is more than one scalar function:
 
 matmul   dst[m, n] = fma(a[m, k], b[k, n], dst[m, n]) for k ascending, one fp32 rounding a step, starting from dst
-         (accumulate) or from +0. Operands decode to fp32 exactly; an fma is exact before its one rounding.
+         (accumulate) or from +0. Operands decode to fp32 exactly; an fma is exact before its one rounding. Operands in
+         int8 or uint8 make int32 chains modulo 2^32.
 reduce   over the last dimension: element i joins lane i mod 16, each lane one ascending chain that starts from the
-         identity (+0 for sum, -Inf for max, +Inf for min), then lanes fold as a balanced tree of neighbours:
-         (0 1)(2 3)..., then pairs of those, four levels, the lower lane on the left.
-copy     moves bits untouched.
+         identity (+0 for sum, -Inf for max, +Inf for min; 0, -2^31 and 2^31 - 1 in integers), then lanes fold as a
+         balanced tree of neighbours: (0 1)(2 3)..., then pairs of those, four levels, the lower lane on the left.
+cast     to an integer rounds to nearest even and saturates, NaN becomes 0; from an integer it rounds once. Formats
+         without infinities saturate, NaN becomes their largest number; uhp16 has no sign: what is negative becomes +0.
+cast_sr  lo and hi are the neighbours of |x| in the format of dst, toward and away from zero, r the random number of the
+         element: hi if r * (hi - lo) < (|x| - lo) * 2^32 in exact arithmetic, otherwise lo, with the sign of x. Above
+         the largest number of bf16 or fp16 hi is the next power of two, stored as infinity. What is exact, NaN and
+         infinite goes as in cast.
+random   Philox4x32-10 (Salmon et al., SC 2011): counter (low and high half of index >> 2, stream, 0), key the two
+         halves of the run's seed; the number is output word index & 3. int32 takes its 32 bits, fp32 (bits >> 8) *
+         2^-24.
+index    of an element: first + sum over dimensions of step * position, modulo 2^64: its place in the whole logical
+         tensor, so that no tiling, mesh or order changes a random number.
+compare  relations 1 to 6: equal, not equal, less, less or equal, greater, greater or equal. With a NaN only "not equal"
+         holds; -0 equals +0.
+gather   moves rows, ascending; scatter_add adds rows, ascending, one rounding to the format of dst a step.
+copy     moves bits untouched, as do pull, select, transpose and gather.
 """
 
 from __future__ import annotations
@@ -22,9 +39,12 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "absolute", "add", "cast", "copy", "divide", "fill", "fma", "maximum", "minimum", "multiply", "negate", "relu",
-    "square_root", "subtract",
+    "EQ", "GE", "GT", "LE", "LT", "NE", "absolute", "add", "cast", "compare", "copy", "divide", "fill", "fma",
+    "integer_fma", "integer_maximum", "integer_minimum", "integer_relu", "maximum", "minimum", "multiply", "negate",
+    "relu", "select", "square_root", "subtract",
 ]  # fmt: skip
+
+EQ, NE, LT, LE, GT, GE = 1, 2, 3, 4, 5, 6  # relations of `compare`
 
 
 def copy(x: Any, y: Any, z: Any) -> Any:
@@ -129,3 +149,43 @@ def fma(x: Any, y: Any, z: Any) -> Any:
             # s is even, so the odd neighbour toward e is the nearer float64 on that side
             s = np.float64(np.nextafter(s, np.inf if e > 0.0 else -np.inf))
     return np.float32(s)
+
+
+def compare(x: Any, y: Any, z: Any) -> Any:
+    """Return 1 where x stands in relation z (EQ to GE) to y, otherwise 0; a NaN is unequal to everything."""
+    if z == EQ:
+        return x == y
+    if z == NE:
+        return x != y
+    if z == LT:
+        return x < y
+    if z == LE:
+        return x <= y
+    if z == GT:
+        return x > y
+    return x >= y
+
+
+def select(x: Any, y: Any, z: Any) -> Any:
+    """Return y where the mask x is not 0, otherwise z (the executor moves the bits and skips rounding)."""
+    return y if x != 0 else z
+
+
+def integer_relu(x: Any, y: Any, z: Any) -> Any:
+    """Return x where x > 0, otherwise 0."""
+    return max(x, 0)
+
+
+def integer_maximum(x: Any, y: Any, z: Any) -> Any:
+    """Return the larger of two integers."""
+    return max(x, y)
+
+
+def integer_minimum(x: Any, y: Any, z: Any) -> Any:
+    """Return the smaller of two integers."""
+    return min(x, y)
+
+
+def integer_fma(x: Any, y: Any, z: Any) -> Any:
+    """Return x * y + z; the caller reduces it modulo 2^32."""
+    return x * y + z

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.errors import InputError, Location, ProgramError, UnsupportedError
+from accel.errors import InputError, ProgramError
 from accel.isa import layout as w
+from accel.isa.fitting import check_operands, location, refuse, within
 from accel.isa.layout import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
-from accel.isa.schema import WORDS_OF, Kind
-from accel.isa.table import BY_MNEMONIC, BY_OPCODE
+from accel.isa.table import BY_MNEMONIC
 from accel.isa.work import MOST_INSTRUCTIONS, most_instructions
 from accel.numerics.formats import by_code, fmt
 
@@ -23,19 +23,6 @@ __all__ = ["checked_views", "location"]
 LARGEST = 1 << 40  # no address, stride or count of a sound program comes near; sums of a few cannot wrap
 LOOP, END = BY_MNEMONIC["loop"].opcode, BY_MNEMONIC["end"].opcode
 MOST_THREADS = 256
-MOVES = ("copy", "vec.copy")
-
-
-def location(program: Program, row: int) -> Location | None:
-    """Return the author's line of a code row, or None where the program has none."""
-    line = int(program.code[row, w.W_LINE])
-    return program.lines[line] if 0 <= line < len(program.lines) else None
-
-
-def _refuse(program: Program, row: int, text: str) -> ProgramError:
-    code = int(program.code[row, w.W_OPCODE])
-    name = BY_OPCODE[code].mnemonic if code in BY_OPCODE else f"opcode {code}"
-    return ProgramError(f"Cannot use row {row} ({name}): {text}; rebuild the program", at=location(program, row))
 
 
 def _shaped(program: Program, name: str, words: int | None, rows: int | None = None) -> None:
@@ -44,15 +31,6 @@ def _shaped(program: Program, name: str, words: int | None, rows: int | None = N
         raise ProgramError(f"Cannot use {program.name!r}: table {name!r} has shape {table.shape}; rebuild the program")
     if table.size and (int(table.max()) > LARGEST or int(table.min()) < -LARGEST):
         raise ProgramError(f"Cannot use {program.name!r}: table {name!r} holds a number beyond 2^40; rebuild it")
-
-
-def _within(program: Program, name: str, column: Any, low: int, high: int, what: str) -> None:
-    column = np.asarray(column)
-    if column.size and (int(column.min()) < low or int(column.max()) >= high):
-        bad = int(column[(column < low) | (column >= high)].flat[0])
-        raise ProgramError(
-            f"Cannot use {program.name!r}: table {name!r} names {what} {bad}, but there are {high}; rebuild the program"
-        )
 
 
 def _extended_views(program: Program) -> Table:
@@ -66,8 +44,6 @@ def _extended_views(program: Program) -> Table:
         except InputError as error:
             raise ProgramError(f"{where}: {error}") from None
         shape, stride = view[w.V_SHAPE : w.V_SHAPE + w.DIMS], view[w.V_STRIDE : w.V_STRIDE + w.DIMS]
-        if view[w.V_RING_BYTES]:
-            raise UnsupportedError(f"{where} is a ring; use a plain buffer, rings are not executed yet")
         if view[w.V_SPACE] not in (w.SPACE_SRAM, w.SPACE_MEMORY) or shape.min() < 1 or (stride % item).any():
             raise ProgramError(
                 f"{where} has space {view[w.V_SPACE]}, shape {shape.tolist()}, strides {stride.tolist()}; "
@@ -89,7 +65,37 @@ def _extended_views(program: Program) -> Table:
         views[i, X_BEGIN], views[i, X_END] = begin, begin + target.nbytes
         if view[w.V_SPACE] == w.SPACE_MEMORY and by_code(int(view[w.V_DTYPE])).name != target.dtype:
             raise ProgramError(f"{where} reads tensor {target.name!r} ({target.dtype}) in another format; cast in SRAM")
+        _ring(program, where, views[i])
+        _bias(program, where, view)
     return views
+
+
+def _ring(program: Program, where: str, view: Table) -> None:
+    """Refuse a ring that does not lie in its buffer, or a view longer than its ring (so it wraps once at most)."""
+    base, size = int(view[w.V_RING_BASE]), int(view[w.V_RING_BYTES])
+    if not base and not size:
+        return
+    if size < 1 or view[w.V_SPACE] != w.SPACE_SRAM:
+        raise ProgramError(f"{where} is a ring of {size} bytes from {base}; a ring has bytes, and lies in SRAM")
+    if base < view[X_BEGIN] or base + size > view[X_END] or base % view[X_ITEM] or size % view[X_ITEM]:
+        raise ProgramError(f"{where} is a ring of {size} bytes from {base}, which are no elements of its buffer")
+    if view[X_HIGH] - view[X_LOW] > size:
+        raise ProgramError(
+            f"{where} reaches {view[X_HIGH] - view[X_LOW]} bytes in a ring of {size}; use a shorter view"
+        )
+
+
+def _bias(program: Program, where: str, view: Table) -> None:
+    """Refuse a bias out of range, one on a format that has none, and a bias scalar outside every buffer."""
+    bias, scalar = int(view[w.V_BIAS]), int(view[w.V_SCALAR])
+    form = by_code(int(view[w.V_DTYPE]))
+    if form.kind != "cfp" and (bias or scalar):
+        raise ProgramError(f"{where} gives a bias to {form.name}, which has none of its own; rebuild the program")
+    if bias & ~w.BIAS_IEEE not in range(64):
+        raise ProgramError(f"{where} has bias word {bias}; a bias is 0 to 63, plus {w.BIAS_IEEE} for IEEE denormals")
+    inside = any(b.offset <= scalar - 1 < b.offset + b.nbytes for b in program.buffers)
+    if scalar and not (inside and view[w.V_SPACE] == w.SPACE_SRAM):
+        raise ProgramError(f"{where} takes its bias from SRAM byte {scalar - 1}, which is in no buffer; rebuild it")
 
 
 def _objects(program: Program) -> None:
@@ -115,6 +121,8 @@ def _objects(program: Program) -> None:
                 raise ProgramError(
                     f"{where} takes bytes {begin} to {begin + item.nbytes} of {limit}; rebuild the program"
                 )
+            if kind == "tensor" and not (0 <= item.bias <= 63 and item.denormals in ("gap", "ieee")):  # type: ignore[union-attr]
+                raise ProgramError(f"{where} has a bias or denormals that no format has; rebuild it")
             if kind == "tensor" and item.name in seen:
                 raise ProgramError(f"{where} is there twice; rebuild the program")
             seen.add(item.name)
@@ -126,62 +134,6 @@ def _objects(program: Program) -> None:
     for sem in program.semaphores:
         if sem.index < 0 or sem.count < 1 or sem.index + sem.count > count:
             raise ProgramError(f"Cannot use {name!r}: semaphore {sem.name!r} is none of its {count}; rebuild it")
-
-
-def _operands(program: Program, views: Table) -> None:
-    code = program.code
-    for number in np.unique(code[:, w.W_OPCODE]).tolist():
-        rows = np.flatnonzero(code[:, w.W_OPCODE] == number)
-        row = BY_OPCODE.get(number)
-        if row is None:
-            raise _refuse(program, int(rows[0]), "the instruction table has no such row")
-        picked = code[rows]
-        at = w.W_FIRST
-        for operand in row.operands:
-            if operand.kind is Kind.VIEW:
-                _within(program, "code", picked[:, at], 0, len(program.views), "view")
-                spaces = [w.SPACE_SRAM if s == "sram" else w.SPACE_MEMORY for s in operand.spaces]
-                wrong = ~np.isin(views[picked[:, at], w.V_SPACE], spaces)
-                if wrong.any():
-                    raise _refuse(program, int(rows[wrong][0]), f"operand {operand.name} must lie in {operand.spaces}")
-                _within(program, "code", picked[:, at + 2], 0, len(program.exprs), "expression")
-            elif operand.kind in (Kind.SEM, Kind.VALUE):
-                _within(program, "code", picked[:, at + 1], 0, len(program.exprs), "expression")
-            elif operand.kind is Kind.TARGET:
-                _within(program, "code", picked[:, at], 0, len(program.targets), "target")
-            elif operand.kind is Kind.FLOAT:
-                _within(program, "code", picked[:, at], 0, 1 << 32, "the bits of a number")
-            at += WORDS_OF[operand.kind]
-        _shapes(program, views, row.mnemonic, rows, picked)
-
-
-def _shapes(program: Program, views: Table, mnemonic: str, rows: Table, picked: Table) -> None:
-    """Refuse operands whose shapes or formats do not belong together, one check a distinct set of views."""
-    row = BY_MNEMONIC[mnemonic]
-    if not row.views:
-        return
-    columns = [row.word(o.name) for o in row.views]
-    sets, first = np.unique(picked[:, columns], axis=0, return_index=True)
-    for ids, at in zip(sets.tolist(), first.tolist(), strict=True):
-        shapes = [tuple(views[i, w.V_SHAPE : w.V_SHAPE + w.DIMS].tolist()) for i in ids]
-        formats = [by_code(int(views[i, w.V_DTYPE])).name for i in ids]
-        index = int(rows[at])
-        if mnemonic in MOVES and formats[0] != formats[1]:
-            raise _refuse(program, index, f"{formats[1]} cannot move to {formats[0]}")
-        if mnemonic == "copy":
-            fits = [n for n in shapes[0] if n != 1] == [n for n in shapes[1] if n != 1]
-            if (views[ids, w.V_SPACE] == w.SPACE_MEMORY).all():
-                raise _refuse(program, index, "memory cannot be copied to memory")
-        elif mnemonic == "matmul":
-            # Only the sizes count: an index runs row-major through its pair, however each operand splits it.
-            (m, n), (m_a, k_a), (k_b, n_b) = ((s[0] * s[1], s[2] * s[3]) for s in shapes)
-            fits = m == m_a and n == n_b and k_a == k_b
-        else:
-            fits = all(shape == shapes[0] for shape in shapes)
-            if row.cost == "reduce":
-                fits = shapes[0] == (*shapes[1][:3], 1)
-        if not fits:
-            raise _refuse(program, index, f"operands of shapes {', '.join(map(str, shapes))} do not fit")
 
 
 def _loops(program: Program) -> None:
@@ -199,19 +151,19 @@ def _loops(program: Program) -> None:
                     open_rows.append(at)
                     close = at + int(code[at, BY_MNEMONIC["loop"].word("end")])
                     if not at < close < end or code[close, w.W_OPCODE] != END:
-                        raise _refuse(program, at, "its end is not there")
+                        raise refuse(program, at, "its end is not there")
                     if len(open_rows) > w.DEPTHS:
-                        raise _refuse(program, at, f"loops nest at most {w.DEPTHS} deep")
+                        raise refuse(program, at, f"loops nest at most {w.DEPTHS} deep")
                 else:
                     opened = open_rows.pop() if open_rows else -1
                     back = int(code[at, BY_MNEMONIC["end"].word("begin")])
                     ahead = int(code[opened, BY_MNEMONIC["loop"].word("end")])
                     if opened < 0 or at - back != opened or opened + ahead != at:
-                        raise _refuse(program, at, "its loop is not there")
+                        raise refuse(program, at, "its loop is not there")
                     if code[at, w.W_PRED]:
-                        raise _refuse(program, at, "an end takes no predicate")
+                        raise refuse(program, at, "an end takes no predicate")
             if open_rows:
-                raise _refuse(program, open_rows[-1], "its end is not there")
+                raise refuse(program, open_rows[-1], "its end is not there")
 
 
 def checked_views(program: Program) -> Table:
@@ -239,28 +191,28 @@ def checked_views(program: Program) -> Table:
         raise ProgramError(f"Cannot use {program.name!r}: its mesh, roles and parameters do not fit; rebuild it")
     if program.spans.shape != (program.roles, program.threads, 2) or len(program.exprs) < 1 or len(program.preds) < 1:
         raise ProgramError(f"Cannot use {program.name!r}: spans or row 0 of a table are missing; rebuild the program")
-    _within(program, "role_of", program.role_of, -1, program.roles, "role")
-    _within(program, "code", program.code[:, w.W_LINE], 0, max(1, len(program.lines)), "line")
-    _within(program, "code", program.code[:, w.W_PRED], 0, len(program.preds), "predicate")
+    within(program, "role_of", program.role_of, -1, program.roles, "role")
+    within(program, "code", program.code[:, w.W_LINE], 0, max(1, len(program.lines)), "line")
+    within(program, "code", program.code[:, w.W_PRED], 0, len(program.preds), "predicate")
     exprs = program.exprs
-    _within(program, "exprs", exprs[:, w.E_NPARAMS], 0, w.EXPR_PARAMS + 1, "a count of parameters")
-    _within(program, "exprs", exprs[:, w.E_NLOOPS], 0, w.EXPR_LOOPS + 1, "a count of loops")
+    within(program, "exprs", exprs[:, w.E_NPARAMS], 0, w.EXPR_PARAMS + 1, "a count of parameters")
+    within(program, "exprs", exprs[:, w.E_NLOOPS], 0, w.EXPR_LOOPS + 1, "a count of loops")
     parameters = exprs[:, w.E_PARAMS : w.E_LOOPS : 2]
-    _within(program, "exprs", parameters, 0, program.params.shape[1], "parameter")
+    within(program, "exprs", parameters, 0, program.params.shape[1], "parameter")
     for j in range(w.EXPR_LOOPS):
         at = w.E_LOOPS + w.EXPR_LOOP_WORDS * j
-        _within(program, "exprs", exprs[:, at + w.L_DEPTH], 0, w.DEPTHS, "loop level")
-        _within(program, "exprs", exprs[:, at + w.L_MOD], 0, LARGEST, "modulus")
+        within(program, "exprs", exprs[:, at + w.L_DEPTH], 0, w.DEPTHS, "loop level")
+        within(program, "exprs", exprs[:, at + w.L_MOD], 0, LARGEST, "modulus")
     preds = program.preds
-    _within(program, "preds", preds[:, w.P_COUNT], 0, w.PRED_TERMS + 1, "a count of terms")
+    within(program, "preds", preds[:, w.P_COUNT], 0, w.PRED_TERMS + 1, "a count of terms")
     for j in range(w.PRED_TERMS):
         used = preds[preds[:, w.P_COUNT] > j]
-        _within(program, "preds", used[:, w.P_TERMS + 3 * j], 0, len(exprs), "expression")
-        _within(program, "preds", used[:, w.P_TERMS + 3 * j + 2], w.REL_EQ, w.REL_GE + 1, "relation")
-    _within(program, "targets", program.targets[:, 1::2], 0, len(exprs), "expression")
+        within(program, "preds", used[:, w.P_TERMS + 3 * j], 0, len(exprs), "expression")
+        within(program, "preds", used[:, w.P_TERMS + 3 * j + 2], w.REL_EQ, w.REL_GE + 1, "relation")
+    within(program, "targets", program.targets[:, 1::2], 0, len(exprs), "expression")
     _objects(program)
     views = _extended_views(program)
-    _operands(program, views)
+    check_operands(program, views)
     _loops(program)
     executed, cause = most_instructions(program)
     if executed > MOST_INSTRUCTIONS:
@@ -270,8 +222,10 @@ def checked_views(program: Program) -> Table:
         )  # fmt: skip
     shards = program.shards
     for at in (w.H_DST, w.H_SRC):
-        _within(program, "shards", shards[:, at], 0, len(program.views), "view")
-        _within(program, "shards", shards[:, at + 2], 0, len(exprs), "expression")
-    _within(program, "shards", shards[:, w.H_ROLE], 0, program.roles, "role")
-    _within(program, "shards", shards[:, w.H_DIRECTION], 0, w.DIR_COLLECT + 1, "direction")
+        within(program, "shards", shards[:, at], 0, len(program.views), "view")
+        within(program, "shards", shards[:, at + 2], 0, len(exprs), "expression")
+        if views[shards[:, at], w.V_RING_BYTES].any():
+            raise ProgramError(f"Cannot use {program.name!r}: a preload or collect uses a ring; use a plain view")
+    within(program, "shards", shards[:, w.H_ROLE], 0, program.roles, "role")
+    within(program, "shards", shards[:, w.H_DIRECTION], 0, w.DIR_COLLECT + 1, "direction")
     return views

@@ -8,8 +8,8 @@ import numpy as np
 
 from accel.errors import UnsupportedError
 from accel.isa import layout as w
+from accel.isa.fitting import location
 from accel.isa.table import BY_OPCODE
-from accel.isa.validate import location
 from accel.numerics.formats import by_code
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ __all__ = ["executable_views"]
 
 MOVES = ("copy", "vec.copy")  # bits move untouched in any format
 ARITHMETIC = {"fp32", "bf16"}
+NO_LEAF = frozenset({
+    "pull", "probe", "vec.cast_sr", "vec.compare", "vec.comparei", "vec.select", "vec.transpose", "vec.iota",
+    "vec.random", "vec.gather", "vec.scatter_add",
+})  # fmt: skip
 
 
 def executable_views(program: Program) -> Table:
@@ -27,9 +31,13 @@ def executable_views(program: Program) -> Table:
     ProgramError for one that breaks the machine's rules, UnsupportedError for formats that are not executed.
     """
     views = program.extended_views
+    if program.views[:, w.V_RING_BYTES].any():
+        raise UnsupportedError(f"Cannot run {program.name!r}: it uses a ring; use a plain buffer")
     formats = np.array([by_code(int(code)).name for code in program.views[:, w.V_DTYPE]], dtype=object)
     for number in np.unique(program.code[:, w.W_OPCODE]).tolist():
         row = BY_OPCODE[number]
+        if row.mnemonic in NO_LEAF:
+            raise UnsupportedError(f"Cannot run {program.name!r}: {row.mnemonic} is not executed; leave it out")
         if not row.views or row.mnemonic in MOVES:
             continue
         rows = np.flatnonzero(program.code[:, w.W_OPCODE] == number)

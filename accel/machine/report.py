@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import AccelError, BoundsError, DeadlockError, Finding, InternalError, Location, ProgramError
 from accel.isa import layout as w
+from accel.isa.fitting import location
 from accel.isa.table import BY_OPCODE
-from accel.isa.validate import location
 from accel.machine import words as s
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from accel.errors import InternalError
 from accel.isa import semantics
 from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
-from accel.isa.schema import Engine, Kind
+from accel.isa.schema import Kind
 from accel.isa.table import ROWS, opcode
 from accel.jit import cgutils, intrinsic, ir, njit, types
 from accel.machine.inner import inner
@@ -29,7 +29,8 @@ CHAINS = 16  # interleaved chains of a reduction (contract, section 3)
 CANONICAL_NAN = np.uint32(0x7FC00000)
 CANONICAL_NAN_BF16 = np.uint16(0x7FC0)
 
-ELEMENTWISE = tuple(row for row in ROWS if row.cost == "vector")
+MASKS = ("vec.compare", "vec.comparei", "vec.select")
+ELEMENTWISE = tuple(row for row in ROWS if row.cost == "vector" and row.semantics and row.mnemonic not in MASKS)
 REDUCTIONS = tuple(row for row in ROWS if row.cost == "reduce")
 FUNCTIONS: tuple[Callable[..., Any], ...] = tuple(dict.fromkeys(row.semantics for row in ELEMENTWISE if row.semantics))
 
@@ -52,8 +53,6 @@ for _row in ELEMENTWISE:
 for _row in REDUCTIONS:
     INFO[_row.opcode] = (FUNCTIONS.index(_FOLDS[_row.mnemonic][0]), 1, 0, 1)
     IDENTITY[_row.opcode] = _FOLDS[_row.mnemonic][1]
-if any(row.engine is Engine.VECTOR and INFO[row.opcode, 0] < 0 for row in ROWS):
-    raise InternalError("a vector row of the instruction table has no function")
 OP_COPY = opcode("vec.copy")
 
 

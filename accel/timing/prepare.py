@@ -21,7 +21,7 @@ __all__ = ["Prepared", "prepare"]
 
 _CLASS = {
     "wait": s.CLASS_WAIT, "inc": s.CLASS_INC, "barrier": s.CLASS_BARRIER, "loop": s.CLASS_LOOP, "end": s.CLASS_END,
-    "mark": s.CLASS_MARK, "copy": s.CLASS_COPY,
+    "mark": s.CLASS_MARK, "probe": s.CLASS_MARK, "copy": s.CLASS_COPY,
 }  # fmt: skip
 _BY_OPCODE = {opcode(name): kind for name, kind in _CLASS.items()}
 _COPY = BY_MNEMONIC["copy"]
@@ -73,6 +73,8 @@ def _fill_row(program: Program, row: Table, cost: Cost | None, out: Table, table
             cost.cycles, cost.compute, cost.accumulator, cost.fill, useful, cost.flops, cost.loads, cost.stores
         )  # fmt: skip
         return
+    if int(row[W_OPCODE]) not in _BY_OPCODE:
+        raise UnsupportedError(f"Cannot time {program.name!r}: it pulls, which is not priced; push with copy")
     out[s.R_CLASS] = _BY_OPCODE[int(row[W_OPCODE])]
     if out[s.R_CLASS] == s.CLASS_COPY:
         dst, src = (program.views[int(row[_COPY.word(name)])] for name in ("dst", "src"))
