@@ -36,7 +36,7 @@ from accel.isa.schema import Kind
 from accel.isa.table import BY_MNEMONIC
 from accel.numerics import by_code
 
-__all__ = ["disassemble"]
+__all__ = ["disassemble", "row_text"]
 
 RELATION = {REL_EQ: "== 0", REL_NE: "!= 0", REL_LT: "< 0", REL_GE: ">= 0"}
 
@@ -73,7 +73,12 @@ def _listing(program: Program, only: int | None) -> Iterator[str]:
                 depth += instruction.mnemonic == "loop"
 
 
-def _line(program: Program, at: int, i: Instruction, depth: int) -> str:
+def row_text(program: Program, at: int) -> str:
+    """Return the instruction of one code row as text: predicate, mnemonic and operands by name."""
+    return _text(program, decode(program.code[at]))
+
+
+def _text(program: Program, i: Instruction) -> str:
     parts = []
     for operand in BY_MNEMONIC[i.mnemonic].operands:
         value = i.operands[operand.name]
@@ -90,8 +95,12 @@ def _line(program: Program, at: int, i: Instruction, depth: int) -> str:
         else:
             parts.append(f"{operand.name}={value}")
     guard = f"@({_pred(program, i.pred)}) " if i.pred else ""
+    return f"{guard}{i.mnemonic} {', '.join(parts)}".rstrip()
+
+
+def _line(program: Program, at: int, i: Instruction, depth: int) -> str:
     line = program.lines[i.line] if i.line < len(program.lines) else "?"
-    text = f"    {at:6d}  {'  ' * depth}{guard}{i.mnemonic} {', '.join(parts)}"
+    text = f"    {at:6d}  {'  ' * depth}{_text(program, i)}"
     return f"{text:<100s} ; {line}"
 
 

@@ -37,6 +37,7 @@ from accel.timing.state import (
     ENTRY_WORDS,
     EV_REQUEST,
     G_KIND,
+    G_REF,
     K_HOP,
     K_INTERLEAVE,
     K_PORTS,
@@ -67,6 +68,7 @@ from accel.timing.state import (
     S_ERROR,
     S_NOW,
     S_STATUS,
+    SIDE_BITS,
     T_NODE,
     T_PC,
     Log,
@@ -115,6 +117,7 @@ def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
         m[S_ERROR] = pc
         return
     g[entry, G_KIND] = LOG_COPY_MESH if kind == COPY_MESH else LOG_COPY_MEMORY
+    g[entry, G_REF] = -2 - (((r0 << SIDE_BITS | r1) << SIDE_BITS | c0) << SIDE_BITS | c1)
     c = m[S_COPY_FREE]
     m[S_COPY_FREE] = m[c + C_NEXT]
     m[S_COPY_COUNT] -= 1

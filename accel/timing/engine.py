@@ -19,6 +19,8 @@ from accel.timing.state import (
     EV_SENT,
     EV_THREAD,
     EV_TOKEN,
+    G_DONE,
+    G_MID,
     GROW_BARRIERS,
     GROW_COPIES,
     GROW_HEAP,
@@ -76,6 +78,7 @@ def part_over(m: Words, c: int) -> None:
 def sent(m: Words, g: Log, c: int) -> None:
     """A copy has left its source: its semaphore fires at the issuer, its place in the queue is free."""
     node, ref = m[c + C_NODE], m[c + C_LOG]
+    g[ref, G_MID] = m[S_NOW]
     m[node + N_COPIES] -= 1
     if m[c + C_SENT] >= 0:
         give(m, g, node, m[c + C_SENT], 1, ref)
@@ -88,6 +91,7 @@ def done(m: Words, g: Log, c: int, node: int) -> None:
     """A copy has arrived at a node whole (or, for a write, its acknowledgement has)."""
     m[node + N_LAST] = max(m[node + N_LAST], m[S_NOW])
     finish(m, m[S_NOW], -1, m[c + C_LOG])
+    g[m[c + C_LOG], G_DONE] = m[S_NOW]
     if m[c + C_DONE] >= 0:
         give(m, g, node, m[c + C_DONE], 1, m[c + C_LOG])
     part_over(m, c)

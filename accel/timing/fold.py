@@ -16,7 +16,7 @@ from accel.timing.energy import energy_of
 from accel.timing.memory import Memory
 from accel.timing.path import critical_path, line_of
 from accel.timing.prepare import Prepared
-from accel.timing.result import Segment, Timing
+from accel.timing.result import Replay, Segment, Timing
 
 __all__ = ["Work", "bound_timing", "packet_timing"]
 
@@ -41,10 +41,10 @@ class Work(NamedTuple):
         return int((self.executed * self.prepared.costs[:, column])[rows].sum())
 
 
-def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
+def packet_timing(work: Work, memory: Memory, replay: Replay) -> Timing:
     """Return the Timing of a finished run of the event engine."""
     program, m, log = work.program, memory.m, memory.log
-    account = jit.plain(ledger.account) if plain else ledger.account
+    account = jit.plain(ledger.account) if replay.plain else ledger.account
     cycles, count = int(m[s.S_LAST]), int(m[s.S_LOG])
     grid = np.zeros((program.nodes, len(ledger.CAUSES)), np.int64)
     account(
@@ -56,7 +56,7 @@ def packet_timing(work: Work, memory: Memory, plain: bool) -> Timing:
     blocked = ledger.stalls(log[:count], len(program.code))
     path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
     by_node = grid.reshape(program.rows, program.cols, len(ledger.CAUSES))
-    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked), by_node)
+    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked), by_node, replay)
 
 
 def bound_timing(work: Work, counted: Memory) -> Timing:
@@ -79,7 +79,7 @@ def bound_timing(work: Work, counted: Memory) -> Timing:
 
 def _timing(
     work: Work, memory: Memory, fidelity: str, cycles: int, loss: dict[str, int], path: tuple[Segment, ...],
-    stalled: dict[Location, int], by_node: Table,
+    stalled: dict[Location, int], by_node: Table, replay: Replay | None = None,
 ) -> Timing:  # fmt: skip
     program, chip, parts = work.program, work.chip, work.prepared.parts
     kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
@@ -112,7 +112,7 @@ def _timing(
         bytes={"memory_read": read, "memory_write": written, "mesh_byte_hops": int(links.sum()), "sram": sram},
         busy={name: memory.node(column) for name, column in _BUSY.items()},
         link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=stalled, critical_path=path,
-        bound_cycles=max(work.bounds.values()), bounds=work.bounds,
+        bound_cycles=max(work.bounds.values()), bounds=work.bounds, replay=replay,
     )  # fmt: skip
 
 

@@ -119,7 +119,8 @@ class Memory:
             self._aim(links[self.first_eject + site], address, s.EJECT, row, col)
         m[s.O_PORTS] = self._add(ports)
         table = np.zeros((len(entries), s.ENTRY_WORDS), np.int64)
-        at_entries = self._add(table)
+        at_entries = m[s.O_ENTRIES] = self._add(table)
+        m[s.K_WRITE_LANE], m[s.K_LANES] = len(links), len(links) + len(entries)
         ports[:, s.Q_FIRST] = at_entries + ports[:, s.Q_FIRST] * s.ENTRY_WORDS
         for i, (row, col, q, width) in enumerate(entries):
             table[i, : s.E_LINK + 1] = row, col, m[s.O_PORTS] + q * s.PORT_WORDS, width, address[5 * sites + i]
@@ -189,6 +190,34 @@ class Memory:
             self._region(s.O_BARRIERS, s.S_BARRIERS_SIZE, 2 * int(m[s.S_BARRIERS_SIZE]), words)
         self.m = np.concatenate(self._parts)
         self._parts = []
+
+    def record(self, nodes: Table, seen: int, first: int, width: int, bins: int) -> None:
+        """Have the run that follows note more than its log, which costs time and changes no cycle.
+
+        nodes: indices of the nodes whose rows without a log entry are noted, `seen` at most; bins: time bins of `width`
+        cycles from cycle `first` on, in which the bytes of every link are counted.
+        """
+        self._parts, self._words = [self.m], self.m.size
+        at = int(self.m[s.O_NODES]) + s.N_SEEN
+        self.m[at + np.asarray(nodes, np.int64) * s.NODE_WORDS] = 1
+        self.m[s.K_SEEN], self.m[s.K_BIN], self.m[s.K_BIN_FIRST], self.m[s.K_BINS] = seen, width, first, bins
+        self.m[s.O_SEEN] = self._add(np.zeros(seen * s.SEEN_WORDS, np.int64))
+        self.m[s.O_BINS] = self._add(np.zeros(bins * int(self.m[s.K_LANES]), np.int64))
+        self.m = np.concatenate(self._parts)
+        self._parts = []
+
+    def recorded(self) -> tuple[Table, Table]:
+        """What `record` had noted: rows without a log entry (n, SEEN_WORDS), and bytes (bins, lanes).
+
+        Lanes: the links in their order, then the writes of each port router.
+        """
+        m = self.m
+        count, at, bins = min(int(m[s.S_SEEN]), int(m[s.K_SEEN])), int(m[s.O_SEEN]), int(m[s.O_BINS])
+        size = int(m[s.K_BINS] * m[s.K_LANES])
+        return (
+            m[at : at + count * s.SEEN_WORDS].reshape(-1, s.SEEN_WORDS).copy(),
+            m[bins : bins + size].reshape(-1, int(m[s.K_LANES])).copy(),
+        )
 
     def copy(self) -> Memory:
         """A second run from the same state."""

@@ -37,7 +37,11 @@ from accel.timing.state import (
     EV_PORT,
     EV_SENT,
     INJECT,
+    K_BIN,
+    K_BIN_FIRST,
+    K_BINS,
     K_HOP,
+    K_LANES,
     K_LINK_BYTES,
     K_LINK_WORDS,
     K_MESH_BYTES,
@@ -45,6 +49,8 @@ from accel.timing.state import (
     N_HEAD,
     N_INJECT,
     NORTH,
+    O_BINS,
+    O_LINKS,
     P_COPY,
     P_LINK,
     P_NEXT,
@@ -86,7 +92,7 @@ from accel.timing.state import (
 )
 from accel.timing.wheel import allocate, push, recycle
 
-__all__ = ["arrive", "freed", "inject", "occupy", "settle", "wake"]
+__all__ = ["arrive", "freed", "inject", "occupy", "settle", "spread", "wake"]
 
 
 @njit
@@ -102,6 +108,15 @@ def wake(m: Words, port: int, t: int) -> None:
 
 
 @njit
+def spread(m: Words, lane: int, start: int, cycles: int, size: int) -> None:
+    """Add the bytes of a transfer, in a recording run, to the time bins it crosses, as many as it moves in each."""
+    width, first = m[K_BIN], m[K_BIN_FIRST]
+    for i in range(max(0, (start - first) // width), min(m[K_BINS], (start + cycles - 1 - first) // width + 1)):
+        begin, end = max(start, first + i * width) - start, min(start + cycles, first + (i + 1) * width) - start
+        m[m[O_BINS] + i * m[K_LANES] + lane] += size * end // cycles - size * begin // cycles
+
+
+@njit
 def occupy(m: Words, link: int, t: int, cycles: int, size: int, e: int) -> int:
     """Start packet e on a link whose next slot has a known release, from cycle t on; returns its first cycle."""
     slot = m[link + X_SLOT]
@@ -112,6 +127,8 @@ def occupy(m: Words, link: int, t: int, cycles: int, size: int, e: int) -> int:
     m[link + X_BYTES] += size >> SIZE_BYTES
     m[e + P_LINK] = link
     m[e + P_SLOT] = slot
+    if m[K_BIN] != 0:
+        spread(m, (link - m[O_LINKS]) // m[K_LINK_WORDS], start, cycles, size >> SIZE_BYTES)
     return start
 
 
@@ -267,6 +284,8 @@ def eject(m: Words, e: int, link: int, node: int) -> int:
     end = max(m[S_NOW], m[link + X_FREE]) + cycles
     m[link + X_FREE] = end
     m[link + X_BYTES] += size >> SIZE_BYTES
+    if m[K_BIN] != 0:
+        spread(m, (link - m[O_LINKS]) // m[K_LINK_WORDS], end - cycles, cycles, size >> SIZE_BYTES)
     m[S_EVENTS] += 1
     if size & 1:
         done = allocate(m, EV_DONE)

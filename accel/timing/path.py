@@ -45,7 +45,7 @@ def critical_path(program: Program, log: Table, cycles: int, thread: int, entry:
         if g < 0:
             add(0, cur, thread, after if after >= 0 else _first_row(program, thread), "issue")
             break
-        kind, th, pc, start, _, end, prev, ref = (int(n) for n in log[g])
+        kind, th, pc, start, _, end, prev, ref = (int(n) for n in log[g, : s.G_DONE])
         add(end, cur, th, after if after >= 0 else pc, "issue")
         cur, thread, after = min(cur, end), th, pc
         if kind in _OP:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from accel.errors import Location
-from accel.isa.program import Table
+from accel.errors import InputError, Location
+from accel.hardware import ChipSpec
+from accel.isa.program import Program, Table
 
-__all__ = ["Segment", "Timing"]
+if TYPE_CHECKING:
+    from accel.timing.trace import Trace
+
+__all__ = ["Replay", "Segment", "Timing"]
 
 
 class Segment(NamedTuple):
@@ -20,6 +25,15 @@ class Segment(NamedTuple):
     thread: int
     line: Location | None
     cause: str
+
+
+class Replay(NamedTuple):
+    """What it takes to repeat a run, event by event."""
+
+    program: Program
+    chip: ChipSpec
+    packet_bytes: int
+    plain: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +48,7 @@ class Timing:
     each node (rows, cols). link_bytes: (site rows, site cols, 4), bytes that left each router east, west, south,
     north. stall_cycles: blocked thread-cycles of each source line. energy_j with energy_low_j and energy_high_j,
     energy_shares by consumer of the nominal. events: packets leaving routers plus instruction starts and ends (0 for
-    fidelity "bound", which simulates none).
+    fidelity "bound", which simulates none). replay: how to repeat the run, None where none was simulated.
     """
 
     program: str
@@ -61,6 +75,25 @@ class Timing:
     critical_path: tuple[Segment, ...]
     bound_cycles: int
     bounds: dict[str, int] = field(default_factory=dict)
+    replay: Replay | None = field(default=None, repr=False)
+
+    def trace(
+        self, nodes: Iterable[tuple[int, int]] | None = None, window: tuple[int, int] | None = None, *, bins: int = 256
+    ) -> Trace:
+        """Return what threads, units, copies and links did when, as arrays; see `accel.timing.trace.Trace`.
+
+        The log of a run is not kept, so the run is repeated, exactly and at the same speed. nodes: logical (row, col)
+        pairs (default: all); window: cycles (first, one past the last); bins: time bins of the traffic on links.
+        InputError for a Timing of fidelity "bound", which runs no event, and for nodes or windows that do not fit.
+        """
+        if self.replay is None:
+            raise InputError(
+                f"Cannot trace {self.program!r} at fidelity {self.fidelity!r}, which runs no events; "
+                "time it with fidelity='packet'"
+            )
+        from accel.timing.trace import record_trace  # here, because it loads the compiler
+
+        return record_trace(self.replay, self.cycles, nodes, window, bins)
 
     def __str__(self) -> str:
         worst = sorted(self.losses.items(), key=lambda item: -item[1])

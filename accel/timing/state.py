@@ -31,12 +31,13 @@ class Log(Protocol):
 # --- header -------------------------------------------------------------------------------------------------------
 (_NULL,
  K_ROWS, K_COLS, K_NODES, K_THREADS, K_SEMAPHORES, K_HOP, K_ISSUE, K_COPY_ISSUE, K_QUEUE, K_SEMAPHORE, K_BARRIER,
- K_PACKET, K_LINK_BYTES, K_MESH_BYTES, K_PORTS, K_INTERLEAVE, K_PARAMS, K_WHEEL, K_LINK_WORDS,
+ K_PACKET, K_LINK_BYTES, K_MESH_BYTES, K_PORTS, K_INTERLEAVE, K_PARAMS, K_WHEEL, K_LINK_WORDS, K_SEEN, K_BIN,
+ K_BIN_FIRST, K_BINS, K_LANES, K_WRITE_LANE,
  O_CODE, O_ROWS, O_EXPRS, O_PREDS, O_TARGETS, O_PARAMS, O_ROW_SITE, O_COL_SITE, O_NODES, O_THREADS, O_PORTS, O_LINKS,
- O_WHEEL, O_HEAP, O_BARRIERS, O_SPARE,
+ O_WHEEL, O_HEAP, O_BARRIERS, O_SPARE, O_SEEN, O_BINS, O_ENTRIES,
  S_NOW, S_FREE, S_FREE_COUNT, S_COPY_FREE, S_COPY_COUNT, S_LOG, S_HEAP, S_HEAP_SIZE, S_SERIAL, S_EVENTS, S_LAST,
- S_LAST_THREAD, S_LAST_LOG, S_WHEEL, S_STACK, S_ERROR, S_BARRIERS, S_BARRIERS_SIZE, S_LIVE, S_STATUS, S_BEGUN,
- HEADER_WORDS) = range(58)  # fmt: skip
+ S_LAST_THREAD, S_LAST_LOG, S_WHEEL, S_STACK, S_ERROR, S_BARRIERS, S_BARRIERS_SIZE, S_LIVE, S_STATUS, S_BEGUN, S_SEEN,
+ HEADER_WORDS) = range(68)  # fmt: skip
 
 # rows: one a code row, beside the code; R_CLASS says what the engine does with it
 R_CLASS, R_CYCLES, R_PORT, R_BYTES, R_COPY, ROW_WORDS = range(6)
@@ -51,8 +52,8 @@ RUNNING, WAITING, STALLED, JOINING, ENDED = range(5)
 
 # nodes: place, free times of units and ports, copy queue, totals
 (N_INDEX, N_ROW, N_COL, N_SITE_ROW, N_SITE_COL, N_INJECT, N_COUNTS, N_FIRST_THREAD, N_PARAMS, N_MATRIX, N_VECTOR,
- N_PORT, N_COPIES, N_HEAD, N_TAIL, N_LAST, N_MATRIX_BUSY, N_VECTOR_BUSY, N_PORT_BUSY, N_ACTIVE,
- NODE_WORDS) = range(21)  # fmt: skip
+ N_PORT, N_COPIES, N_HEAD, N_TAIL, N_LAST, N_MATRIX_BUSY, N_VECTOR_BUSY, N_PORT_BUSY, N_ACTIVE, N_SEEN,
+ NODE_WORDS) = range(22)  # fmt: skip
 
 # links: a server with a free time, a ring of buffer slots at its far end, and who waits for a slot. The router at
 # the far end is at site (X_ROW, X_COL), logical (X_NODE_ROW, X_NODE_COL) or -1; its own four links begin at X_ROUTER.
@@ -83,9 +84,16 @@ SIZE_BYTES, SIZE_CYCLES, CYCLES_MASK = 24, 1, (1 << 23) - 1
 # open barriers: rectangle, arrivals, size, then the thread record of each node that has arrived
 B_ROW0, B_ROW1, B_COL0, B_COL1, B_ARRIVED, B_SIZE, B_NODES = range(7)
 
-# log: one entry an instruction with an effect; ops and blocked waits have a length, incs and copies are points
-G_KIND, G_THREAD, G_ROW, G_START, G_MID, G_END, G_PREV, G_REF, LOG_WORDS = range(9)
+# log: one entry an instruction with an effect; ops and blocked waits have a length, incs and copies are points. Of an
+# op, G_MID is when its unit took it; of a copy, G_MID is when it was sent, G_DONE when its last destination had it,
+# and G_REF is -2 less its destinations (`rectangle_code`).
+G_KIND, G_THREAD, G_ROW, G_START, G_MID, G_END, G_PREV, G_REF, G_DONE, LOG_WORDS = range(10)
 LOG_MATRIX, LOG_VECTOR, LOG_WAIT, LOG_STALL, LOG_BARRIER, LOG_INC, LOG_COPY_MEMORY, LOG_COPY_MESH = range(8)
+
+# What a recording run notes beside the log, for the nodes whose N_SEEN is set: rows without a log entry
+(SEEN_THREAD, SEEN_ROW, SEEN_TIME, SEEN_HOW, SEEN_WORDS) = range(5)
+(SEEN_MARK, SEEN_LOOP, SEEN_OFF, SEEN_PASSED) = range(4)  # passed: a wait that did not block
+SIDE_BITS = 15  # of a row or column in the code of a rectangle
 
 # status of a run
 (DONE, GROW_POOL, GROW_COPIES, GROW_LOG, GROW_HEAP, GROW_BARRIERS, STUCK, BAD_TARGET, BAD_SEMAPHORE,

@@ -44,6 +44,7 @@ from accel.timing.state import (
     K_ISSUE,
     K_NODES,
     K_QUEUE,
+    K_SEEN,
     K_SEMAPHORE,
     K_SEMAPHORES,
     K_THREADS,
@@ -65,6 +66,7 @@ from accel.timing.state import (
     N_PORT,
     N_PORT_BUSY,
     N_ROW,
+    N_SEEN,
     N_SITE_COL,
     N_SITE_ROW,
     N_VECTOR,
@@ -74,6 +76,7 @@ from accel.timing.state import (
     O_CODE,
     O_NODES,
     O_ROWS,
+    O_SEEN,
     P_COPY,
     P_FROM,
     P_N,
@@ -92,8 +95,18 @@ from accel.timing.state import (
     S_LIVE,
     S_LOG,
     S_NOW,
+    S_SEEN,
     S_SERIAL,
     S_STATUS,
+    SEEN_HOW,
+    SEEN_LOOP,
+    SEEN_MARK,
+    SEEN_OFF,
+    SEEN_PASSED,
+    SEEN_ROW,
+    SEEN_THREAD,
+    SEEN_TIME,
+    SEEN_WORDS,
     STALLED,
     T_COUNT,
     T_DEPTH,
@@ -156,6 +169,21 @@ def record(m: Words, g: Log, kind: int, th: int, start: int, mid: int, end: int)
 
 
 @njit
+def see(m: Words, th: int, pc: int, t: int, how: int) -> None:
+    """Note, in a recording run, a row that leaves no log entry and whose issue ends in cycle t."""
+    if m[m[th + T_NODE] + N_SEEN] == 0:
+        return
+    i = m[S_SEEN]
+    m[S_SEEN] = i + 1
+    if i < m[K_SEEN]:  # what does not fit is counted, and the run is repeated with room for it
+        at = m[O_SEEN] + i * SEEN_WORDS
+        m[at + SEEN_THREAD] = m[th + T_INDEX]
+        m[at + SEEN_ROW] = pc
+        m[at + SEEN_TIME] = t
+        m[at + SEEN_HOW] = how
+
+
+@njit
 def seek(m: Words, th: int, t: int) -> int:
     """Walk a thread that is free from cycle t to its next instruction with an effect, or its end.
 
@@ -165,9 +193,13 @@ def seek(m: Words, th: int, t: int) -> int:
     while pc < end:
         kind = m[m[O_ROWS] + pc * ROW_WORDS + R_CLASS]
         if kind == CLASS_MARK:
+            if m[K_SEEN] != 0:
+                see(m, th, pc, t, SEEN_MARK)
             pc += 1
         elif kind == CLASS_END:
             t += issue
+            if m[K_SEEN] != 0:
+                see(m, th, pc, t, SEEN_LOOP)
             depth = m[th + T_DEPTH] - 1
             m[th + T_TRIP + depth] += 1
             if m[th + T_TRIP + depth] < m[th + T_TRIPS + depth]:
@@ -180,6 +212,8 @@ def seek(m: Words, th: int, t: int) -> int:
             if on and kind != CLASS_LOOP:
                 break
             t += issue
+            if m[K_SEEN] != 0:
+                see(m, th, pc, t, SEEN_LOOP if on else SEEN_OFF)
             if kind == CLASS_LOOP:
                 trips = operand(m, m[O_CODE] + pc * CODE_WORDS + LOOP_TRIPS, th) if on else 0
                 if trips > 0:
@@ -223,6 +257,8 @@ def execute(m: Words, g: Log, th: int) -> None:
         if not take(m, th):
             block(m, g, th, WAITING, LOG_WAIT)
             return
+        if m[K_SEEN] != 0:
+            see(m, th, m[th + T_PC], t, SEEN_PASSED)
     elif kind == CLASS_COPY:
         if m[m[th + T_NODE] + N_COPIES] >= m[K_QUEUE]:
             block(m, g, th, STALLED, LOG_STALL)
