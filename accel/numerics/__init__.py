@@ -2,15 +2,18 @@
 
 from accel.numerics.bounds import UNIT_ROUNDOFF, chain_matmul, gamma, matmul_error_bound
 from accel.numerics.formats import FORMATS, Format, available_formats, by_code, fmt, require
-from accel.numerics.storage import as_storage, decode, encode, from_storage, round_to
+from accel.numerics.storage import Codes, as_storage, bias_word, cast, decode, encode, from_storage, round_to
 
 __all__ = [
     "FORMATS",
     "UNIT_ROUNDOFF",
+    "Codes",
     "Format",
     "as_storage",
     "available_formats",
+    "bias_word",
     "by_code",
+    "cast",
     "chain_matmul",
     "decode",
     "encode",

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import InputError
-from accel.numerics.bf16 import FP32_NAN
+
+FP32_NAN = 0x7FC00000  # the one NaN that arithmetic writes
 
 __all__ = ["UNIT_ROUNDOFF", "chain_matmul", "gamma", "matmul_error_bound"]
 

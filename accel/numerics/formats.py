@@ -83,13 +83,13 @@ _ROWS = (
     # name       code kind     (s, e, m)    bias  storage    infnan subnrm avail  meaning
     _row("fp32",     1, "float", (1, 8, 23),  127, "float32", True,  True,  True,  "IEEE binary32"),
     _row("bf16",     2, "float", (1, 8, 7),   127, "uint16",  True,  True,  True,  "upper half of binary32"),
-    _row("fp16",     3, "float", (1, 5, 10),  15,  "uint16",  True,  True,  False, "IEEE binary16"),
-    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  False, "configurable, 3 fraction bits"),
-    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  False, "configurable, 2 fraction bits"),
-    _row("shp16",    6, "cfp",   (1, 5, 10),  None, "uint16", False, True,  False, "signed configurable half"),
-    _row("uhp16",    7, "cfp",   (0, 6, 10),  None, "uint16", False, True,  False, "unsigned configurable half"),
-    _row("int8",     8, "int",   (1, 0, 7),   None, "int8",   False, False, False, "two's complement"),
-    _row("uint8",    9, "int",   (0, 0, 8),   None, "uint8",  False, False, False, "unsigned"),
+    _row("fp16",     3, "float", (1, 5, 10),  15,  "uint16",  True,  True,  True,  "IEEE binary16"),
+    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  True,  "configurable, 3 fraction bits"),
+    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  True,  "configurable, 2 fraction bits"),
+    _row("shp16",    6, "cfp",   (1, 5, 10),  None, "uint16", False, True,  True,  "signed configurable half"),
+    _row("uhp16",    7, "cfp",   (0, 6, 10),  None, "uint16", False, True,  True,  "unsigned configurable half"),
+    _row("int8",     8, "int",   (1, 0, 7),   None, "int8",   False, False, True,  "two's complement"),
+    _row("uint8",    9, "int",   (0, 0, 8),   None, "uint8",  False, False, True,  "unsigned"),
     _row("int32",   10, "int",   (1, 0, 31),  None, "int32",  False, False, True,  "two's complement, modulo 2^32"),
 )  # fmt: skip
 

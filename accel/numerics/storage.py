@@ -2,84 +2,226 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accel.errors import InputError, UnsupportedError
-from accel.numerics.bf16 import decode_array, encode_array, float32_to_odd
+from accel.numerics.casts import float32_to_odd, round_array, round_array_stochastic, widen_array
 from accel.numerics.formats import Format, require
+from accel.numerics.scalar import BIAS_IEEE, BIAS_MASK
 
-__all__ = ["as_storage", "decode", "encode", "from_storage", "round_to"]
+__all__ = ["Codes", "as_storage", "bias_word", "cast", "decode", "encode", "from_storage", "round_to"]
 
 AnyArray = npt.NDArray[Any]
+_SHORT_FLOATS = ("float8_", "float6_", "float4_")  # ml_dtypes names; each value is a float32
 
 
-def as_storage(array: npt.ArrayLike, fmt: str | Format) -> AnyArray:
-    """Return `array` as C-contiguous codes of `fmt`: uint16 for bf16, float32 for fp32, int32 for int32.
+@dataclass(frozen=True)
+class Codes:
+    """Raw codes where values are expected: `as_storage` and `Program.run` take them bit by bit.
 
-    Takes float16, float32, float64, integer and ml_dtypes bfloat16 arrays of any order, stride, byte order or
-    writability. Numbers are *values*, rounded once, nearest-even; integers that are codes go through `decode` first. An
-    array that already holds `fmt` keeps its bits, NaN payloads included, and is returned without a copy when it is
-    contiguous. InputError for bool, object, complex, string, structured, ragged or empty arrays, and for int32 from
-    values that are no int32.
+    array: of the format's storage dtype (uint8 for cfp8-143). bias and denormals must be those of the tensor.
+    """
+
+    array: AnyArray
+    dtype: str
+    bias: int = 0
+    denormals: str = "gap"
+
+    def __post_init__(self) -> None:
+        """InputError unless the array holds codes of the format."""
+        bias_word(self.dtype, self.bias, self.denormals)
+        _check_storage(self.array, require(self.dtype))
+
+
+def bias_word(fmt: str | Format, bias: int | None, denormals: str = "gap") -> int:
+    """Return the bias word of an instruction's view: `bias` (0..63) plus 256 for IEEE denormals; 0 for fixed formats.
+
+    InputError for a bias that is missing or out of range, and for a bias or denormals="ieee" of a fixed format.
     """
     row = require(fmt)
+    if denormals not in ("gap", "ieee"):
+        raise InputError(f'denormals cannot be {denormals!r}; use "gap" or "ieee"')
+    if row.kind != "cfp":
+        if bias or denormals != "gap":
+            raise InputError(f"{row.name} has a fixed exponent bias and denormals; leave bias= and denormals= out")
+        return 0
+    if bias is None:
+        raise InputError(f"{row.name} has a bias per tensor; give bias=0..{BIAS_MASK}")
+    try:
+        number = index(bias)
+    except TypeError:
+        number = -1
+    if isinstance(bias, bool) or not 0 <= number <= BIAS_MASK:
+        raise InputError(f"the bias of {row.name} cannot be {bias!r}; give an integer in 0..{BIAS_MASK}")
+    return number | (BIAS_IEEE if denormals == "ieee" else 0)
+
+
+def as_storage(
+    array: npt.ArrayLike | Codes,
+    fmt: str | Format,
+    *,
+    bias: int | None = None,
+    denormals: str = "gap",
+    rounding: str = "nearest",
+    seed: int = 0,
+    stream: int = 0,
+) -> AnyArray:
+    """Return `array` as C-contiguous codes of `fmt` in the NumPy dtype that stores them (`Format.storage`).
+
+    Takes float16, float32, float64, integer and ml_dtypes float arrays of any order, stride, byte order or
+    writability. Numbers are *values*, rounded once; raw codes come as `Codes`. An array that already holds `fmt` keeps
+    its bits, NaN payloads included, and is returned without a copy when it is contiguous.
+    bias, denormals: of cfp8-143, cfp8-152, shp16 and uhp16, see `bias_word`. rounding: "nearest" (ties to even) or
+    "stochastic", by the random number of each element's row-major index in `stream` under `seed`.
+    InputError for bool, object, complex, string, structured, ragged or empty arrays, and for int8, uint8 and int32 from
+    values that are no such integers (`cast` saturates instead).
+    """
+    row = require(fmt)
+    word = bias_word(row, bias, denormals)
+    draw = _draw(rounding, seed, stream)
+    if isinstance(array, Codes):
+        return _matching_codes(array, row, word)
     values = _numbers(array)
-    if row.name == "int32":
-        return _int32(values)
-    if _is_bfloat16(values):
-        codes = np.ascontiguousarray(values).view(np.uint16)
-        return codes if row.name == "bf16" else decode_array(codes)
-    if values.dtype.kind in "iu":
-        values = _integers_as_float64(values)
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if row.name == "fp32":
-        with np.errstate(over="ignore", under="ignore"):
-            return np.require(native, dtype=np.float32, requirements="C")
-    return encode_array(float32_to_odd(native) if native.dtype == np.float64 else native.astype(np.float32, copy=False))
+    if row.kind == "int":
+        return _integers(values, row)
+    if row.name == "bf16" and _is_bfloat16(values):
+        return _contiguous(values).view(np.uint16)
+    if row.name == "fp16" and values.dtype.kind == "f" and values.dtype.itemsize == 2:
+        return _contiguous(values.astype(values.dtype.newbyteorder("="), copy=False)).view(np.uint16)
+    if row.name == "fp32" and values.dtype.kind == "f" and values.dtype.itemsize == 4:
+        return _contiguous(values.astype(values.dtype.newbyteorder("="), copy=False))
+    if draw is not None and values.dtype.kind in "iu" and not _held_by_float64(values):
+        raise InputError("integers beyond 2^53 cannot be rounded stochastically; make them float64 first")
+    return _rounded(_floats(values), row, word, draw)
 
 
-def from_storage(array: AnyArray, fmt: str | Format, as_: str = "float32") -> AnyArray:
-    """Return stored codes of `fmt` as values: `as_` "float32" (exact) or "ml_dtypes" (bf16 as ml_dtypes.bfloat16).
+def cast(
+    array: npt.ArrayLike,
+    fmt: str | Format,
+    *,
+    bias: int | None = None,
+    denormals: str = "gap",
+    rounding: str = "nearest",
+    seed: int = 0,
+    stream: int = 0,
+) -> AnyArray:
+    """Return codes as the instructions vec.cast and vec.cast_sr make them: as `encode`, but floats become integers.
 
-    fp32 and int32 are their own storage and come back as they are. InputError if `array` is not storage of `fmt`.
+    To int8, uint8 and int32: rounded, kept in the format's range, NaN to 0; integers are kept in range.
     """
     row = require(fmt)
+    if row.kind != "int":
+        return encode(array, row, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
+    word, draw, values = bias_word(row, bias, denormals), _draw(rounding, seed, stream), _numbers(array)
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(row.storage)
+        low = max(int(limits.min), int(np.iinfo(values.dtype).min))
+        high = min(int(limits.max), int(np.iinfo(values.dtype).max))
+        return np.clip(values, low, high).astype(row.storage, order="C")
+    floats = _floats(values)
+    if floats.dtype == np.float64 and draw is None:
+        whole = np.clip(np.rint(np.where(np.isnan(floats), 0.0, floats)), *_range(row))
+        return whole.astype(row.storage, order="C")
+    return _rounded(floats, row, word, draw)
+
+
+def from_storage(
+    array: AnyArray, fmt: str | Format, as_: str = "float32", *, bias: int | None = None, denormals: str = "gap"
+) -> AnyArray:
+    """Return stored codes of `fmt` as values: `as_` "float32" (exact) or "ml_dtypes".
+
+    "ml_dtypes" keeps the width where an array type has these codes: ml_dtypes.bfloat16 for bf16, float16 for fp16;
+    cfp8, shp16 and uhp16, whose bias no array type knows, are float32 either way. fp32 and integers are their own
+    storage and come back as they are. InputError if `array` is not storage of `fmt`.
+    """
+    row = require(fmt)
+    word = bias_word(row, bias, denormals)
     if as_ not in ("float32", "ml_dtypes"):
         raise InputError(f'from_storage cannot return {as_!r}; use "float32" or "ml_dtypes"')
-    given: object = array
-    got = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
-    if got != np.dtype(row.storage):
-        raise InputError(f"{row.name} is stored as {row.storage}, not {got}; make storage with as_storage")
-    if row.name != "bf16":
+    _check_storage(array, row)
+    if row.kind == "int" or row.name == "fp32":
         return array
-    if as_ == "float32":
-        return decode_array(array)
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise UnsupportedError('ml_dtypes is not installed; install it or ask for "float32"') from None
-    values: AnyArray = np.ascontiguousarray(array).view(ml_dtypes.bfloat16).reshape(array.shape)
-    return values
+    if as_ == "float32" or row.kind == "cfp":
+        return widen_array(array, row, word)
+    return _contiguous(array).view(_half_type(row))
 
 
-def encode(array: npt.ArrayLike, fmt: str | Format) -> AnyArray:
-    """Return the codes of numbers in `fmt`, nearest-even; as `as_storage`, but never shares memory with its input."""
-    codes = as_storage(array, fmt)
-    return codes.copy() if isinstance(array, np.ndarray) and np.may_share_memory(codes, array) else codes
+def encode(
+    array: npt.ArrayLike | Codes,
+    fmt: str | Format,
+    *,
+    bias: int | None = None,
+    denormals: str = "gap",
+    rounding: str = "nearest",
+    seed: int = 0,
+    stream: int = 0,
+) -> AnyArray:
+    """Return the codes of numbers in `fmt`; as `as_storage`, but never shares memory with its input."""
+    codes = as_storage(array, fmt, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
+    given = array.array if isinstance(array, Codes) else array
+    return codes.copy() if isinstance(given, np.ndarray) and np.may_share_memory(codes, given) else codes
 
 
-def decode(codes: AnyArray, fmt: str | Format) -> AnyArray:
-    """Return the exact values of codes: float32, or int32 for int32; never shares memory with its input."""
-    values = from_storage(codes, fmt)
+def decode(codes: AnyArray, fmt: str | Format, *, bias: int | None = None, denormals: str = "gap") -> AnyArray:
+    """Return the exact values of codes, float32 or integers as the format is; never shares memory with its input."""
+    values = from_storage(codes, fmt, bias=bias, denormals=denormals)
     return values.copy() if np.may_share_memory(values, codes) else values
 
 
-def round_to(array: npt.ArrayLike, fmt: str | Format) -> AnyArray:
-    """Return numbers rounded to the nearest value of `fmt` (ties to even), as float32 (int32 for int32)."""
-    return decode(encode(array, fmt), fmt)
+def round_to(
+    array: npt.ArrayLike,
+    fmt: str | Format,
+    *,
+    bias: int | None = None,
+    denormals: str = "gap",
+    rounding: str = "nearest",
+    seed: int = 0,
+    stream: int = 0,
+) -> AnyArray:
+    """Return numbers rounded to values of `fmt`, as float32 or integers; arguments as for `as_storage`."""
+    codes = encode(array, fmt, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
+    return decode(codes, fmt, bias=bias, denormals=denormals)
+
+
+def _draw(rounding: str, seed: int, stream: int) -> tuple[int, int] | None:
+    """The seed and stream of stochastic rounding, or None for nearest; InputError for others."""
+    if rounding not in ("nearest", "stochastic"):
+        raise InputError(f'rounding cannot be {rounding!r}; use "nearest" or "stochastic"')
+    for name, value, bits in (("seed", seed, 64), ("stream", stream, 32)):
+        try:
+            fits = 0 <= index(value) < 1 << bits
+        except TypeError:
+            fits = False
+        if not fits:
+            raise InputError(f"{name} cannot be {value!r}; give an integer in 0 .. 2^{bits} - 1")
+    return (index(seed), index(stream)) if rounding == "stochastic" else None
+
+
+def _rounded(floats: AnyArray, row: Format, word: int, draw: tuple[int, int] | None) -> AnyArray:
+    """float32 or float64 values as codes of `row`, rounded once."""
+    if draw is not None:
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            return round_array_stochastic(floats.astype(np.float64), row, word, *draw)
+    if row.name == "fp32":
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return np.require(floats, dtype=np.float32, requirements="C")
+    return round_array(float32_to_odd(floats) if floats.dtype == np.float64 else floats, row, word)
+
+
+def _floats(values: AnyArray) -> AnyArray:
+    """Numbers as float32 where that is exact, else as float64 that rounds on like the number itself."""
+    if values.dtype.kind in "iu":
+        return _integers_as_float64(values)
+    if _is_bfloat16(values) or values.dtype.name.startswith(_SHORT_FLOATS):
+        with np.errstate(invalid="ignore"):
+            return values.astype(np.float32)
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return native if native.dtype == np.float64 else native.astype(np.float32, copy=False)
 
 
 def _is_bfloat16(array: AnyArray) -> bool:
@@ -87,7 +229,40 @@ def _is_bfloat16(array: AnyArray) -> bool:
     return array.dtype.name == "bfloat16" and array.dtype.itemsize == 2
 
 
-def _numbers(array: npt.ArrayLike) -> AnyArray:
+def _half_type(row: Format) -> npt.DTypeLike:
+    """The array type of 16-bit codes of bf16 or fp16."""
+    if row.name == "fp16":
+        return np.float16
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise UnsupportedError('ml_dtypes is not installed; install it or ask for "float32"') from None
+    return ml_dtypes.bfloat16  # type: ignore[no-any-return]
+
+
+def _check_storage(array: object, row: Format) -> None:
+    """InputError unless `array` holds codes of `row`."""
+    got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+    if got != np.dtype(row.storage):
+        raise InputError(f"{row.name} is stored as {row.storage}, not {got}; make storage with as_storage")
+
+
+def _contiguous(array: AnyArray) -> AnyArray:
+    """`array` in row-major order; not np.ascontiguousarray, which gives a scalar one dimension."""
+    return np.require(array, requirements="C")
+
+
+def _matching_codes(codes: Codes, row: Format, word: int) -> AnyArray:
+    """The array of `codes`, or InputError if they are codes of something else."""
+    theirs = bias_word(codes.dtype, codes.bias, codes.denormals)
+    if codes.dtype != row.name or theirs != word:
+        have = f"{codes.dtype} with bias word {theirs}" if theirs or word else codes.dtype
+        want = f"{row.name} with bias word {word}" if theirs or word else row.name
+        raise InputError(f"codes of {have} cannot be a tensor of {want}; decode them, then give the values")
+    return _contiguous(codes.array)
+
+
+def _numbers(array: object) -> AnyArray:
     """`array` as an ndarray of real numbers, or InputError."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise InputError("a masked array has elements without a value; fill them first, with array.filled(0)")
@@ -96,7 +271,8 @@ def _numbers(array: npt.ArrayLike) -> AnyArray:
     except Exception:  # noqa: BLE001 - an object's own __array__ may raise anything
         raise InputError("cannot make an array of this input; give a rectangular array of numbers") from None
     kind = values.dtype.kind
-    if not (_is_bfloat16(values) or kind in "iu" or (kind == "f" and values.dtype.itemsize <= 8)):
+    short = _is_bfloat16(values) or values.dtype.name.startswith(_SHORT_FLOATS)
+    if not (short or kind in "iu" or (kind == "f" and values.dtype.itemsize <= 8)):
         raise InputError(
             f"array of dtype {values.dtype} cannot be a tensor; give float16, float32, float64, bfloat16 or integers"
         )
@@ -105,13 +281,24 @@ def _numbers(array: npt.ArrayLike) -> AnyArray:
     return values
 
 
-def _int32(values: AnyArray) -> AnyArray:
-    """Integers as int32 storage; InputError for floats and for values outside int32."""
+def _range(row: Format) -> tuple[int, int]:
+    """The smallest and the largest integer of an integer format."""
+    return (-(1 << row.mantissa) if row.signed else 0), (1 << row.mantissa) - 1
+
+
+def _integers(values: AnyArray, row: Format) -> AnyArray:
+    """Integers as storage of an integer format; InputError for floats and for values outside its range."""
     if values.dtype.kind not in "iu":
-        raise InputError(f"array of dtype {values.dtype} cannot become int32; round it to integers first")
-    if int(values.min()) < -(1 << 31) or int(values.max()) >= 1 << 31:
-        raise InputError("array holds values outside int32; keep them in -2^31 .. 2^31 - 1")
-    return np.require(values, dtype=np.int32, requirements="C")
+        raise InputError(f"array of dtype {values.dtype} cannot become {row.name}; round it to integers first")
+    low, high = _range(row)
+    if int(values.min()) < low or int(values.max()) > high:
+        raise InputError(f"array holds values outside {row.name}; keep them in {low} .. {high}")
+    return np.require(values, dtype=row.storage, requirements="C")
+
+
+def _held_by_float64(integers: AnyArray) -> bool:
+    """Whether float64 holds each of the integers."""
+    return int(integers.min()) >= -(1 << 53) and int(integers.max()) <= 1 << 53
 
 
 def _integers_as_float64(values: AnyArray) -> AnyArray:
