@@ -450,7 +450,7 @@ def test_rings_and_huge_meshes_are_refused() -> None:
     with pytest.raises((ProgramError, UnsupportedError), match="ring"):
         inspect(dataclasses.replace(program, views=views), MINI)
     with pytest.raises(UnsupportedError, match="smaller mesh"):
-        inspect(copy_program(90, 95), MINI)
+        inspect(copy_program(1500, 1500), MINI)
 
 
 # --- schedules and scale -------------------------------------------------------------------------------------------

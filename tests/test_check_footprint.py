@@ -90,7 +90,7 @@ def test_shadow_bits_equal_sets_of_bytes(grain: int) -> None:
 # --- pools -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", range(words.GROW_COMPS, words.GROW_HITS + 1))
+@pytest.mark.parametrize("which", range(words.GROW_LOG, words.GROW_HITS + 1))
 def test_a_run_goes_on_after_growing(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program = without(summa_program(2, 2, 4, 4, 4, 4), 6)
     expected = inspect(program, MINI, schedules=2)
@@ -113,4 +113,4 @@ def test_the_limit_on_growth_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     state = first_state(tables_of(copy_program(), 16), 0, 0)
     monkeypatch.setattr(pools, "BYTES_LIMIT", 1000)
     with pytest.raises(UnsupportedError, match="smaller mesh"):
-        pools.grown(state, words.GROW_SNAPS, "p")
+        pools.grown(state, words.GROW_LOG, "p")

@@ -12,7 +12,8 @@ from accel.isa.program import Program
 
 __all__ = ["BYTES_LIMIT", "chain", "first_state"]
 
-BYTES_LIMIT = 3 << 30  # clocks, shadow and records together; a program on 342 nodes needs 0.1-0.3 GB
+BYTES_LIMIT = 3 << 30  # shadow, records and log together
+LOG = 1 << 12  # entries that the log has to spare at first
 HITS = 1 << 12  # entries of the first table of hits
 
 
@@ -56,9 +57,11 @@ def first_state(t: Tables, mode: int, seed: int) -> State:
     """Return the state before the first instruction; UnsupportedError where the mesh is too large to check."""
     program = t.program
     nodes, threads, sems = program.nodes, program.threads, program.semaphore_init.size
-    agents = nodes * threads
-    comps, snaps, tokens = agents + 7 * nodes + 2, 2 * nodes + 64, 8 * nodes + nodes * sems + 64
-    need = 4 * (agents + 1 + snaps) * comps + 4 * (nodes * t.sram_words + t.memory_words)
+    agents, tokens = nodes * threads, 8 * nodes + nodes * sems + 64
+    answers = 1 << min(21, max(10, (16 * agents - 1).bit_length()))
+    need = 4 * (nodes * t.sram_words + t.memory_words) + 8 * (
+        tokens * w.K_WORDS + nodes * sems * (w.Q_WORDS + threads * w.Y_WORDS) + answers * w.B_WORDS + t.lists
+    )
     if need > BYTES_LIMIT:
         raise UnsupportedError(
             f"{program.name!r} on {program.rows} x {program.cols} nodes needs {need / 2**30:.1f} GiB to check, the "
@@ -76,26 +79,22 @@ def first_state(t: Tables, mode: int, seed: int) -> State:
     ):  # fmt: skip
         arena.put(base, table)
     for base, words in (
-        (w.M_WAITS, nodes * sems * threads * w.Y_WORDS), (w.M_LISTS, t.lists), (w.M_SCRATCH, 2 * nodes),
-        (w.M_AGENTS, nodes), (w.M_PENDING, tokens), (w.M_HITS, HITS * w.H_WORDS),
+        (w.M_WAITS, nodes * sems * threads * w.Y_WORDS), (w.M_LISTS, t.lists), (w.M_PENDING, tokens),
+        (w.M_HITS, HITS * w.H_WORDS), (w.M_SEEN, agents * w.V_WORDS), (w.M_ASKED, agents),
+        (w.M_ANSWERS, answers * w.B_WORDS), (w.M_MEETINGS, nodes),
     ):  # fmt: skip
         arena.put(base, np.zeros(words, np.int64))
     group_bits = -(-t.group[:, w.R_BYTES] >> t.group[:, w.R_GRAIN])
     arena.put(w.M_MISSING, np.concatenate((np.tile(group_bits[: t.sram_groups], nodes), group_bits[t.sram_groups :])))
-    head[w.M_PENDING_SIZE], head[w.M_HIT_SIZE] = tokens, HITS
+    head[[w.M_PENDING_SIZE, w.M_HIT_SIZE, w.M_ANSWERS_SIZE]] = tokens, HITS, answers
     arena.pool(w.X_RECORD_FREE, 16 * nodes + 1024, w.A_WORDS)
-    arena.pool(w.X_EPOCH_FREE, 80 * nodes + 256, w.E_WORDS)
-    arena.pool(w.X_AGENT_FREE, 7 * nodes + 2, w.G_WORDS)
-    arena.pool(w.X_SNAP_FREE, snaps, w.S_WORDS)
-    arena.parts[-1].reshape(-1, w.S_WORDS)[:, w.S_ROW] = np.arange(snaps)
+    arena.pool(w.X_MEETING_FREE, agents + 1, w.J_WORDS)  # a thread is at one barrier at most
     _threads(arena, program)
     _queues(arena, program, tokens)
-    head[w.X_COMPS], head[w.X_CURRENT], head[w.X_MODE] = agents, -1, mode
+    head[[w.X_LOG, w.X_EVENTS, w.X_CURRENT, w.X_MODE]] = 1, 1, -1, mode
     head[w.X_RANDOM] = (seed * 2654435761 + 97 * mode + 12345) & 0x7FFFFFFF
-    clocks = np.zeros((agents + 1, comps), np.int32)
-    clocks[np.arange(agents), np.arange(agents)] = 1
-    bits = np.zeros(nodes * t.sram_words + t.memory_words + 1, np.uint32)
-    return State(arena.whole(), clocks, np.zeros((snaps, comps), np.int32), bits)
+    log = np.zeros((2 * max(tokens, 2 * agents) + LOG) * w.L_WORDS, np.int32)
+    return State(arena.whole(), log, np.zeros(nodes * t.sram_words + t.memory_words + 1, np.uint32))
 
 
 def _threads(arena: Arena, program: Program) -> None:

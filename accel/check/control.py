@@ -5,6 +5,7 @@ from __future__ import annotations
 from accel.check import layout as w
 from accel.check.compiled import inner
 from accel.check.layout import Ints, State
+from accel.check.order import learn, own_tick, tell
 from accel.check.shadow import hit, site_of
 from accel.check.tokens import make_runnable
 from accel.isa import layout as isa
@@ -88,33 +89,49 @@ def rectangle(m: Ints, i: int, target: int) -> tuple[int, int, int, int]:
 
 
 @inner
-def _meets(m: Ints, i: int, key: int) -> bool:
-    th = m[w.M_TH] + i * w.T_WORDS
-    return bool(m[th + w.T_STATUS] == w.GATHERED and m[th + w.T_KEY] == key)
+def _let_go(s: State, i: int, last: int) -> None:
+    """Let the threads that met at a barrier know all that any of them knows, and go on.
+
+    Thread i, which came last and runs already, learns from all others, then they from it; `last` is the one before it,
+    plus 1.
+    """
+    m = s.m
+    for turn in range(2):
+        if turn == 1:
+            tick = own_tick(m, i)
+            base = tell(m, i)
+        j = last - 1
+        while j >= 0:
+            th = m[w.M_TH] + j * w.T_WORDS
+            if turn == 0:
+                own = own_tick(m, j)
+                learn(s, i, j, own, tell(m, j), w.NOTHING)
+            else:
+                learn(s, j, i, tick, base, w.NOTHING)
+                m[th + w.T_PC] += 1
+                make_runnable(m, j)
+            j = m[th + w.T_NEXT] - 1
+    m[m[w.M_TH] + i * w.T_WORDS + w.T_PC] += 1
 
 
 @inner
-def _let_go(s: State, i: int, key: int) -> None:
-    """Let the threads that wait at barrier `key` learn all that any of them knows, and go on; thread i runs already."""
-    m = s.m
-    comps, spare = m[w.X_COMPS], m[w.M_NODES] * m[w.M_THREADS]
-    for c in range(comps):
-        s.clocks[spare, c] = 0
-    for j in range(spare):
-        if _meets(m, j, key):
-            for c in range(comps):
-                s.clocks[spare, c] = max(s.clocks[spare, c], s.clocks[j, c])
-    for j in range(spare):
-        if _meets(m, j, key):
-            for c in range(comps):
-                s.clocks[j, c] = s.clocks[spare, c]
-            th = m[w.M_TH] + j * w.T_WORDS
-            m[th + w.T_TICK] += 1
-            s.clocks[j, j] = m[th + w.T_TICK]
-            m[th + w.T_PC] += 1
-            m[th + w.T_STATUS] = w.READY
-            if j != i:
-                make_runnable(m, j)
+def _meeting(m: Ints, key: int, r0: int, r1: int, c0: int, c1: int) -> int:
+    """Return the address of the link to the barrier of a rectangle that is being joined; a new one if there is none."""
+    link = m[w.M_MEETINGS] + r0 * m[w.M_COLS] + c0
+    while m[link] != 0:
+        if m[m[link] + w.J_KEY] == key:
+            return int(link)
+        link = m[link] + w.J_NEXT
+    j = m[w.X_MEETING_FREE]
+    m[w.X_MEETING_FREE] = m[j + w.J_NEXT]
+    m[w.X_MEETINGS] -= 1
+    missing = 0
+    for r in range(r0, r1 + 1):
+        for q in range(c0, c1 + 1):
+            missing += m[m[w.M_ACTIVE] + r * m[w.M_COLS] + q]
+    m[j + w.J_NEXT], m[j + w.J_KEY], m[j + w.J_MISSING], m[j + w.J_LAST] = 0, key, missing, 0
+    m[link] = j
+    return int(link)
 
 
 @inner
@@ -129,22 +146,26 @@ def barrier(s: State, i: int, row: int) -> int:
     if node // cols < r0 or node // cols > r1 or node % cols < c0 or node % cols > c1:
         return fail(m, i, row, w.WRONG_BARRIER)
     key = ((r0 * rows + r1) * cols + c0) * cols + c1
-    th = m[w.M_TH] + i * w.T_WORDS
-    m[th + w.T_STATUS], m[th + w.T_KEY], m[th + w.T_ROW] = w.GATHERED, key, row
-    missing = 0
-    for j in range(m[w.M_NODES] * threads):
-        if _meets(m, j, key):
-            missing -= 1
-            if j != i and j // threads == node:
-                other = m[m[w.M_TH] + j * w.T_WORDS + w.T_ROW]
-                hit(m, w.HIT_BARRIER, w.NOTHING, site_of(m, row), site_of(m, other), node, w.NOTHING, w.NOTHING,
-                    w.NOTHING, w.NOTHING)  # fmt: skip
-    for r in range(r0, r1 + 1):
-        for q in range(c0, c1 + 1):
-            missing += m[m[w.M_ACTIVE] + r * cols + q]
-    if missing > 0:
+    for j in range(node * threads, (node + 1) * threads):
+        other = m[w.M_TH] + j * w.T_WORDS
+        if m[other + w.T_STATUS] == w.GATHERED and m[other + w.T_KEY] == key:
+            hit(m, w.HIT_BARRIER, w.NOTHING, site_of(m, row), site_of(m, m[other + w.T_ROW]), node, w.NOTHING,
+                w.NOTHING, w.NOTHING, w.NOTHING)  # fmt: skip
+    link = _meeting(m, key, r0, r1, c0, c1)
+    j = m[link]
+    m[j + w.J_MISSING] -= 1
+    if m[j + w.J_MISSING] > 0:
+        th = m[w.M_TH] + i * w.T_WORDS
+        m[th + w.T_STATUS], m[th + w.T_KEY], m[th + w.T_ROW] = w.GATHERED, key, row
+        m[th + w.T_NEXT] = m[j + w.J_LAST]
+        m[j + w.J_LAST] = i + 1
         return w.STOP
-    _let_go(s, i, key)
+    last = m[j + w.J_LAST]
+    m[link] = m[j + w.J_NEXT]
+    m[j + w.J_NEXT] = m[w.X_MEETING_FREE]
+    m[w.X_MEETING_FREE] = j
+    m[w.X_MEETINGS] += 1
+    _let_go(s, i, last)
     return w.GO_ON
 
 

@@ -1,9 +1,8 @@
 """Word positions of the checker's arena: one int64 array that holds program tables, state and pools.
 
 `m[0:HEAD_WORDS]` is the header: sizes, counters and the first words of everything else (M_*, X_*). Tables are reached
-as base + row * words; pool entries (tokens, records, epochs, agents, snapshots) by their own address, 0 is none.
-Growing appends to the arena, so addresses stay good. One array and not thirty, because Numba passes each array of a
-call as ten values.
+as base + row * words; pool entries (tokens, records, barriers) by their own address, 0 is none. Growing appends to the
+arena, so addresses stay good. One array and not thirty, because Numba passes each array of a call as ten values.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ class State(NamedTuple):
     """Everything the core reads and changes."""
 
     m: Ints
-    clocks: NDArray[np.int32]  # (threads + 1 spare, components): what each thread knows
-    snaps: NDArray[np.int32]  # (snapshots, components): what tokens tell
+    log: NDArray[np.int32]  # what threads have learned, L_WORDS an entry; entry 0 is none
     bits: NDArray[np.uint32]  # shadow: which bytes hold a value
 
 
@@ -32,14 +30,13 @@ class State(NamedTuple):
 (M_ROWS, M_COLS, M_NODES, M_THREADS, M_SEMS, M_GROUPS, M_SEM_MAX, M_NODE_BITS) = range(8)
 # --- header: first words of tables -----------------------------------------------------------------------------------
 (M_CODE, M_OPS, M_SITES, M_FOOT, M_GROUP, M_EXPRS, M_PREDS, M_TARGETS, M_PARAMS, M_ACTIVE, M_PARAM_COUNT, M_TH,
- M_QUEUES, M_WAITS, M_LISTS, M_MISSING, M_RUNNABLE, M_PENDING, M_SCRATCH, M_HITS, M_HIT_SIZE, M_AGENTS,
- M_PENDING_SIZE) = range(8, 31)  # fmt: skip
+ M_QUEUES, M_WAITS, M_LISTS, M_MISSING, M_RUNNABLE, M_PENDING, M_HITS, M_HIT_SIZE, M_PENDING_SIZE, M_SEEN, M_ASKED,
+ M_ANSWERS, M_ANSWERS_SIZE, M_MEETINGS) = range(8, 34)  # fmt: skip
 # --- header: pools, each a free list and how many entries it has -----------------------------------------------------
-(X_TOKEN_FREE, X_TOKENS, X_RECORD_FREE, X_RECORDS, X_EPOCH_FREE, X_EPOCHS, X_SNAP_FREE, X_SNAPS, X_AGENT_FREE,
- X_AGENTS) = range(32, 42)  # fmt: skip
+(X_TOKEN_FREE, X_TOKENS, X_RECORD_FREE, X_RECORDS, X_MEETING_FREE, X_MEETINGS) = range(34, 40)
 # --- header: progress ------------------------------------------------------------------------------------------------
-(X_COMPS, X_QUEUE_AT, X_QUEUE_LEN, X_CURRENT, X_BURST, X_HITS, X_RANDOM, X_PENDING, X_MODE, X_STEPS, X_ERROR_ROW,
- X_ERROR_NODE, X_ERROR_WHAT) = range(42, 55)  # fmt: skip
+(X_LOG, X_EVENTS, X_STAMP, X_ASKED_AT, X_QUEUE_AT, X_QUEUE_LEN, X_CURRENT, X_BURST, X_HITS, X_RANDOM, X_PENDING, X_MODE,
+ X_STEPS, X_ERROR_ROW, X_ERROR_NODE, X_ERROR_WHAT) = range(40, 56)  # fmt: skip
 HEAD_WORDS = 64
 
 # --- what an opcode is -----------------------------------------------------------------------------------------------
@@ -61,36 +58,43 @@ R_LIST, R_KEPT, R_LOW, R_BYTES, R_GRAIN, R_WORD, R_SHADOW, R_SHIFT, R_LISTS, R_L
 R_WORDS = 10
 
 # --- threads ---------------------------------------------------------------------------------------------------------
-T_NODE, T_THREAD, T_PC, T_LAST, T_STATUS, T_DEPTH, T_KEY, T_NEED, T_ROW, T_TICK = range(10)
-T_BEGIN, T_TRIP, T_TRIPS = 10, 14, 18  # four each: row of the loop, trip count, trips
-T_WORDS = 22
+# T_KEY: the queue it waits for, or the rectangle of its barrier; T_LOG: newest entry of its log; T_NEXT: the one before
+# it at its barrier, plus 1
+T_NODE, T_THREAD, T_PC, T_LAST, T_STATUS, T_DEPTH, T_KEY, T_NEED, T_ROW, T_TICK, T_LOG, T_NEXT = range(12)
+T_BEGIN, T_TRIP, T_TRIPS = 12, 16, 20  # four each: row of the loop, trip count, trips
+T_WORDS = 24
 READY, BLOCKED, GATHERED, OVER = range(4)
 
+# --- what threads have learned: entries of the log, by `order.py` ----------------------------------------------------
+L_PREVIOUS, L_OWNER, L_TICK, L_BASE, L_EVENT = range(5)  # the entry before it of the same thread, and what it tells
+L_WORDS = 5
+V_STAMP, V_TOP, V_DONE, V_UP = range(4)  # a search: of which one, entries to look at, those looked at, in the list
+V_WORDS = 4
+B_COMP, B_TICK, B_THREAD, B_YES, B_NO = range(5)  # answers: the event, who; entries at which it knew, and did not yet
+B_WORDS = 5
+
+# --- events: a thread (component) at a tick, or COPIED and the number of a copy's read or of one of its writes --------
+BEFORE, NEVER, COPIED = -1, -2, -3  # before the start; what no token tells of; a copy's
+
 # --- tokens: a firing of a semaphore, `count` times ------------------------------------------------------------------
-(K_NEXT, K_BASE, K_OWNER, K_OWNER_TICK, K_COMP, K_TICK, K_ROW, K_COUNT, K_CHAIN, K_KEY, K_KIND) = range(11)
-K_WORDS = 11
+(K_NEXT, K_BASE, K_OWNER, K_OWNER_TICK, K_COMP, K_TICK, K_SERIAL, K_ROW, K_COUNT, K_CHAIN, K_KEY, K_KIND) = range(12)
+K_WORDS = 12
 TOKEN_INC, TOKEN_DONE, TOKEN_SENT = range(3)
 
 # --- queues, one per (node, semaphore), and the last waits of each thread on it --------------------------------------
-Q_HEAD, Q_TAIL, Q_COUNT, Q_WAIT_COMP, Q_WAIT_TICK, Q_WAIT_ROW, Q_TAKEN = range(7)  # Q_WAIT_TICK 0: nobody has waited
-Q_WORDS = 7
-Y_LAST, Y_BEFORE, Y_COMP, Y_TICK = range(4)  # last wait and the one before; the event whose counts the last one took
-Y_WORDS = 4
+Q_HEAD, Q_TAIL, Q_COUNT, Q_WAIT_COMP, Q_WAIT_TICK, Q_WAIT_SERIAL, Q_WAIT_ROW, Q_TAKEN = range(8)  # tick 0: no wait yet
+Q_WORDS = 8
+# last wait and the one before, each with its serial; the event whose counts the last one took
+Y_LAST, Y_SERIAL, Y_BEFORE, Y_BEFORE_SERIAL, Y_COMP, Y_TICK = range(6)
+Y_WORDS = 6
 
-# --- access records, and further epochs of a record: all of them together also end it --------------------------------
-A_NEXT, A_COMP, A_TICK, A_LOW, A_FOOT, A_WRITE, A_ROW, A_EPOCHS, A_NODE = range(9)
-A_WORDS = 9
-E_NEXT, E_COMP, E_TICK = range(3)
-E_WORDS = 3
+# --- access records; a copy's read is also over when all of its A_MANY writes are, events from A_FIRST on -------------
+A_NEXT, A_COMP, A_TICK, A_SERIAL, A_LOW, A_FOOT, A_WRITE, A_ROW, A_FIRST, A_MANY, A_NODE = range(11)
+A_WORDS = 11
 
-# --- agents of copies, and snapshots ---------------------------------------------------------------------------------
-G_NEXT, G_COMP, G_TICK = range(3)
-G_WORDS = 3
-S_NEXT, S_REFS, S_ROW = range(3)
-S_WORDS = 3
-
-# Components that are no agent: what happened before the start, and what no token ever tells of.
-BEFORE, NEVER = -1, -2
+# --- barriers that threads have joined and not left, listed at the first node of their rectangle ----------------------
+J_NEXT, J_KEY, J_MISSING, J_LAST = range(4)  # J_LAST: the thread that came last, plus 1
+J_WORDS = 4
 
 # --- hits ------------------------------------------------------------------------------------------------------------
 H_KIND, H_OBJECT, H_FIRST, H_SECOND, H_NODE, H_WAY, H_WHERE, H_EXTRA, H_OTHER = range(9)
@@ -102,7 +106,7 @@ NO_ROW, NOTHING, READ, WRITE = -1, 0, 0, 1
 BURST, LANDING = 8, 4  # shuffled schedules: at most 8 instructions in a row; one time in 4 a copy lands first
 
 # --- how a call of the core ends -------------------------------------------------------------------------------------
-END, GROW_COMPS, GROW_SNAPS, GROW_TOKENS, GROW_RECORDS, GROW_EPOCHS, GROW_HITS, BROKEN, TOO_LONG, UNSET = range(10)
+END, GROW_LOG, GROW_TOKENS, GROW_RECORDS, GROW_HITS, BROKEN, TOO_LONG, UNSET = range(8)
 # ... what is broken
 WRONG_OPCODE, WRONG_ADDRESS, WRONG_SEM, WRONG_TARGET, WRONG_LOOP, WRONG_COUNT, WRONG_BARRIER = range(1, 8)
 # ... and how an instruction ends

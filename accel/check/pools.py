@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from accel.check import layout as w
@@ -39,16 +37,9 @@ def hits_of(state: State) -> Table:
 
 def grown(state: State, which: int, name: str) -> State:
     """Return the state with the pool `which` (GROW_*) about twice as large; UnsupportedError beyond the limit."""
-    m, snaps, nodes = state.m, state.snaps, int(state.m[w.M_NODES])
-    if which == w.GROW_COMPS:
-        more = max(2 * nodes + 2, state.clocks.shape[1] // 4)
-        m = _longer(m, w.X_AGENT_FREE, more, w.G_WORDS)
-        state = state._replace(clocks=_wider(state.clocks, more), snaps=_wider(snaps, more))
-    elif which == w.GROW_SNAPS:
-        more, first = len(snaps), m.size
-        m = _longer(m, w.X_SNAP_FREE, more, w.S_WORDS)
-        m[first:].reshape(-1, w.S_WORDS)[:, w.S_ROW] = np.arange(more, 2 * more)
-        state = state._replace(snaps=np.concatenate((snaps, np.zeros_like(snaps))))
+    m, nodes = state.m, int(state.m[w.M_NODES])
+    if which == w.GROW_LOG:
+        state = state._replace(log=np.concatenate((state.log, np.zeros_like(state.log))))
     elif which == w.GROW_TOKENS:
         size = int(m[w.M_PENDING_SIZE])
         pending = m[m[w.M_PENDING] : m[w.M_PENDING] + size]
@@ -57,8 +48,6 @@ def grown(state: State, which: int, name: str) -> State:
         m = np.concatenate((m, pending, np.zeros(size, np.int64)))
     elif which == w.GROW_RECORDS:
         m = _longer(m, w.X_RECORD_FREE, 16 * nodes + 1024 + m.size // (4 * w.A_WORDS), w.A_WORDS)
-    elif which == w.GROW_EPOCHS:
-        m = _longer(m, w.X_EPOCH_FREE, 80 * nodes + 256 + m.size // (4 * w.E_WORDS), w.E_WORDS)
     else:
         table = _rehashed(hits_of(state), int(m[w.M_HIT_SIZE]) * 4)
         m[w.M_HITS], m[w.M_HIT_SIZE] = m.size, len(table)
@@ -66,16 +55,10 @@ def grown(state: State, which: int, name: str) -> State:
     state = state._replace(m=m)
     if sum(a.nbytes for a in state) > BYTES_LIMIT:
         raise UnsupportedError(
-            f"checking {name!r} needs more than {BYTES_LIMIT >> 30} GiB of clocks and records; "
+            f"checking {name!r} needs more than {BYTES_LIMIT >> 30} GiB of records and joins; "
             "check the kernel on a smaller mesh or shape"
         )
     return state
-
-
-def _wider(table: Any, more: int) -> Any:
-    wide = np.zeros((table.shape[0], table.shape[1] + more), table.dtype)
-    wide[:, : table.shape[1]] = table
-    return wide
 
 
 def _longer(m: Table, free: int, rows: int, words: int) -> Table:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from accel.check import layout as w
-from accel.check.clocks import knows
 from accel.check.compiled import inner
 from accel.check.footprint import all_set, contains, mark, overlap
 from accel.check.layout import Ints, State
+from accel.check.order import knows, knows_at_once, serial_of
 from accel.isa.layout import SPACE_SRAM
 
 __all__ = [
     "access",
-    "add_epoch",
     "check_read",
-    "drop_epochs",
     "group_of",
     "hit",
     "mark_written",
@@ -75,48 +73,32 @@ def _leading(m: Ints, g: int, at: int) -> int:
 
 
 @inner
-def add_epoch(m: Ints, head: int, comp: int, tick: int) -> int:
-    """Put (comp, tick) before the list `head` of epochs and return the new head."""
-    e = m[w.X_EPOCH_FREE]
-    m[w.X_EPOCH_FREE] = m[e + w.E_NEXT]
-    m[w.X_EPOCHS] -= 1
-    m[e + w.E_NEXT], m[e + w.E_COMP], m[e + w.E_TICK] = head, comp, tick
-    return int(e)
-
-
-@inner
-def drop_epochs(m: Ints, head: int) -> None:
-    """Give a list of epochs back."""
-    while head != 0:
-        following = m[head + w.E_NEXT]
-        m[head + w.E_NEXT] = m[w.X_EPOCH_FREE]
-        m[w.X_EPOCH_FREE] = head
-        m[w.X_EPOCHS] += 1
-        head = following
-
-
-@inner
 def _over(s: State, i: int, r: int) -> bool:
     """Say whether thread i knows that the access of record r is over.
 
     A copy has read its source when `sent` fired, or when it has written every destination.
     """
     m = s.m
-    if knows(s, i, m[r + w.A_COMP], m[r + w.A_TICK]):
+    serial = m[r + w.A_SERIAL]
+    if knows(s, i, m[r + w.A_COMP], m[r + w.A_TICK], serial):
         return True
-    e = m[r + w.A_EPOCHS]
-    if e == 0:
-        return False
-    while e != 0:
-        if not knows(s, i, m[e + w.E_COMP], m[e + w.E_TICK]):
+    for event in range(m[r + w.A_FIRST], m[r + w.A_FIRST] + m[r + w.A_MANY]):
+        if not knows(s, i, w.COPIED, event, serial):
             return False
-        e = m[e + w.E_NEXT]
-    return True
+    return bool(m[r + w.A_MANY] > 0)
+
+
+@inner
+def _over_at_once(s: State, i: int, r: int) -> bool:
+    m = s.m
+    return knows_at_once(s, i, m[r + w.A_COMP], m[r + w.A_TICK], m[r + w.A_SERIAL]) or (
+        m[r + w.A_MANY] == 1 and knows_at_once(s, i, w.COPIED, m[r + w.A_FIRST], m[r + w.A_SERIAL])
+    )
 
 
 @inner
 def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int, tick: int, write: int, row: int,
-           epochs: int, own: int) -> None:  # fmt: skip
+           first: int, many: int, own: int) -> None:  # fmt: skip
     """Check the list of records whose head is at `at` against a new access and add the access to it.
 
     own: the record of the instruction's own read, which only overlaps; with a minus sign where it is exactly in place.
@@ -127,20 +109,20 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
     while r != 0:
         old_write, old_foot, old_low = m[r + w.A_WRITE], m[r + w.A_FOOT], m[r + w.A_LOW]
         gone = False
-        if _over(s, i, r):
-            # whoever comes after the new access comes after this one: it need not be kept
-            gone = (write == 1 or old_write == 0) and contains(m, foot, low, old_foot, old_low)
-        elif r != -own and (write == 1 or old_write == 1) and overlap(m, foot, low, old_foot, old_low):
-            g = group_of(m, foot)
-            where = max(low, old_low)
-            whose = w.NO_ROW if r == own else m[r + w.A_NODE]
-            hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, m[r + w.A_ROW]), site_of(m, row), node,
-                2 * old_write + write, _leading(m, g, where), where, whose)  # fmt: skip
-            gone = write == 1 and contains(m, foot, low, old_foot, old_low)  # one report is enough
+        if write == 1 or old_write == 1:
+            if r != -own and overlap(m, foot, low, old_foot, old_low):
+                # who comes after the new access comes after this one, or has this race reported: once is enough
+                gone = write == 1 and contains(m, foot, low, old_foot, old_low)
+                if not _over(s, i, r):
+                    where = max(low, old_low)
+                    whose = w.NO_ROW if r == own else m[r + w.A_NODE]
+                    hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, m[r + w.A_ROW]), site_of(m, row), node,
+                        2 * old_write + write, _leading(m, group_of(m, foot), where), where, whose)  # fmt: skip
+        else:
+            gone = contains(m, foot, low, old_foot, old_low) and _over_at_once(s, i, r)
         following = m[r + w.A_NEXT]
         if gone:
             m[link] = following
-            drop_epochs(m, m[r + w.A_EPOCHS])
             m[r + w.A_NEXT] = m[w.X_RECORD_FREE]
             m[w.X_RECORD_FREE] = r
             m[w.X_RECORDS] += 1
@@ -150,22 +132,19 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
     r = m[w.X_RECORD_FREE]
     m[w.X_RECORD_FREE] = m[r + w.A_NEXT]
     m[w.X_RECORDS] -= 1
-    mine = w.NOTHING
-    while epochs != 0:
-        mine = add_epoch(m, mine, m[epochs + w.E_COMP], m[epochs + w.E_TICK])
-        epochs = m[epochs + w.E_NEXT]
     m[r + w.A_NEXT], m[r + w.A_COMP], m[r + w.A_TICK], m[r + w.A_LOW], m[r + w.A_FOOT] = m[at], comp, tick, low, foot
-    m[r + w.A_WRITE], m[r + w.A_ROW], m[r + w.A_EPOCHS], m[r + w.A_NODE] = write, row, mine, node
+    m[r + w.A_WRITE], m[r + w.A_ROW], m[r + w.A_FIRST], m[r + w.A_MANY], m[r + w.A_NODE] = write, row, first, many, node
+    m[r + w.A_SERIAL] = serial_of(m)
     m[at] = r
 
 
 @inner
 def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick: int, write: int, row: int,
-           epochs: int, own: int = 0) -> int:  # fmt: skip
+           first: int = 0, many: int = 0, own: int = 0) -> int:  # fmt: skip
     """Record the access (comp, tick) of thread i or of a copy that it issues now, and report every race with it.
 
-    `node` is where the bytes lie (SRAM) or who accesses them (memory); `epochs` stays the caller's; `own` as in
-    `_visit`. Return the record, 0 where none is kept.
+    `node` is where the bytes lie (SRAM) or who accesses them (memory); `many` events from `first` on are the writes
+    that also end a copy's read; `own` as in `_visit`. Return the record, 0 where none is kept.
     """
     m = s.m
     g = group_of(m, foot)
@@ -173,12 +152,12 @@ def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick
         return 0
     low = address + m[foot + w.F_OFF]
     lists = m[w.M_LISTS] + m[g + w.R_LIST]
-    first = last = node
+    begin = last = node
     if m[foot + w.F_SPACE] != SPACE_SRAM:
-        first = (low - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
+        begin = (low - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
         last = (low + m[foot + w.F_SPAN] - 1 - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
-    for bucket in range(first, last + 1):
-        _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, epochs, own)
+    for bucket in range(begin, last + 1):
+        _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, first, many, own)
     return int(m[lists + last])
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from accel.check import layout as w
-from accel.check.clocks import drop_snapshot, free_token, join, new_token, own_tick, token_knows
 from accel.check.compiled import inner
 from accel.check.layout import Ints, State
+from accel.check.order import join, knows, own_tick, serial_of, token_knows, token_knows_at_once
 from accel.check.shadow import hit, site_of
 
 __all__ = ["deliver", "fire", "make_runnable", "queue_of", "take"]
@@ -27,11 +27,28 @@ def queue_of(m: Ints, key: int) -> int:
 
 
 @inner
+def _new_token(m: Ints) -> int:
+    k = m[w.X_TOKEN_FREE]
+    m[w.X_TOKEN_FREE] = m[k + w.K_NEXT]
+    m[w.X_TOKENS] -= 1
+    m[k + w.K_NEXT] = 0
+    return int(k)
+
+
+@inner
+def _free_token(m: Ints, k: int) -> None:
+    m[k + w.K_NEXT] = m[w.X_TOKEN_FREE]
+    m[w.X_TOKEN_FREE] = k
+    m[w.X_TOKENS] += 1
+
+
+@inner
 def fire(m: Ints, key: int, base: int, owner: int, owner_tick: int, comp: int, tick: int, row: int, count: int,
          kind: int) -> int:  # fmt: skip
-    """Return a new token of semaphore `key`: the event (comp, tick) after what snapshot `base` of `owner` knows."""
-    k = new_token(m, base)
-    m[k + w.K_OWNER], m[k + w.K_OWNER_TICK], m[k + w.K_COMP], m[k + w.K_TICK] = owner, owner_tick, comp, tick
+    """Return a new token of semaphore `key`: event (comp, tick), after what `owner` knew at its log entry `base`."""
+    k = _new_token(m)
+    m[k + w.K_BASE], m[k + w.K_OWNER], m[k + w.K_OWNER_TICK], m[k + w.K_COMP] = base, owner, owner_tick, comp
+    m[k + w.K_TICK], m[k + w.K_SERIAL] = tick, serial_of(m)
     m[k + w.K_ROW], m[k + w.K_COUNT], m[k + w.K_KEY], m[k + w.K_KIND] = row, count, key, kind
     return k
 
@@ -42,12 +59,25 @@ def _compare(s: State, k: int, q: int) -> None:
     m = s.m
     a = m[q + w.Q_TAKEN]
     while a != 0:
-        if not token_knows(s, k, m[a + w.K_COMP], m[a + w.K_TICK]):
+        if not token_knows(s, k, m[a + w.K_COMP], m[a + w.K_TICK], m[a + w.K_SERIAL]):
             key, sems = m[k + w.K_KEY], m[w.M_SEMS]
             hit(m, w.HIT_AMBIGUOUS, key % sems, site_of(m, m[q + w.Q_WAIT_ROW]), site_of(m, m[k + w.K_ROW]),
                 key // sems, w.NOTHING, site_of(m, m[a + w.K_ROW]), m[k + w.K_KIND], m[a + w.K_KIND])  # fmt: skip
             return
         a = m[a + w.K_NEXT]
+
+
+@inner
+def _follows_wait(s: State, k: int, q: int) -> bool:
+    """Say whether token k fired after the last wait at queue q, or surely after every token that it took."""
+    m = s.m
+    comp, tick, serial = m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK], m[q + w.Q_WAIT_SERIAL]
+    if token_knows_at_once(s, k, comp, tick, serial):
+        return True
+    a = m[q + w.Q_TAKEN]
+    while a != 0 and token_knows_at_once(s, k, m[a + w.K_COMP], m[a + w.K_TICK], m[a + w.K_SERIAL]):
+        a = m[a + w.K_NEXT]
+    return a == 0 or token_knows(s, k, comp, tick, serial)
 
 
 @inner
@@ -60,7 +90,7 @@ def deliver(s: State, k: int) -> None:
     m = s.m
     key = m[k + w.K_KEY]
     q = queue_of(m, key)
-    if m[q + w.Q_WAIT_TICK] > 0 and not token_knows(s, k, m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK]):
+    if m[q + w.Q_WAIT_TICK] > 0 and not _follows_wait(s, k, q):
         _compare(s, k, q)
     tail = m[q + w.Q_TAIL]
     m[k + w.K_NEXT] = 0
@@ -68,7 +98,8 @@ def deliver(s: State, k: int) -> None:
         m[q + w.Q_HEAD], m[k + w.K_CHAIN] = k, 1
     else:
         m[tail + w.K_NEXT] = k
-        m[k + w.K_CHAIN] = 1 if token_knows(s, k, m[tail + w.K_COMP], m[tail + w.K_TICK]) else 0
+        after = token_knows_at_once(s, k, m[tail + w.K_COMP], m[tail + w.K_TICK], m[tail + w.K_SERIAL])
+        m[k + w.K_CHAIN] = 1 if after else 0
     m[q + w.Q_TAIL] = k
     m[q + w.Q_COUNT] += m[k + w.K_COUNT]
     node = key // m[w.M_SEMS]
@@ -87,7 +118,7 @@ def _pull(m: Ints, q: int, n: int) -> None:
     a = m[q + w.Q_TAKEN]
     while a != 0:
         following = m[a + w.K_NEXT]
-        free_token(m, a)
+        _free_token(m, a)
         a = following
     m[q + w.Q_TAKEN] = 0
     m[q + w.Q_COUNT] -= n
@@ -100,7 +131,7 @@ def _pull(m: Ints, q: int, n: int) -> None:
                 m[q + w.Q_TAIL] = 0
         else:
             rest = k
-            k = new_token(m, m[rest + w.K_BASE])
+            k = _new_token(m)
             for c in range(w.K_BASE, w.K_WORDS):
                 m[k + c] = m[rest + c]
             m[k + w.K_COUNT] = n
@@ -121,10 +152,11 @@ def _rivals(s: State, i: int, key: int, row: int, comp: int, tick: int) -> None:
     first = i - i % threads
     for other in range(first, first + threads):
         y = m[w.M_WAITS] + (key * threads + other - first) * w.Y_WORDS
-        if other == i or m[y + w.Y_LAST] == 0 or s.clocks[i, other] >= m[y + w.Y_LAST]:
+        if other == i or m[y + w.Y_LAST] == 0 or knows(s, i, other, m[y + w.Y_LAST], m[y + w.Y_SERIAL]):
             continue
         same = comp != w.NEVER and m[y + w.Y_COMP] == comp and m[y + w.Y_TICK] == tick
-        if not same or s.clocks[i, other] < m[y + w.Y_BEFORE]:
+        before = m[y + w.Y_BEFORE] == 0 or knows(s, i, other, m[y + w.Y_BEFORE], m[y + w.Y_BEFORE_SERIAL])
+        if not (same and before):
             hit(m, w.HIT_RIVALS, key % sems, site_of(m, row), w.NO_ROW, key // sems, w.NOTHING, w.NOTHING,
                 other - first, i - first)  # fmt: skip
 
@@ -145,11 +177,11 @@ def take(s: State, i: int, key: int, n: int, row: int) -> None:
     a = m[q + w.Q_TAKEN]
     while a != 0:
         join(s, i, a)
-        drop_snapshot(m, a)  # of a token that is taken only its event is asked for
         a = m[a + w.K_NEXT]
     m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK], m[q + w.Q_WAIT_ROW] = i, own_tick(m, i), row
+    m[q + w.Q_WAIT_SERIAL] = serial_of(m)
     y = m[w.M_WAITS] + (key * m[w.M_THREADS] + i % m[w.M_THREADS]) * w.Y_WORDS
-    m[y + w.Y_BEFORE] = m[y + w.Y_LAST]
+    m[y + w.Y_BEFORE], m[y + w.Y_BEFORE_SERIAL], m[y + w.Y_SERIAL] = m[y + w.Y_LAST], m[y + w.Y_SERIAL], serial_of(m)
     m[y + w.Y_LAST], m[y + w.Y_COMP], m[y + w.Y_TICK] = own_tick(m, i), comp, tick
     k = m[q + w.Q_HEAD]
     head = True

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from accel.check import layout as w
-from accel.check.clocks import agent_of, own_tick, take_snapshot
 from accel.check.compiled import entry, inner
 from accel.check.control import barrier, evaluate, fail, holds, loop_begin, loop_end, rectangle
 from accel.check.layout import Ints, State
+from accel.check.order import own_tick, tell
 from accel.check.shadow import (
     access,
-    add_epoch,
     check_read,
-    drop_epochs,
-    group_of,
     hit,
     mark_written,
     own_overlap,
@@ -33,6 +30,7 @@ WAIT_SEM, WAIT_N, INC_SEM, INC_N, INC_AT = (
 COPY_DST, COPY_SRC, COPY_TO, COPY_DONE, COPY_SENT = map(_COPY.word, ("dst", "src", "to", "done", "sent"))
 IS_READ, IS_UPDATE = int(Direction.READ), int(Direction.UPDATE)
 STEPS_LIMIT = 400_000_000
+EVENTS_LIMIT = 2_000_000_000  # what a log entry can name
 
 
 @inner
@@ -63,7 +61,7 @@ def _work(s: State, i: int, row: int, op: int) -> int:
             if phase == 0 and (direction == IS_READ or (direction == IS_UPDATE and not replaces)):
                 check_read(s, foot, address, node, row)
             if phase == (0 if direction == IS_READ else 1):
-                access(s, i, foot, address, node, i, tick, phase, row, w.NOTHING)
+                access(s, i, foot, address, node, i, tick, phase, row)
                 if phase == 1:
                     mark_written(s, foot, address, node)
                     for k in range(m[op + w.O_VIEWS]):
@@ -112,38 +110,29 @@ def _copy(s: State, i: int, row: int) -> int:
         hit(m, w.HIT_UNAWAITED, m[dst + w.F_GROUP], site_of(m, row), w.NO_ROW, node, w.NOTHING, w.NOTHING, w.NOTHING,
             w.NOTHING)  # fmt: skip
     owner_tick = own_tick(m, i)
-    base = take_snapshot(s, i) if done >= 0 or sent >= 0 else 0
+    base = tell(m, i) if done >= 0 or sent >= 0 else 0
     width = c1 - c0 + 1
     targets = (r1 - r0 + 1) * width
-    scratch = m[w.M_SCRATCH]
-    epochs = w.NOTHING
-    for j in range(targets):
-        comp, tick = w.NEVER, 0
-        if done >= 0:
-            agent = agent_of(s, i, (r0 + j // width) * m[w.M_COLS] + c0 + j % width)
-            comp, tick = m[agent + w.G_COMP], m[agent + w.G_TICK]
-        m[scratch + 2 * j], m[scratch + 2 * j + 1] = comp, tick
-        if m[group_of(m, src) + w.R_KEPT] != 0:
-            epochs = add_epoch(m, epochs, comp, tick)
+    first = m[w.X_EVENTS]  # its writes are the events from here on, then comes its read
+    m[w.X_EVENTS] += targets + 1
+    comp = w.COPIED if sent >= 0 else w.NEVER
     check_read(s, src, out_of, node, row)
-    comp, tick = w.NEVER, 0
-    if sent >= 0:
-        agent = agent_of(s, i, node)
-        comp, tick = m[agent + w.G_COMP], m[agent + w.G_TICK]
-    own = access(s, i, src, out_of, node, comp, tick, w.READ, row, epochs)
+    many = targets if done >= 0 else 0
+    own = access(s, i, src, out_of, node, comp, first + targets, w.READ, row, first, many)
     if m[c + COPY_DST] == m[c + COPY_SRC] and into == out_of:
         own = -own  # a multicast that includes its issuer rewrites these bytes with themselves
-    drop_epochs(m, epochs)
     hold = m[w.X_MODE] >= 2 and sent != done
     if sent >= 0:
-        _send(s, fire(m, node * sems + sent, base, i, owner_tick, comp, tick, row, w.WRITE, w.TOKEN_SENT), hold)
+        key = node * sems + sent
+        _send(s, fire(m, key, base, i, owner_tick, comp, first + targets, row, w.WRITE, w.TOKEN_SENT), hold)
+    comp = w.COPIED if done >= 0 else w.NEVER
     for j in range(targets):
         there = (r0 + j // width) * m[w.M_COLS] + c0 + j % width
-        comp, tick = m[scratch + 2 * j], m[scratch + 2 * j + 1]
-        access(s, i, dst, into, there, comp, tick, w.WRITE, row, w.NOTHING, own)
+        access(s, i, dst, into, there, comp, first + j, w.WRITE, row, w.NOTHING, w.NOTHING, own)
         mark_written(s, dst, into, there)
         if done >= 0:
-            _send(s, fire(m, there * sems + done, base, i, owner_tick, comp, tick, row, w.WRITE, w.TOKEN_DONE), hold)
+            key = there * sems + done
+            _send(s, fire(m, key, base, i, owner_tick, comp, first + j, row, w.WRITE, w.TOKEN_DONE), hold)
     return w.GO_ON
 
 
@@ -162,7 +151,7 @@ def _inc(s: State, i: int, row: int) -> int:
         return fail(m, i, row, w.WRONG_COUNT)
     if n > 0:
         tick = own_tick(m, i)
-        base = take_snapshot(s, i)
+        base = tell(m, i)
         for r in range(r0, r1 + 1):
             for q in range(c0, c1 + 1):
                 key = (r * m[w.M_COLS] + q) * m[w.M_SEMS] + sem
@@ -252,16 +241,13 @@ def _room(s: State) -> int:
     """Return which pool could run dry in one instruction, END if none."""
     m = s.m
     nodes = m[w.M_NODES]
-    if m[w.X_COMPS] + nodes + 2 > s.clocks.shape[1] or m[w.X_AGENTS] < nodes + 2:
-        return w.GROW_COMPS
-    if m[w.X_SNAPS] < 2:
-        return w.GROW_SNAPS
+    # a wait takes at most all tokens, a barrier joins all threads
+    if m[w.X_LOG] + max(m[w.M_PENDING_SIZE], 2 * nodes * m[w.M_THREADS]) + 2 > s.log.size // w.L_WORDS:
+        return w.GROW_LOG
     if m[w.X_TOKENS] < nodes + 3 or m[w.X_PENDING] + nodes + 3 > m[w.M_PENDING_SIZE]:
         return w.GROW_TOKENS
     if m[w.X_RECORDS] < nodes + 512:
         return w.GROW_RECORDS
-    if m[w.X_EPOCHS] < 66 * nodes + 8:
-        return w.GROW_EPOCHS
     if m[w.X_HITS] * 2 > m[w.M_HIT_SIZE] and m[w.M_HIT_SIZE] < 1 << 18:
         return w.GROW_HITS
     return w.END
@@ -291,7 +277,7 @@ def run(s: State) -> int:
             if short != w.END:
                 return short
             m[w.X_STEPS] += 1
-            if m[w.X_STEPS] > STEPS_LIMIT:
+            if m[w.X_STEPS] > STEPS_LIMIT or m[w.X_EVENTS] > EVENTS_LIMIT:
                 return w.TOO_LONG
             result = _step(s, i)
             m[w.X_BURST] -= 1
