@@ -222,7 +222,7 @@ def matmul_of_nothing(k, x):
     k.matmul(k.sram((8, 8), "fp32"), None, x)  # here
 
 
-@case(TraceError, "k.matmul accumulates in fp32, and 'acc' is bf16")
+@case(TraceError, "k.matmul accumulates bf16 in fp32, and 'acc' is bf16")
 def matmul_into_bf16(k, x):
     b = k.sram((8, 8), "bf16", "b")
     k.matmul(k.sram((8, 8), "bf16", "acc"), b, b)  # here
@@ -274,10 +274,129 @@ def vector_of_a_number(k, x):
     k.vec.relu(k.sram((8,), "bf16"), 1.0)  # here
 
 
-@case(UnsupportedError, "k.vec.copy: the vector unit takes fp32 and bf16, and 'i' is int32")
-def vector_of_integers(k, x):
+@case(UnsupportedError, "k.vec.sqrt computes in floats, and 'i' is int32; k.vec.cast first")
+def root_of_integers(k, x):
     i = k.sram((8,), "int32", "i")
-    k.vec.copy(i, i)  # here
+    k.vec.sqrt(i, i)  # here
+
+
+@case(TraceError, "k.vec.add computes in integers here and takes an int, not 0.5")
+def half_an_integer(k, x):
+    i = k.sram((8,), "int32", "i")
+    k.vec.add(i, i, 0.5)  # here
+
+
+@case(TraceError, "k.vec.add: 4294967296 is outside int32; keep it in -2^31 .. 2^31 - 1")
+def number_beyond_int32(k, x):
+    i = k.sram((8,), "int32", "i")
+    k.vec.add(i, i, 1 << 32)  # here
+
+
+@case(TraceError, "k.vec.compare: relation '=>'; use one of == != < <= > >=")
+def unknown_relation(k, x):
+    f, m = k.sram((8,), "fp32", "f"), k.sram((8,), "uint8", "m")
+    k.vec.compare(m, f, "=>", 0.0)  # here
+
+
+@case(UnsupportedError, "k.vec.compare: 'f' is fp32, and dst is uint8; k.vec.cast to that")
+def mask_of_floats(k, x):
+    f = k.sram((8,), "fp32", "f")
+    k.vec.compare(f, f, "<", f)  # here
+
+
+@case(UnsupportedError, "k.vec.gather: 'f' is fp32, and index is int32; k.vec.cast to that")
+def index_of_floats(k, x):
+    f, t = k.sram((8,), "fp32", "f"), k.sram((8, 4), "fp32", "t")
+    k.vec.gather(t, t, f)  # here
+
+
+@case(TraceError, "k.vec.gather of rows of 't' (8, 4) by 'i' (3,) into 't' (8, 4)")
+def too_few_indices(k, x):
+    i, t = k.sram((3,), "int32", "i"), k.sram((8, 4), "fp32", "t")
+    k.vec.gather(t, t, i)  # here
+
+
+@case(TraceError, "k.vec.transpose of 't' (8, 4) into 't' (8, 4); the last two dimensions change places")
+def transpose_in_place(k, x):
+    t = k.sram((8, 4), "fp32", "t")
+    k.vec.transpose(t, t)  # here
+
+
+@case(TraceError, "k.vec.cast: rounding='up'; use 'nearest' or 'stochastic'")
+def unknown_rounding(k, x):
+    f, b = k.sram((8,), "fp32", "f"), k.sram((8,), "bf16", "b")
+    k.vec.cast(b, f, rounding="up")  # here
+
+
+@case(TraceError, "k.vec.cast: stream=None; name the random stream by an int from 0 to 4294967295")
+def no_stream(k, x):
+    f, b = k.sram((8,), "fp32", "f"), k.sram((8,), "bf16", "b")
+    k.vec.cast(b, f, rounding="stochastic")  # here
+
+
+@case(TraceError, "k.vec.cast to nearest draws no random numbers")
+def stream_to_nearest(k, x):
+    f, b = k.sram((8,), "fp32", "f"), k.sram((8,), "bf16", "b")
+    k.vec.cast(b, f, stream=3)  # here
+
+
+@case(TraceError, "k.element of a tensor of shape (8, 8) takes at most 2 indices, got 3")
+def element_of_too_many(k, x):
+    k.element(x.shape, 1, 2, 3)  # here
+
+
+@case(TraceError, "buffer 'f' is fp32, whose exponent bias is fixed; leave out bias= and denormals=")
+def bias_of_fp32(k, x):
+    k.sram((8,), "fp32", "f", bias=3)  # here
+
+
+@case(TraceError, "buffer 'q': bias=64; a bias is 0 to 63")
+def bias_too_large(k, x):
+    k.sram((8,), "cfp8-143", "q", bias=64)  # here
+
+
+@case(TraceError, "buffer 'q': its bias scalar is 'f' (1,) in fp32; use a k.sram((1,), 'uint8') at a fixed place")
+def bias_in_fp32(k, x):
+    k.sram((8,), "cfp8-143", "q", bias=k.sram((1,), "fp32", "f"))  # here
+
+
+@case(
+    TraceError, "k.copy moves bits: 'q' and 'p' are cfp8-143 of different bias or denormals; k.vec.cast in SRAM first"
+)
+def bits_of_another_bias(k, x):
+    p, q = k.sram((8,), "cfp8-143", "p", bias=3), k.sram((8,), "cfp8-143", "q", bias=4)
+    k.copy(q, p)  # here
+
+
+@case(TraceError, "k.pull moves from the SRAM of another node, and 'x' is a tensor; use k.copy")
+def pull_of_a_tensor(k, x):
+    k.pull(k.sram((8, 8), "bf16", "b"), x, of=(0, 0))  # here
+
+
+@case(TraceError, "'x' (8, 8) cannot be a ring: a ring is a k.sram buffer")
+def ring_of_a_tensor(k, x):
+    x.ring()  # here
+
+
+@case(BoundsError, "5 slots of the ring 'f' (4, 8): a slice takes 1 to 4")
+def ring_too_short(k, x):
+    k.sram((4, 8), "fp32", "f").ring()[0:5]  # here
+
+
+@case(TraceError, "a slice of the ring 'f' states where it starts and stops, and has no step")
+def ring_without_ends(k, x):
+    k.sram((4, 8), "fp32", "f").ring()[:]  # here
+
+
+@case(TraceError, "k.when takes a comparison of node values or loop indices, not 3")
+def when_of_a_number(k, x):
+    with k.when(3):  # here
+        k.barrier()
+
+
+@case(TraceError, "k.probe looks at a view of a k.sram buffer, not <view of 'x' in memory")
+def probe_of_a_tensor(k, x):
+    k.probe(x, "x")  # here
 
 
 @case(TraceError, "k.vec.div takes a view as second operand, not 3.0; k.vec.fill a buffer with it")

@@ -6,19 +6,22 @@ import operator
 from typing import TYPE_CHECKING
 
 from accel.errors import CapacityError, Location, TraceError
-from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM
+from accel.isa.layout import BIAS_IEEE, SPACE_MEMORY, SPACE_SRAM
 from accel.isa.program import Buffer as BufferRow
 from accel.isa.program import Semaphore
 from accel.lang.expr import Expr
 from accel.lang.sync import Sem
 from accel.lang.tracer import SRAM_ALIGN
-from accel.lang.views import Buffer, Layout, TensorRef
+from accel.lang.views import Buffer, Layout, TensorRef, View
 from accel.numerics import fmt, require
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
 
-__all__ = ["allocate_buffer", "allocate_semaphores", "allocation_map", "checked_shape", "tensor_ref"]
+__all__ = ["DENORMALS", "allocate_buffer", "allocate_semaphores", "allocation_map", "bias_word", "checked_shape",
+           "tensor_ref"]  # fmt: skip
+
+DENORMALS = ("gap", "ieee")  # rules of configurable formats: as their maker prints them, or as IEEE 754 has them
 
 
 def checked_shape(what: str, shape: object) -> tuple[int, ...]:
@@ -42,7 +45,40 @@ def row_major(item: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     return tuple(reversed(strides)), size
 
 
-def allocate_buffer(t: Tracer, shape: object, dtype: str, name: str | None, at: Location) -> Buffer:
+def bias_word(what: str, dtype: str, bias: object, denormals: str) -> int:
+    """Return the bias word of a view (`accel.isa.layout`); TraceError for a bias or rule that the format cannot have."""
+    form = fmt(dtype)
+    if denormals not in DENORMALS:
+        raise TraceError(f"{what}: denormals={denormals!r}; use {' or '.join(map(repr, DENORMALS))}")
+    if form.kind != "cfp":
+        if bias is not None or denormals != "gap":
+            raise TraceError(f"{what} is {form.name}, whose exponent bias is fixed; leave out bias= and denormals=")
+        return 0
+    try:
+        number = form.default_bias if bias is None else operator.index(bias)  # type: ignore[arg-type]
+    except TypeError:
+        raise TraceError(f"{what}: bias={bias!r}; give an int from 0 to 63, or a one-element uint8 buffer") from None
+    if not 0 <= number <= 63:
+        raise TraceError(f"{what}: bias={number}; a bias is 0 to 63")
+    return number + (BIAS_IEEE if denormals == "ieee" else 0)
+
+
+def _bias(t: Tracer, what: str, dtype: str, bias: object, denormals: str) -> tuple[int, int, int, int]:
+    """Return what a layout keeps of a bias: a number, or the place of the SRAM scalar that holds it."""
+    if not isinstance(bias, View):
+        return 0, 0, bias_word(what, dtype, bias, denormals), 0
+    lay, word = bias.lay, bias_word(what, dtype, 0, denormals)
+    single = lay.tracer is t and lay.space == SPACE_SRAM and lay.dtype == "uint8" and set(lay.shape) <= {1}
+    if not single or bias.s is not t.dom.zero:
+        raise TraceError(
+            f"{what}: its bias scalar is {lay} in {lay.dtype}; use a k.sram((1,), 'uint8') at a fixed place"
+        )
+    return 0, 0, word, 1 + bias.c
+
+
+def allocate_buffer(
+    t: Tracer, shape: object, dtype: str, name: str | None, at: Location, bias: object = None, denormals: str = "gap"
+) -> Buffer:
     """Return a new SRAM buffer behind the last one; CapacityError with the allocation map when it does not fit."""
     name = f"buffer{len(t.trace.buffers)}" if name is None else name
     _allowed(t, f"buffer {name!r}")
@@ -58,7 +94,8 @@ def allocate_buffer(t: Tracer, shape: object, dtype: str, name: str | None, at: 
             f"{t.chip.node.sram_bytes:,}; use smaller tiles or fewer slots",
             allocation_map=allocation_map(t),
         )
-    lay = Layout(t, SPACE_SRAM, len(t.trace.buffers), name, form.name, form.bytes, dims, strides)
+    more = _bias(t, f"buffer {name!r}", form.name, bias, denormals)
+    lay = Layout(t, SPACE_SRAM, len(t.trace.buffers), name, form.name, form.bytes, dims, strides, more)
     t.trace.buffers.append(BufferRow(name, form.name, dims, offset, size, at))
     t.trace.sram_bytes = offset + size
     return Buffer(lay, offset, t.dom.zero)
@@ -103,9 +140,9 @@ def allocation_map(t: Tracer) -> str:
 
 
 def tensor_ref(
-    t: Tracer, index: int, name: str, shape: tuple[int, ...], dtype: str, address: int, resident: bool
+    t: Tracer, index: int, name: str, shape: tuple[int, ...], dtype: str, address: int, resident: bool, bias: int = 0
 ) -> TensorRef:
-    """Return the handle of a tensor argument at a byte address of the chip's memory."""
+    """Return the handle of a tensor argument at a byte address of the chip's memory; `bias` is its bias word."""
     item = fmt(dtype).bytes
-    lay = Layout(t, SPACE_MEMORY, index, name, dtype, item, shape, row_major(item, shape)[0])
+    lay = Layout(t, SPACE_MEMORY, index, name, dtype, item, shape, row_major(item, shape)[0], (0, 0, bias, 0))
     return TensorRef(lay, address, t.dom.zero, resident)

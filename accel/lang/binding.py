@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import CapacityError, InputError, Location, TraceError, nearest
 from accel.hardware import ChipSpec
+from accel.isa.layout import BIAS_IEEE
 from accel.isa.program import Program
+from accel.lang.allocation import bias_word
 from accel.lang.k import K
 from accel.lang.link import link
 from accel.lang.roles import ROLE_BUDGET, Placed, trace_roles
@@ -34,14 +36,22 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str = "bf16"
     resident: bool = False
+    bias: int = 0
+    denormals: str = "gap"
 
     def __getitem__(self, key: Any) -> View:
         """Refuse: a description has no elements. Inside a kernel the tensor of this name has."""
         raise TraceError(f"{self} describes a tensor and has no elements; index the kernel's own parameter")
 
 
-def tensor(shape: int | Sequence[int], dtype: str = "bf16", resident: bool = False) -> TensorSpec:
+def tensor(
+    shape: int | Sequence[int], dtype: str = "bf16", resident: bool = False, *, bias: int | None = None,
+    denormals: str = "gap",
+) -> TensorSpec:  # fmt: skip
     """Describe a tensor argument: shape in elements, number format, and whether it already lies in SRAM shards.
+
+    bias (0 to 63; default 2^(e-1) - 1) and denormals ("gap", as printed by their maker, or "ieee") say what the codes
+    of a configurable format mean: cfp8-143, cfp8-152, shp16, uhp16.
 
     Raises InputError for a shape that is empty, not of ints, or has a dimension below 1; UnsupportedError for a format
     that nothing computes in.
@@ -58,7 +68,12 @@ def tensor(shape: int | Sequence[int], dtype: str = "bf16", resident: bool = Fal
         raise InputError(f"a tensor of shape {dims} has no elements; every dimension is at least 1")
     if size > LARGEST:
         raise InputError(f"a tensor of shape {dims} has {size:.3g} elements; no memory here holds it")
-    return TensorSpec(dims, require(dtype).name, bool(resident))
+    name = require(dtype).name
+    try:
+        word = bias_word("a tensor", name, bias, denormals)
+    except TraceError as error:
+        raise InputError(str(error)) from None
+    return TensorSpec(dims, name, bool(resident), word & ~BIAS_IEEE, denormals)
 
 
 class Kernel:
@@ -175,7 +190,7 @@ class Kernel:
                     f"kernel {self.name}: tensor {name!r} is {spec!r}; describe it with accel.tensor(shape, dtype)"
                 )
             here = spec.resident or name in held
-            placed.append(Placed(name, spec.shape, spec.dtype, here, address))
+            placed.append(Placed(name, spec.shape, spec.dtype, here, address, spec.bias, spec.denormals))
             nbytes = fmt(spec.dtype).bits // 8
             for n in spec.shape:
                 nbytes *= n

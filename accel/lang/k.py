@@ -11,11 +11,12 @@ from accel.errors import TraceError
 from accel.isa import layout as w
 from accel.isa import table
 from accel.lang.allocation import allocate_buffer, allocate_semaphores, checked_shape
+from accel.lang.emission import Element, element
 from accel.lang.expr import Expr, Int
 from accel.lang.fifo import Fifo, Slot
 from accel.lang.loop import HardwareLoop, When
 from accel.lang.matrix import matmul_views
-from accel.lang.moves import STORE, copy_views, own, shard_views
+from accel.lang.moves import STORE, copy_views, own, pull_views, shard_views
 from accel.lang.pred import Pred
 from accel.lang.reach import extremes
 from accel.lang.sync import Sem, SemRef, Target, To, one_semaphore, rectangle, target_id, token_count
@@ -27,7 +28,7 @@ __all__ = ["K"]
 
 Fn = TypeVar("Fn", bound=Callable[[], object])
 COPY, MATMUL, WAIT, INC = (table.opcode(name) for name in ("copy", "matmul", "wait", "inc"))
-BARRIER, MARK = table.opcode("barrier"), table.opcode("mark")
+BARRIER, MARK, PROBE, PULL = (table.opcode(name) for name in ("barrier", "mark", "probe", "pull"))
 SENT = table.BY_MNEMONIC["copy"].word("sent")
 frame = sys._getframe  # inspect.stack reads source files and is a thousand times slower
 
@@ -72,12 +73,18 @@ class K:
         return self._col
 
     # --- allocation -------------------------------------------------------------------------------------------------
-    def sram(self, shape: int | tuple[int, ...], dtype: str, name: str | None = None) -> Buffer:
+    def sram(
+        self, shape: int | tuple[int, ...], dtype: str, name: str | None = None, *, bias: int | View | None = None,
+        denormals: str = "gap",
+    ) -> Buffer:  # fmt: skip
         """Allocate SRAM at one place on every node, for the whole program; contents are undefined at the start.
 
-        shape in elements, dtype a format name. CapacityError, with the allocation map, when it does not fit.
+        shape in elements, dtype a format name. bias and denormals as in `accel.tensor`; a bias may also be a
+        one-element uint8 buffer, which is read whenever the codes are. CapacityError, with the allocation map, when it
+        does not fit.
         """
-        return allocate_buffer(self._t, shape, dtype, name, self._t.tables.lines.location(frame(1)))
+        at = self._t.tables.lines.location(frame(1))
+        return allocate_buffer(self._t, shape, dtype, name, at, bias, denormals)
 
     def sem(self, n: int = 1, name: str | None = None, init: int = 0) -> Sem:
         """Allocate `n` counting semaphores on every node, each starting at `init`; CapacityError beyond the node's."""
@@ -124,6 +131,24 @@ class K:
         if low < 0 and not t.active.dead:
             raise TraceError(f"k.loop({trips}) makes {low} trips{where}; the number of trips is at least 0")
         return HardwareLoop(t, trips, max(most, 0), t.tables.lines.location(frame(1)))
+
+    def element(self, shape: tuple[int, ...], *origin: Int) -> Element:
+        """Return the logical index of element `origin` of a whole tensor of this shape, for random numbers and iota.
+
+        `index=k.element(c.shape, k.row * bm, k.col * bn)` counts the elements of a tile as the tensor counts them, so
+        that results do not depend on the tiling.
+        """
+        return element(tuple(shape), origin)
+
+    def probe(self, view: View, name: str) -> None:
+        """Hand the contents of an SRAM view to `run(probes=...)` under a name; costs nothing and changes nothing."""
+        t = self._t
+        given: object = view
+        if not isinstance(given, View) or view.lay.space != w.SPACE_SRAM:
+            raise TraceError(f"k.probe looks at a view of a k.sram buffer, not {given!r}")
+        own(t, view.lay)
+        mark = t.tables.marks.id(str(name))
+        t.push((PROBE, t.active.pid, t.line(frame(1)), view.lay.plain(), view.c, t.eid(view.s), mark, *(0,) * 9))
 
     def mark(self, name: str) -> None:
         """Name the phase that follows, for profiles; costs nothing."""
@@ -220,6 +245,23 @@ class K:
             COPY, t.active.pid, t.line(frame(1)), vd, dst.c, t.eid(d) if d.loops else d.eid,
             vs, src.c, t.eid(s) if s.loops else s.eid, target, dc, de, sc, se, 0, 0,
         ))  # fmt: skip
+
+    def pull(
+        self, dst: View, src: View, of: To, done: Sem | SemRef | None = None, sent: Sem | SemRef | None = None
+    ) -> None:
+        """Start an asynchronous copy from the SRAM of the node `of` to this one; formats and shapes are equal.
+
+        done fires here once dst is visible, sent fires at the node `of` when it may overwrite src. Nothing else orders
+        a pull with anything: what `of` writes to src must be known to be there.
+        """
+        t = self._t
+        vd, vs = pull_views(t, dst, src)
+        words = [PULL, t.active.pid, t.line(frame(1)), vd, dst.c, t.eid(dst.s), vs, src.c, t.eid(src.s)]
+        words.append(target_id(t, of))
+        for sem in (done, sent):
+            one = None if sem is None else one_semaphore(t, sem)
+            words += (-1, 0) if one is None else (one.c, t.eid(one.s))
+        t.push((*words, *(0,) * (w.CODE_WORDS - len(words))))
 
     def _first_copy(self, dst: View, src: View) -> tuple[int, int, int]:
         found = copy_views(self._t, dst, src)

@@ -52,7 +52,8 @@ def link(
     for i, t in enumerate(tensors):
         nbytes = int(np.prod([int(n) for n in t.shape], dtype=object)) * fmt(t.dtype).bits // 8
         extent = max(extent, t.address + nbytes)
-        rows_of_tensors.append(Tensor(t.name, t.dtype, t.shape, t.address, nbytes, i in read, i in written, t.resident))
+        use = (i in read, i in written, t.resident, t.bias, t.denormals)
+        rows_of_tensors.append(Tensor(t.name, t.dtype, t.shape, t.address, nbytes, *use))
     init = [s.init for s in roles[0].semaphores for _ in range(s.count)]
     return Program(
         name=name, rows=mesh[0], cols=mesh[1], threads=threads,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from accel.errors import TraceError, UnsupportedError
 from accel.hardware import ChipSpec
+from accel.isa.fitting import INTEGERS
 from accel.isa.layout import SPACE_SRAM
 from accel.lang.views import Layout
 from accel.numerics import fmt
 
 __all__ = ["matmul_views"]
 
+MIXED = ({"cfp8-143", "cfp8-152"}, {"int8", "uint8"})  # formats that one matmul may multiply with each other
 Dims = list[tuple[int, int]]  # (extent, byte stride), at most two levels, outer first
 
 
@@ -26,15 +28,18 @@ def matmul_views(
                 f"k.matmul works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it to a k.sram buffer"
             )
     taken = [f for f in chip.node.matrix.step_cycles if fmt(f).available] or ["a format it takes"]
-    if a.dtype != b.dtype:
+    if a.dtype != b.dtype and not any({a.dtype, b.dtype} <= mixed for mixed in MIXED):
         raise TraceError(f"k.matmul of {a.name!r} in {a.dtype} and {b.name!r} in {b.dtype}; k.vec.cast one of them")
-    if a.dtype not in chip.node.matrix.step_cycles:
-        raise UnsupportedError(
-            f"the matrix unit of {chip.name!r} does not take {a.dtype} ({a.name!r}); k.vec.cast to {' or '.join(taken)}"
-        )
-    if dst.dtype != "fp32":
+    for lay in (a, b):
+        if lay.dtype not in chip.node.matrix.step_cycles:
+            raise UnsupportedError(
+                f"the matrix unit of {chip.name!r} does not take {lay.dtype} ({lay.name!r}); "
+                f"k.vec.cast to {' or '.join(taken)}"
+            )
+    sums = "int32" if a.dtype in INTEGERS else "fp32"
+    if dst.dtype != sums:
         raise TraceError(
-            f"k.matmul accumulates in fp32, and {dst.name!r} is {dst.dtype}; k.vec.cast from an fp32 buffer"
+            f"k.matmul accumulates {a.dtype} in {sums}, and {dst.name!r} is {dst.dtype}; k.vec.cast from an {sums} buffer"
         )
     ranks = len(dst.shape), len(a.shape), len(b.shape)
     twice = [ranks[1] + ranks[0] - ranks[2], ranks[1] + ranks[2] - ranks[0], ranks[2] + ranks[0] - ranks[1]]

@@ -12,7 +12,7 @@ from accel.lang.views import Layout, View
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
 
-__all__ = ["copy_views", "own", "shard_views"]
+__all__ = ["copy_views", "own", "pull_views", "shard_views"]
 
 LOAD, PUSH, STORE = 0, 1, 2
 
@@ -43,6 +43,11 @@ def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:
         raise TraceError(
             f"{what} moves bits: {dst.name!r} is {dst.dtype}, {src.name!r} is {src.dtype}; k.vec.cast in SRAM first"
         )
+    if dst.more[2] != src.more[2] and not (dst.more[3] or src.more[3]):
+        raise TraceError(
+            f"{what} moves bits: {dst.name!r} and {src.name!r} are {dst.dtype} of different bias or denormals; k.vec.cast "
+            "in SRAM first"
+        )
     if dst.squeezed()[0] != src.squeezed()[0]:
         raise TraceError(f"{what} of {src} into {dst}; shapes must be equal up to ones")
     return dst.plain(), src.plain()
@@ -64,6 +69,15 @@ def copy_views(t: Tracer, dst: View, src: View) -> tuple[int, int, int]:
     if to.space == SPACE_MEMORY and not t.active.dead:
         t.trace.written.add(to.obj)
     return (*ids, LOAD if of.space == SPACE_MEMORY else STORE if to.space == SPACE_MEMORY else PUSH)
+
+
+def pull_views(t: Tracer, dst: View, src: View) -> tuple[int, int]:
+    """Return the descriptor ids of both sides of a pull, both in SRAM."""
+    to, of = _owned(t, "k.pull", dst), _owned(t, "k.pull", src)
+    for lay in (to, of):
+        if lay.space == SPACE_MEMORY:
+            raise TraceError(f"k.pull moves from the SRAM of another node, and {lay.name!r} is a tensor; use k.copy")
+    return _alike("k.pull", to, of)
 
 
 def shard_views(t: Tracer, what: str, direction: int, dst: View, src: View) -> tuple[int, int]:

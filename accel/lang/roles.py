@@ -9,6 +9,7 @@ import numpy as np
 
 from accel.errors import AccelError, Location, TraceError
 from accel.hardware import ChipSpec
+from accel.isa.layout import BIAS_IEEE
 from accel.isa.program import Buffer as BufferRow
 from accel.lang.allocation import tensor_ref
 from accel.lang.k import K
@@ -30,6 +31,8 @@ class Placed(NamedTuple):
     dtype: str
     resident: bool
     address: int
+    bias: int = 0
+    denormals: str = "gap"
 
 
 def trace_roles(
@@ -45,7 +48,16 @@ def trace_roles(
         sizes = tables.sizes()
         tracer = Tracer(chip, Domain(nodes, cols, tables), tables, mesh, [t.resident for t in tensors], row_budget)
         handles = {
-            t.name: tensor_ref(tracer, i, t.name, t.shape, t.dtype, t.address, t.resident)
+            t.name: tensor_ref(
+                tracer,
+                i,
+                t.name,
+                t.shape,
+                t.dtype,
+                t.address,
+                t.resident,
+                t.bias + (BIAS_IEEE if t.denormals == "ieee" else 0),
+            )
             for i, t in enumerate(tensors)
         }
         try:

@@ -14,8 +14,8 @@ from accel.lang.source import Lines
 __all__ = ["ExprKey", "Pool", "PredKey", "Tables", "TargetKey", "ViewKey"]
 
 Key = TypeVar("Key", bound=Hashable)
-# (space, dtype, object, dims, shape of four, strides of four)
-ViewKey = tuple[int, int, int, int, tuple[int, ...], tuple[int, ...]]
+# (space, dtype, object, dims, shape of four, strides of four, (ring base, ring bytes, bias, scalar))
+ViewKey = tuple[int, int, int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 # pairs (param, coef), then loop terms (depth, coef, mul, add, mod)
 ExprKey = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int, int, int, int], ...]]
 PredKey = tuple[tuple[int, int, int], ...]  # (expression id, constant, relation) per term
@@ -77,10 +77,11 @@ class Tables:
     def view_table(self) -> Table:
         """Return the views as (views, VIEW_WORDS)."""
         out = np.zeros((len(self.views.items), w.VIEW_WORDS), np.int64)
-        for row, (space, dtype, owner, dims, shape, strides) in zip(out, self.views.items, strict=True):
+        for row, (space, dtype, owner, dims, shape, strides, more) in zip(out, self.views.items, strict=True):
             row[w.V_SPACE], row[w.V_DTYPE], row[w.V_OBJECT], row[w.V_NDIM] = space, dtype, owner, dims
             row[w.V_SHAPE : w.V_SHAPE + w.DIMS] = shape
             row[w.V_STRIDE : w.V_STRIDE + w.DIMS] = strides
+            row[w.V_RING_BASE], row[w.V_RING_BYTES], row[w.V_BIAS], row[w.V_SCALAR] = more
         return out
 
     def expr_table(self) -> Table:

@@ -192,7 +192,7 @@ class Tracer:
             if found is None:
                 found = self._whens[key] = self._narrow(pred)
             self.active = found
-        elif isinstance(pred, bool | int | np.bool_):
+        elif isinstance(pred, bool | np.bool_):
             if not pred:
                 self.active = self.active._replace(dead=True)
         else:
@@ -312,14 +312,16 @@ class Tracer:
         return found
 
     def layout(
-        self, like: Layout, shape: tuple[int, ...], strides: tuple[int, ...], guard: tuple[Term, ...] = ()
-    ) -> Layout:
+        self, like: Layout, shape: tuple[int, ...], strides: tuple[int, ...], guard: tuple[Term, ...] = (),
+        more: tuple[int, int, int, int] | None = None,
+    ) -> Layout:  # fmt: skip
         """Return the layout of this shape over the same buffer or tensor, the same object every time."""
         guard = tuple(dict.fromkeys(like.guard + guard))
-        key = (like.space, like.obj, shape, strides, guard)
+        more = like.more if more is None else more
+        key = (like.space, like.obj, shape, strides, guard, more)
         found = self._layouts.get(key)
         if found is None:
-            found = Layout(self, like.space, like.obj, like.name, like.dtype, like.esize, shape, strides)
+            found = Layout(self, like.space, like.obj, like.name, like.dtype, like.esize, shape, strides, more)
             found.guard = guard
             self._layouts[key] = found
         return found

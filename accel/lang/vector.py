@@ -1,24 +1,18 @@
-"""`k.vec`: elementwise instructions and reductions of the vector unit."""
+"""`k.vec`: elementwise instructions, masks, conversions, random numbers, reductions and rows by index."""
 
 from __future__ import annotations
 
-import math
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from accel.errors import TraceError, UnsupportedError, nearest
-from accel.isa import table
-from accel.isa.codec import bits_of_float
-from accel.isa.layout import SPACE_SRAM
-from accel.lang.moves import own
-from accel.lang.views import Layout, View
-
-if TYPE_CHECKING:
-    from accel.lang.tracer import Tracer
+from accel.errors import TraceError, nearest
+from accel.isa import semantics
+from accel.isa.fitting import INTEGERS
+from accel.lang.emission import Element, VectorUnit
+from accel.lang.expr import Int
+from accel.lang.views import View
 
 __all__ = ["Vec"]
 
-COMPUTES = ("fp32", "bf16")
 IMMEDIATE = {
     "vec.add": "vec.addi",
     "vec.sub": "vec.addi",
@@ -26,32 +20,21 @@ IMMEDIATE = {
     "vec.max": "vec.maxi",
     "vec.min": "vec.mini",
 }
-OPCODES = {row.mnemonic: row.opcode for row in table.ROWS}
+RELATIONS = {"==": semantics.EQ, "!=": semantics.NE, "<": semantics.LT, "<=": semantics.LE, ">": semantics.GT,
+             ">=": semantics.GE}  # fmt: skip
 
 
-def _numpy_shape(mnemonic: str, dst: Layout, x: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return x's dimensions stretched to those of dst, size-1 dimensions by stride 0."""
-    lead = len(dst.shape) - len(x.shape)
-    shape, strides = (1,) * lead + x.shape, (0,) * lead + x.strides
-    if lead < 0 or any(have not in (1, want) for have, want in zip(shape, dst.shape, strict=True)):
-        raise TraceError(f"k.{mnemonic}: {x} does not stretch to {dst}; dimensions are equal, 1, or missing in front")
-    return dst.shape, tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
-
-
-class Vec:
+class Vec(VectorUnit):
     """Vector instructions: `dst` first, then operands; computed in fp32, rounded once to the format of `dst`.
 
-    All operands of one instruction have one format (fp32 or bf16); only `cast` changes it. A dimension of 1 in an
-    operand stretches to that of `dst`. Where a number may stand for the second operand it is rounded to fp32 and
-    carried in the instruction. A view may be operand and destination at once; where a destination overlaps an operand
-    in part the result is not defined, which `check` reports as a race.
+    All operands of one instruction have one format; only `cast` changes it. Where that format is an integer one the
+    instruction computes in int32 modulo 2^32. A dimension of 1 in an operand stretches to that of `dst`, so a scalar in
+    SRAM is a view of one element. Where a number may stand for the second operand it is rounded to fp32 (in integer
+    formats it is an int) and carried in the instruction. A view may be operand and destination at once; where a
+    destination overlaps an operand in part the result is not defined, which `check` reports as a race.
     """
 
-    __slots__ = ("_known", "_t")
-
-    def __init__(self, tracer: Tracer) -> None:
-        self._t = tracer
-        self._known: dict[tuple[object, ...], tuple[int, ...]] = {}
+    __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -64,9 +47,26 @@ class Vec:
         """dst = x, bits untouched."""
         self._emit("vec.copy", dst, (x,))
 
-    def cast(self, dst: View, x: View) -> None:
-        """dst = x rounded to nearest even in the format of dst: the only instruction with two formats."""
-        self._emit("vec.cast", dst, (x,))
+    def cast(
+        self, dst: View, x: View, rounding: str = "nearest", *, stream: int | None = None,
+        index: Element | Int | None = None,
+    ) -> None:  # fmt: skip
+        """dst = x in the format of dst, rounded to nearest even: the only instruction with two formats.
+
+        rounding="stochastic" rounds at random, up with the probability of the distance from below. Random numbers are
+        keyed by the seed of the run, `stream` (an int that names this use of them) and the logical index of each
+        element in its whole tensor, `index=k.element(shape, ...)`; without it elements count from 0 in dst.
+        """
+        if rounding == "nearest":
+            if stream is not None or index is not None:
+                raise TraceError('k.vec.cast to nearest draws no random numbers; give rounding="stochastic" too')
+            self._emit("vec.cast", dst, (x,))
+        elif rounding == "stochastic":
+            name = "vec.cast_sr"
+            tail = (self._stream(name, stream), *self._index(name, dst, index))
+            self._emit(name, dst, (x,), None, tail)
+        else:
+            raise TraceError(f"k.vec.cast: rounding={rounding!r}; use 'nearest' or 'stochastic'")
 
     def neg(self, dst: View, x: View) -> None:
         """dst = -x."""
@@ -84,9 +84,24 @@ class Vec:
         """dst = the square root of x, correctly rounded."""
         self._emit("vec.sqrt", dst, (x,))
 
+    def transpose(self, dst: View, x: View) -> None:
+        """dst = x with its last two dimensions exchanged, bits untouched."""
+        self._emit("vec.transpose", dst, (x,))
+
+    # --- no operand -------------------------------------------------------------------------------------------------
     def fill(self, dst: View, value: float) -> None:
         """dst = value in every element."""
         self._emit("vec.fill", dst, (), value)
+
+    def iota(self, dst: View, index: Element | Int | None = None) -> None:
+        """dst = the logical index of each element: 0, 1, 2, ... row-major, or from `index` on, or of `k.element`."""
+        self._emit("vec.iota", dst, (), None, self._index("vec.iota", dst, index))
+
+    def random(self, dst: View, stream: int, index: Element | Int | None = None) -> None:
+        """dst = random numbers: 32 bits in int32, uniform multiples of 2^-24 in [0, 1) in fp32; keyed as in `cast`."""
+        name = "vec.random"
+        tail = (self._stream(name, stream), *self._index(name, dst, index))
+        self._emit(name, dst, (), None, tail)
 
     # --- two operands -----------------------------------------------------------------------------------------------
     def add(self, dst: View, x: View, y: View | float) -> None:
@@ -95,7 +110,12 @@ class Vec:
 
     def sub(self, dst: View, x: View, y: View | float) -> None:
         """dst = x - y."""
-        self._two("vec.sub", dst, x, y if isinstance(y, View) else -y)
+        if isinstance(y, View):
+            self._emit("vec.sub", dst, (x, y))
+        elif y == -(1 << 31) and x.dtype in INTEGERS:
+            self._emit("vec.addi", dst, (x,), y)  # modulo 2^32 it is its own opposite
+        else:
+            self._emit("vec.addi", dst, (x,), -y)
 
     def mul(self, dst: View, x: View, y: View | float) -> None:
         """dst = x * y."""
@@ -113,10 +133,24 @@ class Vec:
         """dst = the smaller of x and y; NaN wins."""
         self._two("vec.min", dst, x, y)
 
+    def compare(self, dst: View, x: View, relation: str, y: View | float) -> None:
+        """dst (uint8) = 1 where `x relation y` holds, otherwise 0; relation is == != < <= > >=. NaN is only !=."""
+        if relation not in RELATIONS:
+            raise TraceError(f"k.vec.compare: relation {relation!r}; use one of {' '.join(RELATIONS)}")
+        tail = (RELATIONS[relation],)
+        if isinstance(y, View):
+            self._emit("vec.compare", dst, (x, y), None, tail)
+        else:
+            self._emit("vec.comparei", dst, (x,), y, tail)
+
     # --- three operands ---------------------------------------------------------------------------------------------
     def fma(self, dst: View, x: View, y: View, z: View) -> None:
         """dst = x * y + z with one rounding to fp32."""
         self._emit("vec.fma", dst, (x, y, z))
+
+    def select(self, dst: View, mask: View, x: View, y: View) -> None:
+        """dst = x where mask (uint8) is not 0, otherwise y; bits untouched."""
+        self._emit("vec.select", dst, (mask, x, y))
 
     # --- over the last dimension ------------------------------------------------------------------------------------
     def reduce_sum(self, dst: View, x: View) -> None:
@@ -131,75 +165,20 @@ class Vec:
         """dst = the smallest over the last dimension of x; dst has the shape of x with that dimension 1 or left out."""
         self._emit("vec.reduce_min", dst, (x,))
 
-    # --- emission ---------------------------------------------------------------------------------------------------
+    # --- rows by index ----------------------------------------------------------------------------------------------
+    def gather(self, dst: View, table: View, index: View) -> None:
+        """dst[i] = table[index[i]], bits untouched: dst (n, c), table (t, c), index (n,) int32 from 0 to t - 1."""
+        self._emit("vec.gather", dst, (table, index))
+
+    def scatter_add(self, table: View, x: View, index: View) -> None:
+        """table[index[i]] += x[i] for i ascending, one rounding a step: table (t, c), x (n, c), index (n,) int32."""
+        self._emit("vec.scatter_add", table, (x, index))
+
     def _two(self, mnemonic: str, dst: View, x: View, y: View | float) -> None:
+        # Every method above calls `_emit` from its own frame or, here, from one below: the line is the caller's.
         if isinstance(y, View):
-            self._emit(mnemonic, dst, (x, y))
+            self._emit(mnemonic, dst, (x, y), above=3)
         elif mnemonic in IMMEDIATE:
-            self._emit(IMMEDIATE[mnemonic], dst, (x,), y)
+            self._emit(IMMEDIATE[mnemonic], dst, (x,), y, above=3)
         else:
             raise TraceError(f"k.{mnemonic} takes a view as second operand, not {y!r}; k.vec.fill a buffer with it")
-
-    def _emit(self, mnemonic: str, dst: View, operands: tuple[View, ...], number: float | None = None) -> None:
-        t = self._t
-        try:
-            key: tuple[object, ...] = (mnemonic, dst.lay, *[x.lay for x in operands])
-        except AttributeError:
-            everything: tuple[object, ...] = (dst, *operands)
-            bad = next(x for x in everything if not isinstance(x, View))
-            raise TraceError(f"k.{mnemonic} takes views of SRAM buffers, not {bad!r}; index a k.sram buffer") from None
-        ids = self._known.get(key)
-        if ids is None:
-            ids = self._check(mnemonic, dst.lay, [x.lay for x in operands])
-            if not any(x.lay.guard for x in (dst, *operands)):  # a guarded view is checked at every use
-                self._known[key] = ids
-        words = [OPCODES[mnemonic], t.active.pid, t.line(sys._getframe(2)), ids[0], dst.c, t.eid(dst.s)]
-        for index, x in zip(ids[1:], operands, strict=True):
-            words += (index, x.c, t.eid(x.s))
-        if number is not None:
-            words.append(_bits(mnemonic, number))
-        t.push((*words, *(0,) * (16 - len(words))))
-
-    def _check(self, mnemonic: str, dst: Layout, operands: list[Layout]) -> tuple[int, ...]:
-        for lay in (dst, *operands):
-            own(self._t, lay)
-            if lay.space != SPACE_SRAM:
-                raise TraceError(f"k.{mnemonic} works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it first")
-            if lay.dtype not in COMPUTES:
-                raise UnsupportedError(
-                    f"k.{mnemonic}: the vector unit takes fp32 and bf16, and {lay.name!r} is {lay.dtype}"
-                )
-        if mnemonic != "vec.cast" and len({lay.dtype for lay in (dst, *operands)}) > 1:
-            shown = ", ".join(dict.fromkeys(f"{lay.name!r} is {lay.dtype}" for lay in (dst, *operands)))
-            raise TraceError(f"k.{mnemonic} never converts: {shown}; k.vec.cast to one format first")
-        if mnemonic.startswith("vec.reduce"):
-            return self._reduction(mnemonic, dst, operands[0])
-        kept = [i for i, n in enumerate(dst.shape) if n != 1]
-        views = [dst.plain()]
-        for x in operands:
-            shape, strides = _numpy_shape(mnemonic, dst, x)
-            views.append(x.view_id(tuple(shape[i] for i in kept), tuple(strides[i] for i in kept)))
-        return tuple(views)
-
-    def _reduction(self, mnemonic: str, dst: Layout, x: Layout) -> tuple[int, ...]:
-        if dst.shape == (*x.shape[:-1], 1):
-            strides = dst.strides[:-1]
-        elif dst.shape == x.shape[:-1]:
-            strides = dst.strides
-        else:
-            raise TraceError(
-                f"k.{mnemonic} of {x} gives {(*x.shape[:-1], 1)}, and {dst.name!r} is {dst.shape}; "
-                "the last dimension becomes 1 or is left out"
-            )
-        return dst.view_id((*x.shape[:-1], 1), (*strides, 0)), x.view_id(x.shape, x.strides)
-
-
-def _bits(mnemonic: str, number: float) -> int:
-    try:
-        value = float(number)
-    except (TypeError, ValueError):
-        raise TraceError(f"k.{mnemonic} takes a number or a view here, not {number!r}") from None
-    bits = bits_of_float(value)
-    if math.isfinite(value) and bits & 0x7FFFFFFF == 0x7F800000:
-        raise TraceError(f"k.{mnemonic}: {value!r} is beyond the range of fp32; use a smaller number or float('inf')")
-    return bits

@@ -12,17 +12,20 @@ from accel.lang.reach import check_bounds, check_length
 from accel.lang.symbols import Sym, Term
 
 if TYPE_CHECKING:
+    from accel.lang.ring import Ring
     from accel.lang.tracer import Tracer
 
-__all__ = ["Buffer", "Index", "Layout", "TensorRef", "View"]
+__all__ = ["PLAIN", "Buffer", "Index", "Layout", "TensorRef", "View", "plain_index", "slice_length"]
 
 Index = int | Expr | slice
+PLAIN = (0, 0, 0, 0)  # of most views: no ring (base, bytes), no bias word, no bias scalar
 
 
 class Layout:
     """What a view looks like wherever it starts: owner, format, shape and byte strides; one object a trace.
 
     guard: the predicate terms without which the view may leave its array (it was taken inside a k.when).
+    more: ring base and bytes, bias word, 1 + SRAM offset of the bias scalar (`accel.isa.layout`).
     """
 
     __slots__ = (
@@ -31,6 +34,7 @@ class Layout:
         "esize",
         "guard",
         "ints",
+        "more",
         "name",
         "obj",
         "plain_id",
@@ -41,7 +45,9 @@ class Layout:
     )
 
     def __init__(self, tracer: Tracer, space: int, obj: int, name: str, dtype: str, esize: int,
-                 shape: tuple[int, ...], strides: tuple[int, ...]) -> None:  # fmt: skip
+                 shape: tuple[int, ...], strides: tuple[int, ...],
+                 more: tuple[int, int, int, int] = PLAIN) -> None:  # fmt: skip
+        self.more = more
         self.tracer, self.space, self.obj, self.name = tracer, space, obj, name
         self.dtype, self.esize, self.shape, self.strides = dtype, esize, shape, strides
         self.derived: dict[tuple[Any, ...], Layout] = {}
@@ -85,7 +91,7 @@ class Layout:
         lead = w.DIMS - len(shape)
         return self.tracer.tables.views.id((
             self.space, self.tracer.code_of(self.dtype), self.obj, max(len(shape), 1),
-            (1,) * lead + shape, (0,) * lead + strides,
+            (1,) * lead + shape, (0,) * lead + strides, self.more,
         ))  # fmt: skip
 
     def plain(self) -> int:
@@ -161,6 +167,15 @@ class View:
         shape = (*lay.shape[:axis], n // inner, inner, *lay.shape[axis + 1 :])
         strides = (*lay.strides[:axis], stride * inner, stride, *lay.strides[axis + 1 :])
         return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
+
+    def ring(self) -> Ring:
+        """Return the SRAM window as a ring along its first dimension: index n is slot n modulo its length.
+
+        For frame buffers in which the newest frame replaces the oldest; see `Ring`.
+        """
+        from accel.lang.ring import Ring
+
+        return Ring(self)
 
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
@@ -262,14 +277,15 @@ def _expand(lay: Layout, items: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _index(lay: Layout, dim: int, item: object) -> int:
     """Return an index that is the same on all nodes, counted from the front and inside the dimension."""
-    number, size = _plain(lay, dim, item), lay.shape[dim]
+    number, size = plain_index(lay, dim, item), lay.shape[dim]
     number += size if number < 0 else 0
     if not 0 <= number < size:
         check_bounds(lay.tracer, lay, dim, number, 1)
     return number
 
 
-def _plain(lay: Layout, dim: int, item: object) -> int:
+def plain_index(lay: Layout, dim: int, item: object) -> int:
+    """Return an index that is an int on all nodes; TraceError for anything else."""
     if isinstance(item, bool) or not hasattr(item, "__index__"):
         raise TraceError(
             f"dimension {dim} of {lay.name!r} cannot be indexed by {item!r}; "
@@ -287,17 +303,17 @@ def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any, tuple[
     if stop is None:
         stop = size
     if isinstance(start, Expr):
-        length = stop.c - start.c if isinstance(stop, Expr) and stop.s is start.s else _length(lay, start, stop)
+        length = stop.c - start.c if isinstance(stop, Expr) and stop.s is start.s else slice_length(lay, start, stop)
         if start.c + start.s.lo < 0 or start.c + start.s.hi + length > size:
             limits = check_bounds(lay.tracer, lay, dim, start, length)
     else:
         if start.__class__ is not int:
-            start = _plain(lay, dim, start)
+            start = plain_index(lay, dim, start)
         if isinstance(stop, Expr):
-            length = _length(lay, start, stop)
+            length = slice_length(lay, start, stop)
         else:
             if stop.__class__ is not int:
-                stop = _plain(lay, dim, stop)
+                stop = plain_index(lay, dim, stop)
             start += size if start < 0 else 0
             length = stop + (size if stop < 0 else 0) - start
         if start < 0 or start + length > size:
@@ -311,7 +327,7 @@ def _window(lay: Layout, dim: int, item: slice) -> tuple[int | Expr, Any, tuple[
     return start, (-(-length // step), step), limits
 
 
-def _length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
+def slice_length(lay: Layout, start: int | Expr, stop: int | Expr) -> int:
     """Return the length of a slice, the same on all nodes of the role: otherwise the role splits by length."""
     difference = stop - start
     if isinstance(difference, Expr):

@@ -45,6 +45,11 @@ class Format:
         """Bytes of one stored element."""
         return self.bits // 8
 
+    @property
+    def default_bias(self) -> int:
+        """The bias of a configurable format whose tensor states none: 2^(e-1) - 1 as in IEEE 754; 0 for the others."""
+        return (1 << (self.exponent - 1)) - 1 if self.kind == "cfp" else 0
+
 
 def _row(
     name: str,
