@@ -46,7 +46,7 @@ def row_major(item: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 
 def bias_word(what: str, dtype: str, bias: object, denormals: str) -> int:
-    """Return the bias word of a view (`accel.isa.layout`); TraceError for a bias or rule that the format cannot have."""
+    """Return the bias word of a view (`accel.isa.layout`); TraceError for a bias or rule that the format has not."""
     form = fmt(dtype)
     if denormals not in DENORMALS:
         raise TraceError(f"{what}: denormals={denormals!r}; use {' or '.join(map(repr, DENORMALS))}")

@@ -114,8 +114,8 @@ class VectorUnit:
             index = Element(0 if index is None else index, element(dst.shape, ()).steps)
         if len(index.steps) < len(dst.shape):
             raise TraceError(
-                f"k.{said(mnemonic)}: {dst.lay} has more dimensions than the tensor it is a part of; give k.element the "
-                "whole shape"
+                f"k.{said(mnemonic)}: {dst.lay} has more dimensions than the tensor it is a part of; "
+                "give k.element the whole shape"
             )
         steps = index.steps[len(index.steps) - len(dst.shape) :]
         kept = [step for step, n in zip(steps, dst.shape, strict=True) if n != 1]
@@ -131,7 +131,7 @@ class VectorUnit:
         return stream
 
     def _check(self, mnemonic: str, dst: Layout, operands: list[Layout]) -> tuple[int, ...]:
-        """Return the descriptor ids of dst and operands; TraceError (UnsupportedError) for what does not go together."""
+        """Return the descriptor ids of dst and operands; TraceError (UnsupportedError) where they do not fit."""
         names = [o.name for o in table.BY_MNEMONIC[mnemonic].views]
         for name, lay in zip(names, (dst, *operands), strict=True):
             own(self._t, lay)
@@ -170,7 +170,8 @@ class VectorUnit:
         row = table.BY_MNEMONIC[mnemonic]
         if formats and formats <= INTEGERS and row.cost == "vector" and row.semantics and row.integer is None:
             raise UnsupportedError(
-                f"k.{said(mnemonic)} computes in floats, and {layouts[0].name!r} is {layouts[0].dtype}; k.vec.cast first"
+                f"k.{said(mnemonic)} computes in floats, and {layouts[0].name!r} is {layouts[0].dtype}; "
+                "k.vec.cast first"
             )
 
     @staticmethod

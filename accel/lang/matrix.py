@@ -39,7 +39,8 @@ def matmul_views(
     sums = "int32" if a.dtype in INTEGERS else "fp32"
     if dst.dtype != sums:
         raise TraceError(
-            f"k.matmul accumulates {a.dtype} in {sums}, and {dst.name!r} is {dst.dtype}; k.vec.cast from an {sums} buffer"
+            f"k.matmul accumulates {a.dtype} in {sums}, and {dst.name!r} is {dst.dtype}; "
+            f"k.vec.cast from an {sums} buffer"
         )
     ranks = len(dst.shape), len(a.shape), len(b.shape)
     twice = [ranks[1] + ranks[0] - ranks[2], ranks[1] + ranks[2] - ranks[0], ranks[2] + ranks[0] - ranks[1]]

@@ -45,8 +45,8 @@ def _alike(what: str, dst: Layout, src: Layout) -> tuple[int, int]:
         )
     if dst.more[2] != src.more[2] and not (dst.more[3] or src.more[3]):
         raise TraceError(
-            f"{what} moves bits: {dst.name!r} and {src.name!r} are {dst.dtype} of different bias or denormals; k.vec.cast "
-            "in SRAM first"
+            f"{what} moves bits: {dst.name!r} and {src.name!r} are {dst.dtype} of different bias or denormals; "
+            "k.vec.cast in SRAM first"
         )
     if dst.squeezed()[0] != src.squeezed()[0]:
         raise TraceError(f"{what} of {src} into {dst}; shapes must be equal up to ones")
