@@ -1,4 +1,4 @@
-"""The matmul unit against NumPy's OpenBLAS on one thread, and both against the host's fused multiply-add peak."""
+"""The exact matmul unit against NumPy's OpenBLAS on one thread, and both against the host's fused multiply-add peak."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from accel.machine.words import CONFIG_WORDS, VX_WORDS
 SHAPES = [(64, 64, 64), (57, 54, 64), (228, 216, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048)]
 
 
-def matmul_call(m: int, n: int, k: int) -> tuple[Callable[[], None], np.ndarray, np.ndarray]:
-    """Return (a call of the interpreter's matmul unit, its operands a and b widened to fp32)."""
+def matmul_call(
+    m: int, n: int, k: int, *, fast: bool = False
+) -> tuple[Callable[[], None], np.ndarray, np.ndarray, np.ndarray]:
+    """Return (a call of the interpreter's matmul unit, its operands a and b widened to fp32, its work space)."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
     codes = [(x.view(np.uint32) >> 16).astype(np.uint16) for x in (a, b)]
@@ -46,7 +48,7 @@ def matmul_call(m: int, n: int, k: int) -> tuple[Callable[[], None], np.ndarray,
     code[0, [DST_WORD, A_WORD, B_WORD]] = 0, 1, 2
     value[[DST, A, B]] = 0, a_at, b_at
     code.flags.writeable = False
-    work, work32 = unit_space()
+    work, work32 = unit_space(fast)
     spare = np.zeros(CONFIG_WORDS, np.int64)  # units, config, error: not used by a matmul
     nest, u32, f32 = nest_space(), u16.view(np.uint32), u16.view(np.float32)
 
@@ -54,7 +56,7 @@ def matmul_call(m: int, n: int, k: int) -> tuple[Callable[[], None], np.ndarray,
         run_matmul(code, 0, value, views, 0, arena, u16, u32, f32, work, work32, nest, spare, spare, spare)
 
     wide = [(c.astype(np.uint32) << 16).view(np.float32) for c in codes]
-    return call, wide[0], wide[1]
+    return call, wide[0], wide[1], work32
 
 
 def best(call: Callable[[], object], seconds: float = 0.3) -> float:
@@ -70,7 +72,7 @@ def best(call: Callable[[], object], seconds: float = 0.3) -> float:
 
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES, ids=str)
 def test_matmul_unit_against_openblas(benchmark, m, n, k):
-    call, a, b = matmul_call(m, n, k)
+    call, a, b, _ = matmul_call(m, n, k)
     out = np.empty((m, n), np.float32)
     ours, blas = best(call), best(lambda: np.matmul(a, b, out=out))
     gflop = 2e-9 * m * n * k

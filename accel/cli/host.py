@@ -101,6 +101,7 @@ def _host(broken: list[str]) -> dict[str, str]:
     facts = {"processor": f"{cpu.name}, {cores} cores, {platform.system()} {platform.machine()}"}
     try:
         facts["vector code"] = f"{host.isa_target()} (ACCEL_TARGET overrides)"
+        facts["bf16 dot product"] = _dot_product(broken)
         facts["multiply-add peak"] = f"{number(host.fma_peak_gflops())} GFLOPS fp32, one core, now"
         info = host.cache_info()
     except (AccelError, OSError) as error:
@@ -111,6 +112,18 @@ def _host(broken: list[str]) -> dict[str, str]:
         broken.append(f"the compile cache {info.folder} is private to this process; set ACCEL_CACHE_DIR to a folder "
                       "that you may write to")  # fmt: skip
     return facts
+
+
+def _dot_product(broken: list[str]) -> str:
+    """Return whether matmul uses the processor's dot product of bf16 pairs."""
+    from accel.machine.fast import fast_path
+
+    path = fast_path()
+    if path.passed is False:
+        broken.append(f"the bf16 dot product of this processor is not used (results stay exact): {path.reason}")
+    state = "not available" if not path.available else f"available, {'on' if path.on else 'off'}"
+    tried = "" if path.passed is None else f", self-test {'passed' if path.passed else 'failed'} ({path.blocks} blocks)"
+    return f"{state}{tried}: {path.reason} (ACCEL_FAST=0 switches it off)"
 
 
 def _surroundings(broken: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError, nearest
 from accel.isa import layout as w
+from accel.isa.table import opcode
 from accel.machine import words as s
 from accel.machine.arena import Arena
 from accel.machine.formats import executable_views
@@ -25,6 +26,7 @@ __all__ = ["Box", "Execution", "Needed", "execute", "execute_sample", "needed"]
 Box = tuple[tuple[int, int], ...]  # (first, one past last) element of every dimension
 SEMAPHORE_LIMIT = (1 << 16) - 1  # the contract's least width; a chip's own width is passed in
 ENGINES = ("jit", "plain")
+MATMUL = opcode("matmul")
 BARRIERS = 4096  # different barrier rectangles a program may use
 
 
@@ -59,6 +61,7 @@ class _Run:
 
     def __init__(self, program: Program, arena: Arena, stages: Stages, buffers: Any, *, engine: str, seed: int | None,
                  limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
+        from accel.machine.fast import fast_path
         from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
@@ -95,9 +98,10 @@ class _Run:
         config[s.C_LATE] = (8, 0, 2)[(seed or 0) % 3]
         self.wanted = np.zeros((0, 2), np.int64) if wanted is None else wanted
         self.kept = np.zeros((max(1, len(program.tensors)), 2), np.int64) if kept is None else kept
-        self.work, self.nest = unit_space(), nest_space()
         self.leaves = leaves_of(program)
         jit = engine == "jit"
+        fast = jit and wanted is None and MATMUL in program.code[:, w.W_OPCODE] and fast_path().on
+        self.work, self.nest = unit_space(fast), nest_space()
         self.units = addresses(self.leaves[: None if jit else 0], random=jit and seed is not None,
                                mark=jit and wanted is not None)  # fmt: skip
         self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)

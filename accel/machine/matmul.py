@@ -1,4 +1,4 @@
-"""The matmul instruction: strided bf16 operands widened into panels, chains advanced block by block, k ascending."""
+"""The matmul instruction: strided bf16 operands brought into panels, chains advanced block by block, k ascending."""
 
 from __future__ import annotations
 
@@ -8,85 +8,38 @@ import numpy as np
 
 from accel.isa.layout import V_SHAPE, V_STRIDE
 from accel.isa.table import BY_MNEMONIC
+from accel.machine.dotkernel import DOT, tile_pairs
+from accel.machine.guard import fits
 from accel.machine.inner import entry, inner
-from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, LANES, ROW_PITCH, ROWS, tile
+from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, LANES, ROWS, tile
 from accel.machine.operands import place
-from accel.machine.raw import peek, poke, widen
+from accel.machine.pairs import chain_range
+from accel.machine.panels import (
+    BLOCK_COLUMNS,
+    CORNER,
+    EXACT_BLOCKS,
+    FAST,
+    FAST_BLOCKS,
+    LEFT,
+    PAIR_LEFT,
+    PAIR_RIGHT,
+    RIGHT,
+    offset,
+    pack_left,
+    pack_left_pairs,
+    pack_right,
+    pack_right_pairs,
+    right_range,
+    unpack_left,
+    unpack_right,
+)
+from accel.machine.raw import peek, poke
 from accel.machine.words import ONE, TWO, ZERO
 
-__all__ = ["BLOCK_COLUMNS", "SCRATCH", "run_matmul"]
+__all__ = ["run_matmul"]
 
-BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32
-LEFT, RIGHT = ROWS * ROW_PITCH, BLOCK_DEPTH * BLOCK_COLUMNS
-CORNER = LEFT + RIGHT  # one block of chains whose place in dst the micro-kernel cannot address
-SCRATCH = CORNER + ROWS * COLUMNS
 DST, A, B, ACCUMULATE = (place("matmul", name) for name in ("dst", "a", "b", "accumulate"))
 DST_WORD, A_WORD, B_WORD = (BY_MNEMONIC["matmul"].word(name) for name in ("dst", "a", "b"))
-
-
-@inner
-def _offset(view: Any, d: int, index: int) -> Any:
-    """Return the byte offset of an index that runs through the pair of dimensions d and d + 1."""
-    inner = view[V_SHAPE + d + 1]
-    if index < inner:  # one level, or the first run of two: spares the division
-        return index * view[V_STRIDE + d + 1]
-    return (index // inner) * view[V_STRIDE + d] + (index % inner) * view[V_STRIDE + d + 1]
-
-
-@inner
-def _widen(u16: Any, work32: Any, at: int, step: int, view: Any, d: int, start: int, first: int, count: int) -> None:
-    """Write `count` elements from index `first` on along a pair of dimensions to work[at], work[at + step], ...
-
-    start: byte address of index 0. A bf16 code is the upper half of its fp32 number.
-    """
-    inner, stride = view[V_SHAPE + d + 1], view[V_STRIDE + d + 1] >> 1
-    done = 0
-    while done < count:
-        index = first + done
-        run = min(count - done, inner - (index if index < inner else index % inner))
-        source, to = (start + _offset(view, d, index)) >> 1, at + done * step
-        if stride == 1 and step == 1:
-            widen(u16, source, work32, to, run)
-        else:
-            for i in range(run):
-                poke(work32, to + i * step, np.uint32(peek(u16, source + i * stride)) << np.uint32(16))
-        done += run
-
-
-@inner
-def _pack_left(u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int,
-               depth: int) -> None:  # fmt: skip
-    """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` become zero."""
-    for r in range(rows):
-        _widen(u16, work32, r * ROW_PITCH, ONE, view, TWO, base + _offset(view, ZERO, row + r), first, depth)
-    for r in range(rows, padded):
-        for i in range(depth):
-            work32[r * ROW_PITCH + i] = np.uint32(0)
-
-
-@inner
-def _pack_right(u16: Any, work32: Any, view: Any, base: int, first: int, depth: int, column: int, columns: int) -> None:
-    """Widen depth x columns of the right operand to panels of COLUMNS columns, the last one padded with zeros."""
-    unit = view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3]
-    for panel in range(0, columns, COLUMNS):
-        width = min(COLUMNS, columns - panel)
-        at = LEFT + panel * depth
-        if unit and width == COLUMNS:  # the common case: COLUMNS neighbours a step
-            for k in range(depth):
-                source = (base + _offset(view, ZERO, first + k) >> 1) + column + panel
-                widen(u16, source, work32, at + k * COLUMNS, COLUMNS)
-            continue
-        if width < COLUMNS:
-            for i in range(depth * COLUMNS):
-                work32[at + i] = np.uint32(0)
-        if view[V_STRIDE + 3] == 2:
-            for k in range(depth):
-                start = base + _offset(view, ZERO, first + k)
-                _widen(u16, work32, at + k * COLUMNS, ONE, view, TWO, start, column + panel, width)
-        else:  # columns are not neighbours, so steps may be: walk along them
-            for n in range(width):
-                start = base + _offset(view, TWO, column + panel + n)
-                _widen(u16, work32, at + n, COLUMNS * ONE, view, ZERO, start, first, depth)
 
 
 @inner
@@ -94,8 +47,11 @@ def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, colu
             back: int) -> None:  # fmt: skip
     """Bring a block of dst to the corner of the scratch, or back to its place; base in bytes."""
     unit = view[V_STRIDE + 3] == 4 and column + columns <= view[V_SHAPE + 3]
+    if not back:  # the guard looks at whole vectors
+        for i in range(rows * COLUMNS):
+            poke(work, CORNER + i, np.float32(0))
     for r in range(rows):
-        start, corner = base + _offset(view, ZERO, row + r), CORNER + r * COLUMNS
+        start, corner = base + offset(view, ZERO, row + r), CORNER + r * COLUMNS
         if unit:
             first = (start >> 2) + column
             if back:
@@ -106,11 +62,25 @@ def _corner(f32: Any, work: Any, view: Any, base: int, row: int, rows: int, colu
                     poke(work, corner + c, peek(f32, first + c))
         else:
             for c in range(columns):
-                at = (start + _offset(view, TWO, column + c)) >> 2
+                at = (start + offset(view, TWO, column + c)) >> 2
                 if back:
                     f32[at] = work[corner + c]
                 else:
                     work[corner + c] = f32[at]
+
+
+@inner
+def _proven(work32: Any, panel: int, a_least: int, a_greatest: int, chains: Any, at: int, pitch: int, rows: int,
+            wide: int, keep: int) -> bool:  # fmt: skip
+    """Return whether the guard lets a block be advanced by the dot product, and count it."""
+    b_least, b_greatest = right_range(work32, panel)
+    c_least, c_greatest = 0xFFFFFFFF, 0
+    if keep:
+        c_least, c_greatest = chain_range(chains, at, pitch, rows, COLUMNS if wide else LANES)
+    proven = fits(a_least, a_greatest, b_least, b_greatest, c_least, c_greatest)
+    counter = FAST_BLOCKS if proven else EXACT_BLOCKS
+    poke(work32, counter, np.uint32(peek(work32, counter) + np.uint32(1)))
+    return proven
 
 
 @entry
@@ -130,19 +100,27 @@ def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
     unit_columns = dst[V_SHAPE + 2] == 1 or dst[V_STRIDE + 2] == dst[V_STRIDE + 3] * dst[V_SHAPE + 3]
     in_place = even_rows and unit_columns and dst[V_STRIDE + 3] == 4
     pitch = dst[V_STRIDE + 1] >> 2
+    fast = DOT and peek(work32, FAST) != 0
     for column in range(0, n_size, BLOCK_COLUMNS):
         columns = min(BLOCK_COLUMNS, n_size - column)
         for first in range(0, k_size, BLOCK_DEPTH):
             depth = min(BLOCK_DEPTH, k_size - first)
             keep = 1 if value[ACCUMULATE] != 0 or first > 0 else 0
-            _pack_right(u16, work32, b, b_base, first, depth, column, columns)
+            if fast:
+                pack_right_pairs(u16, work32, b, b_base, first, depth, column, columns)
+            else:
+                pack_right(u16, work32, b, b_base, first, depth, column, columns)
             for row in range(0, m_size, ROWS):
                 rows = min(ROWS, m_size - row)
                 height = ROWS * ONE
                 for lower in HEIGHTS:
                     if lower >= rows:
                         height = lower
-                _pack_left(u16, work32, a, a_base, row, rows, height, first, depth)
+                low, high, widened = 0, 0, not fast
+                if fast:
+                    low, high = pack_left_pairs(u16, work32, a, a_base, row, rows, height, first, depth)
+                else:
+                    pack_left(u16, work32, a, a_base, row, rows, height, first, depth)
                 for panel in range(0, columns, COLUMNS):
                     width = min(COLUMNS, columns - panel)
                     wide = 1 if width > LANES else 0
@@ -153,6 +131,19 @@ def run_matmul(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
                         chains, at, step = work, CORNER, COLUMNS
                         if keep:
                             _corner(f32, work, dst, dst_base, row, rows, column + panel, width, ZERO)
-                    tile(height, wide, work, 0, work, LEFT + panel * depth, chains, at, step, depth, keep)
+                    exact = True
+                    if fast:
+                        exact = not _proven(work32, panel, low, high, chains, at, step, rows, wide, keep)
+                    if exact:
+                        if not widened:
+                            unpack_left(work32, height, depth)
+                            widened = True
+                        if fast:
+                            unpack_right(work32, panel, depth)
+                        tile(height, wide, work, LEFT, work, RIGHT + panel * depth, chains, at, step, depth, keep)
+                    else:
+                        pairs = (depth + 1) >> 1
+                        tile_pairs(height, wide, work32, PAIR_LEFT, work32, PAIR_RIGHT + panel * pairs, chains, at,
+                                   step, pairs, keep)  # fmt: skip
                     if not direct:
                         _corner(f32, work, dst, dst_base, row, rows, column + panel, width, ONE)

@@ -15,7 +15,7 @@ import numpy as np
 
 from accel.jit import intrinsic, ir, isa_target, types
 
-__all__ = ["BLOCK_DEPTH", "COLUMNS", "LANES", "ROWS", "ROW_PITCH", "TARGET", "tile"]
+__all__ = ["BLOCK_DEPTH", "COLUMNS", "HEIGHTS", "LANES", "ROWS", "ROW_PITCH", "TARGET", "Emitter", "emit_tile", "tile"]
 
 TARGET = isa_target()
 # rows x (2 x lanes) accumulators: 28 of 32 zmm, 12 of 16 ymm; the portable form needs registers for float64 halves.
@@ -41,8 +41,10 @@ def _tile_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, 
     c[at] = chains
 
 
-class _Emitter:
+class Emitter:
     """Emits one fully unrolled block of `height` rows by `vectors` registers of LANES lanes."""
+
+    row_pitch = ROW_PITCH  # of the left panel, in elements of its array
 
     def __init__(self, builder: Any, height: int, vectors: int) -> None:
         self.builder, self.height, self.vectors = builder, height, vectors
@@ -56,20 +58,34 @@ class _Emitter:
         self.fma = fma or ir.Function(module, ir.FunctionType(self.vector, [self.vector] * 3), name)
 
     def at(self, pointer: Any, offset: Any) -> Any:
+        """Return a pointer moved by a number of elements."""
         return self.builder.gep(pointer, [offset])
 
     def load(self, pointer: Any) -> Any:
-        loaded = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
+        """Return LANES elements."""
+        of = ir.VectorType(pointer.type.pointee, LANES)
+        loaded = self.builder.load(self.builder.bitcast(pointer, of.as_pointer()))
         loaded.align = 4
         return loaded
 
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the line of the block to the right: its chains come from far away once dst outgrows the caches."""
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        name = "llvm.prefetch.p0"
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        module = self.builder.module
+        call = module.globals.get(name) or ir.Function(module, kind, name)
+        self.builder.call(call, [self.builder.bitcast(pointer, byte), i32(1), i32(3), i32(1)])
+
     def splat(self, scalar: Any) -> Any:
+        """Return a vector with the same element in all lanes."""
         i32 = ir.IntType(32)
-        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), scalar, ir.Constant(i32, 0))
-        mask = ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
-        return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), mask)
+        nothing = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+        one = self.builder.insert_element(nothing, scalar, ir.Constant(i32, 0))
+        return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """Return c + a * b with one rounding."""
         if TARGET != "portable":
             return self.builder.call(self.fma, [a, b, c])
         a, b, c = (self.builder.fpext(v, self.wide) for v in (a, b, c))
@@ -80,7 +96,7 @@ class _Emitter:
         for u in range(unrolled):
             right = [self.load(self.at(b, self.index(u * COLUMNS + v * LANES))) for v in range(self.vectors)]
             for r in range(self.height):
-                left = self.splat(self.builder.load(self.at(a, self.index(r * ROW_PITCH + u))))
+                left = self.splat(self.builder.load(self.at(a, self.index(r * self.row_pitch + u))))
                 for v in range(self.vectors):
                     i = r * self.vectors + v
                     chains[i] = self.multiply_add(left, right[v], chains[i])
@@ -118,6 +134,8 @@ class _Emitter:
             for r in range(self.height)
             for v in range(self.vectors)
         ]
+        for place in places:
+            self.prefetch(self.at(place, self.index(COLUMNS)))
         start = builder.block
         reload = builder.append_basic_block("reload")
         ready = builder.append_basic_block("ready")
@@ -135,12 +153,41 @@ class _Emitter:
         whole = builder.and_(depth, self.index(-UNROLL))
         chains = self.loop(a, b, self.index(0), whole, chains, UNROLL)
         chains = self.loop(a, b, whole, depth, chains, 1)
-        bits = ir.VectorType(ir.IntType(32), LANES)
-        nan = ir.Constant(bits, [CANONICAL_NAN] * LANES)
         for place, chain in zip(places, chains, strict=True):
-            is_nan = builder.fcmp_unordered("uno", chain, chain)
-            value = builder.select(is_nan, builder.bitcast(nan, self.vector), chain)
+            value = self.canonical(chain)
             builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=4)
+
+    def canonical(self, chain: Any) -> Any:
+        """Return the chain with every NaN made the canonical one."""
+        nan = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [CANONICAL_NAN] * LANES)
+        is_nan = self.builder.fcmp_unordered("uno", chain, chain)
+        return self.builder.select(is_nan, self.builder.bitcast(nan, self.vector), chain)
+
+
+def emit_tile(context: Any, builder: Any, sig: Any, args: Any, emitter: type[Emitter]) -> Any:
+    """Emit the choice of a block by height and width, and every block; operands as those of `tile`."""
+
+    def data(i: int) -> Any:
+        return context.make_array(sig.args[i])(context, builder, args[i]).data
+
+    left, right, chain = (builder.gep(data(i), [args[i + 1]]) for i in (2, 4, 6))
+    last = builder.append_basic_block("tiled")
+    for height in HEIGHTS:
+        for vectors in (2, 1):
+            here = builder.append_basic_block(f"tile{height}x{vectors}")
+            other = builder.append_basic_block("other")
+            chosen = builder.and_(
+                builder.icmp_signed("==", args[0], ir.IntType(64)(height)),
+                builder.icmp_signed("==", args[1], ir.IntType(64)(vectors - 1)),
+            )
+            builder.cbranch(chosen, here, other)
+            builder.position_at_end(here)
+            emitter(builder, height, vectors).block(left, right, chain, args[8], args[9], args[10])
+            builder.branch(last)
+            builder.position_at_end(other)
+    builder.branch(last)
+    builder.position_at_end(last)
+    return context.get_dummy_value()
 
 
 @intrinsic(plain=_tile_plain)
@@ -156,26 +203,6 @@ def tile(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any,
     signature = types.void(word, word, a, word, b, word, c, word, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        def data(i: int) -> Any:
-            return context.make_array(sig.args[i])(context, builder, args[i]).data
-
-        left, right, chain = (builder.gep(data(i), [args[i + 1]]) for i in (2, 4, 6))
-        last = builder.append_basic_block("tiled")
-        for height in HEIGHTS:
-            for vectors in (2, 1):
-                here = builder.append_basic_block(f"tile{height}x{vectors}")
-                other = builder.append_basic_block("other")
-                chosen = builder.and_(
-                    builder.icmp_signed("==", args[0], ir.IntType(64)(height)),
-                    builder.icmp_signed("==", args[1], ir.IntType(64)(vectors - 1)),
-                )
-                builder.cbranch(chosen, here, other)
-                builder.position_at_end(here)
-                _Emitter(builder, height, vectors).block(left, right, chain, args[8], args[9], args[10])
-                builder.branch(last)
-                builder.position_at_end(other)
-        builder.branch(last)
-        builder.position_at_end(last)
-        return context.get_dummy_value()
+        return emit_tile(context, builder, sig, args, Emitter)
 
     return signature, emit

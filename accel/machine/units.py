@@ -12,8 +12,9 @@ from accel.isa.table import ROWS, opcode
 from accel.jit import types
 from accel.machine.inner import inner
 from accel.machine.links import link
-from accel.machine.matmul import SCRATCH, run_matmul
+from accel.machine.matmul import run_matmul
 from accel.machine.moves import move
+from accel.machine.panels import FAST, SCRATCH
 from accel.machine.vector import REDUCTIONS, WORK, run_elementwise, run_reduce
 
 if TYPE_CHECKING:
@@ -53,12 +54,16 @@ def leaves_of(program: Program) -> Any:
     return _UNIT[program.code[:, W_OPCODE]]
 
 
-def unit_space() -> tuple[Any, Any]:
-    """Return the float32 work space of every leaf, 64-byte aligned, and its bits."""
+def unit_space(fast: bool = False) -> tuple[Any, Any]:
+    """Return the float32 work space of every leaf, 64-byte aligned, and its bits.
+
+    fast: whether matmul may use the dot product of bf16 pairs where its guard allows (`fast.fast_path` says so).
+    """
     size = max(SCRATCH, WORK)
     room = np.zeros(size + 16, np.float32)
     skip = (-room.ctypes.data % 64) // 4
     work = room[skip : skip + size]
+    work.view(np.uint32)[FAST] = fast
     return work, work.view(np.uint32)
 
 

@@ -1,0 +1,167 @@
+"""Panels of bf16 pairs, word by word: rows joined, steps of a row exchanged, and the range of what a panel holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accel.jit import cgutils, intrinsic, ir, types
+
+__all__ = ["NO_STEP", "chain_range", "join_rows", "pair_range", "swap_pairs"]
+
+LANES = 16
+# What stands in the left panel for a step that does not exist: -0. Times the +0 of the right panel it adds -0, which
+# leaves every chain as it is, -0 included.
+NO_STEP = np.uint32(0x8000)
+
+
+def _pointer(context: Any, builder: Any, sig: Any, args: Any, i: int, at: Any) -> Any:
+    return builder.gep(context.make_array(sig.args[i])(context, builder, args[i]).data, [at])
+
+
+def _load(builder: Any, pointer: Any, lanes: int, align: int) -> Any:
+    kind = ir.VectorType(pointer.type.pointee, lanes).as_pointer()
+    return builder.load(builder.bitcast(pointer, kind), align=align)
+
+
+def _function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _join_rows_plain(u16: Any, upper: int, lower: int, u32: Any, to: int, count: int) -> None:
+    high, low = (u16[i : i + count].astype(np.uint32) for i in (upper, lower))
+    u32[to : to + count] = (high << np.uint32(16)) | low
+
+
+@intrinsic(plain=_join_rows_plain)
+def join_rows(typingctx: Any, u16: Any, upper: Any, lower: Any, u32: Any, to: Any,
+              count: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """u32[to + i] = u16[upper + i] << 16 | u16[lower + i] for i < count, a multiple of 16. No overlap."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        words = ir.VectorType(ir.IntType(32), LANES)
+        high, low = (_pointer(context, builder, sig, args, 0, args[i]) for i in (1, 2))
+        put = _pointer(context, builder, sig, args, 3, args[4])
+        index, sixteen = ir.IntType(64), ir.Constant(words, [16] * LANES)
+        with cgutils.for_range_slice(builder, index(0), args[5], index(LANES)) as (i, _):
+            first, second = (
+                builder.zext(_load(builder, builder.gep(p, [i]), LANES, 2), words) for p in (high, low)
+            )  # fmt: skip
+            joined = builder.or_(builder.shl(first, sixteen), second)
+            builder.store(joined, builder.bitcast(builder.gep(put, [i]), words.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    word = types.int64
+    return types.void(u16, word, word, u32, word, word), emit
+
+
+def _swap_pairs_plain(u16: Any, source: int, u32: Any, to: int, pairs: int) -> None:
+    codes = u16[source : source + 2 * pairs].astype(np.uint32)
+    u32[to : to + pairs] = (codes[::2] << np.uint32(16)) | codes[1::2]
+
+
+@intrinsic(plain=_swap_pairs_plain)
+def swap_pairs(typingctx: Any, u16: Any, source: Any, u32: Any, to: Any,
+               pairs: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """u32[to + i] = u16[source + 2 i] << 16 | u16[source + 2 i + 1] for i < pairs. No overlap."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        single, index = ir.IntType(32), ir.IntType(64)
+        words = ir.VectorType(single, LANES)
+        get = _pointer(context, builder, sig, args, 0, args[1])
+        put = _pointer(context, builder, sig, args, 2, args[3])
+        get = builder.bitcast(get, single.as_pointer())
+        sixteen, whole = ir.Constant(words, [16] * LANES), builder.and_(args[4], index(-LANES))
+        with cgutils.for_range_slice(builder, index(0), whole, index(LANES)) as (i, _):
+            held = _load(builder, builder.gep(get, [i]), LANES, 2)
+            turned = builder.or_(builder.shl(held, sixteen), builder.lshr(held, sixteen))
+            builder.store(turned, builder.bitcast(builder.gep(put, [i]), words.as_pointer()), align=4)
+        with cgutils.for_range_slice(builder, whole, args[4], index(1)) as (i, _):
+            held = builder.load(builder.gep(get, [i]), align=2)
+            turned = builder.or_(builder.shl(held, single(16)), builder.lshr(held, single(16)))
+            builder.store(turned, builder.gep(put, [i]))
+        return context.get_dummy_value()
+
+    word = types.int64
+    return types.void(u16, word, u32, word, word), emit
+
+
+def _emit_range(builder: Any, pointer: Any, pitch: Any, rows: Any, count: Any, bits: int) -> tuple[Any, Any]:
+    """Return (least, greatest) over rows x count codes of `bits` bits: magnitude - 1 modulo 2^bits, and magnitude.
+
+    A zero counts as the greatest number for the least, so it changes neither. count: a multiple of 16 words.
+    """
+    code, index = ir.IntType(bits), ir.IntType(64)
+    lanes = LANES * 32 // bits
+    kind = ir.VectorType(code, lanes)
+    magnitude = ir.Constant(kind, [(1 << (bits - 1)) - 1] * lanes)
+    one = ir.Constant(kind, [1] * lanes)
+    small = cgutils.alloca_once_value(builder, ir.Constant(kind, [-1] * lanes))
+    large = cgutils.alloca_once_value(builder, ir.Constant(kind, [0] * lanes))
+    for name, place in (("umin", small), ("umax", large)):
+        _function(builder, f"llvm.{name}.v{lanes}i{bits}", kind, [kind, kind])
+        builder.store(ir.Constant(kind, [-1 if name == "umin" else 0] * lanes), place)
+    with cgutils.for_range_slice(builder, index(0), rows, index(1)) as (r, _):
+        row = builder.gep(pointer, [builder.mul(r, pitch)])
+        with cgutils.for_range_slice(builder, index(0), count, index(LANES)) as (i, _):
+            words = _load(builder, builder.gep(row, [i]), LANES, 4)
+            size = builder.and_(builder.bitcast(words, kind), magnitude)
+            for name, place, value in (("umin", small, builder.sub(size, one)), ("umax", large, size)):
+                choose = _function(builder, f"llvm.{name}.v{lanes}i{bits}", kind, [kind, kind])
+                builder.store(builder.call(choose, [builder.load(place), value]), place)
+    ends = []
+    for name, place in (("umin", small), ("umax", large)):
+        fold = _function(builder, f"llvm.vector.reduce.{name}.v{lanes}i{bits}", code, [kind])
+        ends.append(builder.zext(builder.call(fold, [builder.load(place)]), index))
+    return ends[0], ends[1]
+
+
+def _range_plain(magnitudes: Any, none: int) -> tuple[int, int]:
+    nonzero = magnitudes[magnitudes != 0]
+    return (int(nonzero.min()) - 1, int(nonzero.max())) if nonzero.size else (none, 0)
+
+
+def _pair_range_plain(u32: Any, at: int, count: int) -> tuple[int, int]:
+    return _range_plain(u32[at : at + count].copy().view(np.uint16) & np.uint16(0x7FFF), 0xFFFF)
+
+
+@intrinsic(plain=_pair_range_plain)
+def pair_range(typingctx: Any, u32: Any, at: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return (least nonzero magnitude - 1, greatest magnitude) of the bf16 codes in `count` words from u32[at].
+
+    Magnitudes are codes without their sign; where all are zero, (0xFFFF, 0). count: a multiple of 16.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        index = ir.IntType(64)
+        first = _pointer(context, builder, sig, args, 0, args[1])
+        ends = _emit_range(builder, first, index(0), index(1), args[2], 16)
+        return context.make_tuple(builder, sig.return_type, ends)
+
+    word = types.int64
+    return types.UniTuple(word, 2)(u32, word, word), emit
+
+
+def _chain_range_plain(f32: Any, at: int, pitch: int, rows: int, columns: int) -> tuple[int, int]:
+    bits = f32.view(np.uint32)[at + pitch * np.arange(rows)[:, None] + np.arange(columns)]
+    return _range_plain(bits & np.uint32(0x7FFFFFFF), 0xFFFFFFFF)
+
+
+@intrinsic(plain=_chain_range_plain)
+def chain_range(typingctx: Any, f32: Any, at: Any, pitch: Any, rows: Any,
+                columns: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Return (least nonzero magnitude - 1, greatest magnitude) of the bits of f32[at + r * pitch + n].
+
+    As `pair_range`, for rows x columns fp32 numbers; where all are zero, (0xFFFFFFFF, 0). columns: a multiple of 16.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = _pointer(context, builder, sig, args, 0, args[1])
+        first = builder.bitcast(first, ir.IntType(32).as_pointer())
+        ends = _emit_range(builder, first, args[2], args[3], args[4], 32)
+        return context.make_tuple(builder, sig.return_type, ends)
+
+    word = types.int64
+    return types.UniTuple(word, 2)(f32, word, word, word, word), emit
