@@ -52,18 +52,35 @@ def arena_of(some: list[tuple[list[int], list[int], int, int]]) -> tuple[Any, li
         for d, (s, n) in enumerate(dims, 4 - len(dims)):
             f[words.F_STRIDE + d], f[words.F_COUNT + d] = s, n
         f[words.F_SHAPE] = shapes.setdefault((run, *dims), len(shapes))
+        f[words.F_LOW], f[words.F_HIGH] = 0, 1 << 20
         places.append((i * words.F_WORDS, at + offset))
     return rows.reshape(-1), places
 
 
-def test_footprints_equal_sets_of_bytes() -> None:
+def windowed(m: Any, places: list[tuple[int, int]], sets: list[set[int]], seed: int, unit: int = 1) -> list[set[int]]:
+    """Give some footprints a window; return what is left of their bytes."""
+    rng, left = random.Random(seed), []
+    for (f, _), whole in zip(places, sets, strict=True):
+        low, high = min(whole) // unit, (max(whole) + unit) // unit
+        if rng.random() < 0.6:
+            low, high = sorted(rng.sample(range(low - 1, high + 2), 2))
+        m[f + words.F_LOW], m[f + words.F_HIGH] = low * unit, high * unit
+        m[f + words.F_SHAPE] += 1000 * f  # a window is part of a shape
+        left.append({b for b in whole if low * unit <= b < high * unit})
+    return left
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_footprints_equal_sets_of_bytes(windows: bool) -> None:
     some = boxes(150)
     m, places = arena_of(some)
     sets = [bytes_of(box) for box in some]
     overlap, contains = footprint.overlap.plain, footprint.contains.plain
     shared = 0
+    assert [at for _, at in places] == [min(s) for s in sets]
+    if windows:
+        sets = windowed(m, places, sets, 3)
     for (f, at), left in zip(places, sets, strict=True):
-        assert min(left) == at
         for (g, there), right in zip(places, sets, strict=True):
             assert overlap(m, f, at, g, there) == bool(left & right)
             shared += bool(left & right)
@@ -72,15 +89,18 @@ def test_footprints_equal_sets_of_bytes() -> None:
     assert 0 < shared < len(some) ** 2
 
 
+@pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("grain", [0, 1, 2])
-def test_shadow_bits_equal_sets_of_bytes(grain: int) -> None:
+def test_shadow_bits_equal_sets_of_bytes(grain: int, windows: bool) -> None:
     some = boxes(60, 1 << grain)
     m, places = arena_of(some)
-    bits, seen = np.zeros(40, np.uint32), set[int]()
-    for (f, at), box in zip(places, some, strict=True):
-        mine = bytes_of(box)
-        assert footprint.all_set.plain(m, bits, 3, grain, f, at) == (mine <= seen)
-        fresh = footprint.mark.plain(m, bits, 3, grain, f, at)
+    bits, seen, zero = np.zeros(40, np.uint32), set[int](), 8
+    sets = [bytes_of(box) for box in some]
+    if windows:
+        sets = windowed(m, places, sets, 4, 1 << grain)
+    for (f, at), mine in zip(places, sets, strict=True):
+        assert footprint.all_set.plain(m, bits, 3, grain, f, at, zero) == (mine <= seen)
+        fresh = footprint.mark.plain(m, bits, 3, grain, f, at, zero)
         assert fresh == len(mine - seen) >> grain
         seen |= mine
     assert bits[:3].sum() == 0

@@ -176,9 +176,12 @@ def loop_begin(m: Ints, i: int, row: int, enter: bool) -> int:
     c = m[w.M_CODE] + row * isa.CODE_WORDS
     trips = m[c + LOOP_TRIPS] + evaluate(m, i, m[c + LOOP_TRIPS + 1]) if enter else 0
     end, d = row + m[c + LOOP_END], m[th + w.T_DEPTH]
+    if trips < 0:
+        m[w.X_ERROR_VALUE] = trips
+        return fail(m, i, row, w.WRONG_COUNT)
     if end <= row or end >= m[th + w.T_LAST] or (trips > 0 and d >= isa.DEPTHS):
         return fail(m, i, row, w.WRONG_LOOP)
-    if trips <= 0:
+    if trips == 0:
         m[th + w.T_PC] = end + 1
         return w.GO_ON
     m[th + w.T_BEGIN + d], m[th + w.T_TRIP + d], m[th + w.T_TRIPS + d] = row, 0, trips

@@ -15,8 +15,10 @@ from accel.isa.table import BY_MNEMONIC
 
 __all__ = ["stuck_threads"]
 
-_INC, _COPY, _BARRIER = BY_MNEMONIC["inc"], BY_MNEMONIC["copy"], BY_MNEMONIC["barrier"]
-_GIVERS = ((_INC, "sem", "at"), (_COPY, "done", "to"), (_COPY, "sent", ""))
+_INC, _COPY, _PULL, _BARRIER = (BY_MNEMONIC[name] for name in ("inc", "copy", "pull", "barrier"))
+_GIVERS = (
+    (_INC, "sem", "at"), (_COPY, "done", "to"), (_COPY, "sent", ""), (_PULL, "done", ""), (_PULL, "sent", "of"),
+)  # fmt: skip
 
 
 def stuck_threads(tables: Tables, state: State, names: Names) -> list[tuple[str, int, int, set[int]]]:

@@ -1,6 +1,7 @@
 """Jitted set arithmetic on footprints: do two strided boxes share a byte, is one inside another, which bytes are set.
 
-A footprint is the address of its row in the arena; its place is the address of its lowest byte.
+A footprint is the address of its row in the arena; its place is the address of its lowest byte. Bytes outside of its
+window (F_LOW to F_HIGH) do not count: so a view that wraps in a ring is two places of one footprint.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from accel.check import layout as w
 from accel.check.compiled import inner
-from accel.check.layout import F_COUNT, F_DIMS, F_RUN, F_SHAPE, F_SPAN, F_STRIDE, Ints
+from accel.check.layout import F_COUNT, F_DIMS, F_HIGH, F_LOW, F_RUN, F_SHAPE, F_SPAN, F_STRIDE, Ints
 
 __all__ = ["all_set", "contains", "mark", "overlap"]
 
@@ -59,24 +60,24 @@ def _runs(m: Ints, f: int) -> int:
 @inner
 def overlap(m: Ints, f: int, at: int, g: int, there: int) -> bool:
     """Say whether footprint f at byte `at` and footprint g at byte `there` share a byte; exact."""
-    if at >= there + m[g + F_SPAN] or there >= at + m[f + F_SPAN]:
+    least, most = max(m[f + F_LOW], m[g + F_LOW], there), min(m[f + F_HIGH], m[g + F_HIGH], there + m[g + F_SPAN])
+    if at >= most or least >= at + m[f + F_SPAN] or least >= most:
         return False
     if _runs(m, f) > _runs(m, g):
         f, g, at, there = g, f, there, at
-    high = there + m[g + F_SPAN]
     run, s3, s2, s1 = m[f + F_RUN], m[f + F_STRIDE + 3], m[f + F_STRIDE + 2], m[f + F_STRIDE + 1]
     w3 = run + s3 * (m[f + F_COUNT + 3] - 1)
     w2 = w3 + s2 * (m[f + F_COUNT + 2] - 1)
     w1 = w2 + s1 * (m[f + F_COUNT + 1] - 1)
-    for i0 in range(_first(at, m[f + F_STRIDE], w1, there), _last(at, m[f + F_STRIDE], m[f + F_COUNT], high)):
+    for i0 in range(_first(at, m[f + F_STRIDE], w1, least), _last(at, m[f + F_STRIDE], m[f + F_COUNT], most)):
         p0 = at + i0 * m[f + F_STRIDE]
-        for i1 in range(_first(p0, s1, w2, there), _last(p0, s1, m[f + F_COUNT + 1], high)):
+        for i1 in range(_first(p0, s1, w2, least), _last(p0, s1, m[f + F_COUNT + 1], most)):
             p1 = p0 + i1 * s1
-            for i2 in range(_first(p1, s2, w3, there), _last(p1, s2, m[f + F_COUNT + 2], high)):
+            for i2 in range(_first(p1, s2, w3, least), _last(p1, s2, m[f + F_COUNT + 2], most)):
                 p2 = p1 + i2 * s2
-                for i3 in range(_first(p2, s3, run, there), _last(p2, s3, m[f + F_COUNT + 3], high)):
+                for i3 in range(_first(p2, s3, run, least), _last(p2, s3, m[f + F_COUNT + 3], most)):
                     p3 = p2 + i3 * s3
-                    if _touches(m, g, there, p3, p3 + run):
+                    if _touches(m, g, there, max(p3, least), min(p3 + run, most)):
                         return True
     return False
 
@@ -86,7 +87,9 @@ def contains(m: Ints, f: int, at: int, g: int, there: int) -> bool:
     """Say whether f at `at` surely holds every byte of g at `there` (equal, or a solid box around it)."""
     if at == there and m[f + F_SHAPE] == m[g + F_SHAPE]:
         return True
-    return bool(m[f + F_DIMS] == 0 and at <= there and at + m[f + F_SPAN] >= there + m[g + F_SPAN])
+    least, most = max(at, m[f + F_LOW]), min(at + m[f + F_SPAN], m[f + F_HIGH])
+    low, high = max(there, m[g + F_LOW]), min(there + m[g + F_SPAN], m[g + F_HIGH])
+    return bool(m[f + F_DIMS] == 0 and least <= low and most >= high)
 
 
 @inner
@@ -111,15 +114,16 @@ def _range(bits: NDArray[np.uint32], word: int, first: int, last: int, write: in
 
 
 @inner
-def _walk(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int, write: int) -> int:
+def _walk(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int, zero: int, write: int) -> int:
     fresh = 0
-    last = (1 << grain) - 1 + m[f + F_RUN]
+    run, up = m[f + F_RUN], (1 << grain) - 1
     for i0 in range(m[f + F_COUNT]):
         for i1 in range(m[f + F_COUNT + 1]):
             for i2 in range(m[f + F_COUNT + 2]):
                 p = at + i0 * m[f + F_STRIDE] + i1 * m[f + F_STRIDE + 1] + i2 * m[f + F_STRIDE + 2]
                 for _ in range(m[f + F_COUNT + 3]):
-                    fresh += _range(bits, word, p >> grain, (p + last) >> grain, write)
+                    low, high = max(p, m[f + F_LOW]) - zero, min(p + run, m[f + F_HIGH]) - zero
+                    fresh += _range(bits, word, low >> grain, (high + up) >> grain, write)
                     if write == 0 and fresh > 0:
                         return fresh
                     p += m[f + F_STRIDE + 3]
@@ -127,12 +131,12 @@ def _walk(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: 
 
 
 @inner
-def mark(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int) -> int:
-    """Set the shadow bits of footprint f, `at` bytes into its group; return how many were not set before."""
-    return _walk(m, bits, word, grain, f, at, w.WRITE)
+def mark(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int, zero: int) -> int:
+    """Set the shadow bits of footprint f at byte `at`, of a group from byte `zero` on; return how many were not set."""
+    return _walk(m, bits, word, grain, f, at, zero, w.WRITE)
 
 
 @inner
-def all_set(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int) -> bool:
-    """Say whether every shadow bit of footprint f, `at` bytes into its group, is set."""
-    return _walk(m, bits, word, grain, f, at, w.READ) == 0
+def all_set(m: Ints, bits: NDArray[np.uint32], word: int, grain: int, f: int, at: int, zero: int) -> bool:
+    """Say whether every shadow bit of footprint f at byte `at`, of a group from byte `zero` on, is set."""
+    return _walk(m, bits, word, grain, f, at, zero, w.READ) == 0

@@ -11,23 +11,14 @@ from accel.check.arena import first_state
 from accel.check.layout import State
 from accel.check.pools import grown, threads_of
 from accel.check.prepare import Tables, tables_of
+from accel.check.refusal import refusal
 from accel.check.report import Reporter
-from accel.errors import Finding, InputError, ProgramError, UnsupportedError
+from accel.errors import Finding, InputError, UnsupportedError
 from accel.hardware.spec import ChipSpec
 from accel.isa import layout as isa
 from accel.isa.program import Program
 
 __all__ = ["inspect"]
-
-_WRONG = {
-    w.WRONG_OPCODE: "holds an unknown opcode",
-    w.WRONG_ADDRESS: "leaves its buffer or tensor",
-    w.WRONG_SEM: "names a semaphore that is not there",
-    w.WRONG_TARGET: "targets nodes outside the mesh",
-    w.WRONG_LOOP: "breaks the nesting of hardware loops (at most 4 deep, each with its own end)",
-    w.WRONG_COUNT: "waits for or adds a negative count",
-    w.WRONG_BARRIER: "joins a barrier of nodes that it is not one of",
-}
 
 
 def inspect(
@@ -38,8 +29,8 @@ def inspect(
     One natural execution of the control flow, without data, decides by happens-before; `schedules` more orders of
     threads and copies (drawn from `seed`) must show nothing new. Of `chip` only `node.semaphore_bits` matters.
     engine: "jit", or "plain" for the same walk in plain Python. Never prints; never raises for a finding.
-    Raises InputError for bad arguments, ProgramError for rows that break the machine, UnsupportedError for programs
-    too large to check.
+    Raises InputError for bad arguments, ProgramError or BoundsError for rows that break the machine, UnsupportedError
+    for programs too large to check.
     """
     for name, value, most in (("schedules", schedules, 1000), ("seed", seed, 2**63)):
         if type(value) is not int or not 0 <= value <= most:
@@ -67,15 +58,8 @@ def _walk(program: Program, state: State, engine: str) -> State:
         result = core(state)
         if result == w.END:
             return state
-        row, node = int(state.m[w.X_ERROR_ROW]), int(state.m[w.X_ERROR_NODE])
         if result == w.BROKEN:
-            line = int(program.code[row, isa.W_LINE])
-            wrong = _WRONG[int(state.m[w.X_ERROR_WHAT])]
-            raise ProgramError(
-                f"instruction {row} of {program.name!r} {wrong} on node {program.node(node)}; "
-                "correct the row or rebuild the program",
-                at=program.lines[line] if line < len(program.lines) else None,
-            )
+            raise refusal(program, state)
         if result == w.TOO_LONG:
             raise UnsupportedError(
                 f"{program.name!r} runs more than 400 million instructions, too many to check; check a smaller shape"
@@ -96,10 +80,7 @@ def _shards(tables: Tables, state: State, direction: int, engine: str) -> list[t
         for node in np.flatnonzero(program.role_of == row[isa.H_ROLE]).tolist():
             result = core(state, row, node)
             if result == w.BROKEN:
-                raise ProgramError(
-                    f"shard {index} of {program.name!r} leaves its buffer or tensor on node {program.node(node)}; "
-                    "correct the row or rebuild the program"
-                )
+                raise refusal(program, state, (index, node))
             if result == w.UNSET:
                 bad.append((index, int(tables.foot[row[isa.H_SRC], w.F_GROUP]), node))
     return bad

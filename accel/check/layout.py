@@ -36,19 +36,26 @@ class State(NamedTuple):
 (X_TOKEN_FREE, X_TOKENS, X_RECORD_FREE, X_RECORDS, X_MEETING_FREE, X_MEETINGS) = range(34, 40)
 # --- header: progress ------------------------------------------------------------------------------------------------
 (X_LOG, X_EVENTS, X_STAMP, X_ASKED_AT, X_QUEUE_AT, X_QUEUE_LEN, X_CURRENT, X_BURST, X_HITS, X_RANDOM, X_PENDING, X_MODE,
- X_STEPS, X_ERROR_ROW, X_ERROR_NODE, X_ERROR_WHAT) = range(40, 56)  # fmt: skip
+ X_STEPS, X_ERROR_ROW, X_ERROR_NODE, X_ERROR_WHAT, X_ERROR_VIEW, X_ERROR_VALUE) = range(40, 58)  # fmt: skip
+X_PLACES = 58  # where the views of the instruction at hand lie, at most four
 HEAD_WORDS = 64
 
 # --- what an opcode is -----------------------------------------------------------------------------------------------
-O_CLASS, O_VIEWS, O_VIEW, O_KEEP = 0, 1, 2, 14  # O_VIEW + 2*j: word, direction; O_KEEP: word of the accumulate flag
-C_NONE, C_WAIT, C_INC, C_BARRIER, C_LOOP, C_END, C_FREE, C_COPY, C_WORK = range(9)
+# O_VIEW + 3*j: word, direction, whether the codes of the view are read or made (so that its bias counts);
+# O_KEEP: word of the accumulate flag; O_PLACE: dst may be exactly where an operand is
+O_CLASS, O_VIEWS, O_VIEW, O_KEEP, O_PLACE = 0, 1, 2, 14, 15
+C_NONE, C_WAIT, C_INC, C_BARRIER, C_LOOP, C_END, C_FREE, C_COPY, C_PULL, C_WORK = range(10)
 O_WORDS = 16
 
 # --- footprints: what bytes a view touches, relative to its lowest one -----------------------------------------------
-# runs of F_RUN bytes at every sum of i[d] * stride[d]; absent dimensions have count 1 and stride 0; outermost first
-F_SPACE, F_GROUP, F_SHAPE, F_OFF, F_SPAN, F_RUN, F_DIMS, F_LOW, F_HIGH, F_STRIDE = range(10)
+# runs of F_RUN bytes at every sum of i[d] * stride[d]; absent dimensions have count 1 and stride 0; outermost first.
+# Only bytes from F_LOW to F_HIGH count: the object, or the ring, of which a view that wraps has two pieces F_RING bytes
+# apart. F_SCALAR: index of the footprint of the byte at F_SCALAR_AT that holds the bias, 0 for none. F_ITEM: log2 of
+# the bytes of an element
+(F_SPACE, F_GROUP, F_SHAPE, F_OFF, F_SPAN, F_RUN, F_DIMS, F_LOW, F_HIGH, F_RING, F_SCALAR, F_SCALAR_AT, F_ITEM,
+ F_STRIDE) = range(14)  # fmt: skip
 F_COUNT = F_STRIDE + 4
-F_WORDS = 17
+F_WORDS = 22
 
 # --- groups: SRAM buffers that share bytes, then one per tensor ------------------------------------------------------
 # first list of records, records kept (0 = never written, so nothing can race), lowest byte, bytes, log2 of the bytes a
@@ -108,6 +115,7 @@ BURST, LANDING = 8, 4  # shuffled schedules: at most 8 instructions in a row; on
 # --- how a call of the core ends -------------------------------------------------------------------------------------
 END, GROW_LOG, GROW_TOKENS, GROW_RECORDS, GROW_HITS, BROKEN, TOO_LONG, UNSET = range(8)
 # ... what is broken
-WRONG_OPCODE, WRONG_ADDRESS, WRONG_SEM, WRONG_TARGET, WRONG_LOOP, WRONG_COUNT, WRONG_BARRIER = range(1, 8)
+(WRONG_OPCODE, WRONG_ADDRESS, WRONG_ALIGNMENT, WRONG_SEM, WRONG_TARGET, WRONG_LOOP, WRONG_COUNT,
+ WRONG_BARRIER) = range(1, 9)  # fmt: skip
 # ... and how an instruction ends
 GO_ON, STOP, FAIL = range(3)

@@ -8,8 +8,9 @@ import numpy as np
 
 from accel.check import layout as w
 from accel.check.layout import Table
-from accel.errors import InternalError, ProgramError, UnsupportedError
+from accel.errors import InternalError
 from accel.isa import layout as isa
+from accel.isa.fitting import MOVES as BIT_MOVES
 from accel.isa.program import Program
 from accel.isa.schema import Engine
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
@@ -21,6 +22,8 @@ BUCKETS = 64  # lists of access records a tensor is divided into
 CONTROL = {
     "wait": w.C_WAIT, "inc": w.C_INC, "barrier": w.C_BARRIER, "loop": w.C_LOOP, "end": w.C_END, "mark": w.C_FREE,
 }  # fmt: skip
+MOVES = {"copy": w.C_COPY, "pull": w.C_PULL}
+MOST_VIEWS = (w.O_KEEP - w.O_VIEW) // 3
 
 
 class Group(NamedTuple):
@@ -57,13 +60,14 @@ def ops() -> Table:
                 raise InternalError(f"the checker has no rule for control instruction {row.mnemonic}; add one")
             table[code, w.O_CLASS] = CONTROL[row.mnemonic]
             continue
-        if row.mnemonic == "pull":
-            continue  # C_NONE: refused
-        table[code, w.O_CLASS] = w.C_COPY if row.mnemonic == "copy" else w.C_WORK
+        table[code, w.O_CLASS] = MOVES.get(row.mnemonic, w.C_WORK)
         table[code, w.O_VIEWS] = len(row.views)
+        table[code, w.O_PLACE] = row.cost == "vector"  # element by element
+        if len(row.views) > MOST_VIEWS:
+            raise InternalError(f"the checker takes {MOST_VIEWS} views of an instruction and {row.mnemonic} has more")
         for j, operand in enumerate(row.views):
-            table[code, w.O_VIEW + 2 * j] = row.word(operand.name)
-            table[code, w.O_VIEW + 2 * j + 1] = int(operand.direction)
+            coded = row.mnemonic != "probe" and operand.name not in BIT_MOVES.get(row.mnemonic, ())
+            table[code, w.O_VIEW + 3 * j : w.O_VIEW + 3 * j + 3] = row.word(operand.name), operand.direction, coded
         if any(o.name == "accumulate" for o in row.operands):
             table[code, w.O_KEEP] = row.word("accumulate")
     return table
@@ -94,31 +98,43 @@ def canonical(shape: list[int], stride: list[int], size: int) -> tuple[int, int,
 
 
 def _feet(program: Program, groups: list[Group], of_buffer: list[int]) -> Table:
-    foot = np.zeros((len(program.views), w.F_WORDS), np.int64)
+    """Return the footprints of all views, then those of the bytes that hold a bias."""
+    biases = sorted({scalar - 1 for scalar in program.views[:, isa.V_SCALAR].tolist() if scalar})
+    foot = np.zeros((len(program.views) + len(biases), w.F_WORDS), np.int64)
     shapes: dict[tuple[object, ...], int] = {}
     sram_groups = len(groups) - len(program.tensors)
-    for v, row in enumerate(program.views.tolist()):
-        if row[isa.V_RING_BYTES]:
-            raise UnsupportedError(f"view {v} of {program.name!r} is a ring; the checker takes strided views only")
-        space, item = row[isa.V_SPACE], row[isa.V_OBJECT]
-        known = program.buffers if space == isa.SPACE_SRAM else program.tensors
-        if space not in (isa.SPACE_SRAM, isa.SPACE_MEMORY) or not 0 <= item < len(known):
-            raise ProgramError(f"view {v} of {program.name!r} names object {item}, which is not there; rebuild it")
-        shape, stride = row[isa.V_SHAPE : isa.V_SHAPE + isa.DIMS], row[isa.V_STRIDE : isa.V_STRIDE + isa.DIMS]
-        offset, run, dims = canonical(shape, stride, by_code(row[isa.V_DTYPE]).bits // 8)
-        f = foot[v]
-        f[w.F_SPACE], f[w.F_OFF], f[w.F_RUN], f[w.F_DIMS] = space, offset, run, len(dims)
+
+    def fill(f: Table, item: int, offset: int, run: int, dims: list[tuple[int, int]], ring: tuple[int, int]) -> None:
+        f[w.F_OFF], f[w.F_RUN], f[w.F_DIMS], f[w.F_ITEM] = offset, run, len(dims), item.bit_length() - 1
         f[w.F_SPAN] = run + sum(s * (n - 1) for s, n in dims)
         f[w.F_COUNT : w.F_COUNT + 4] = 1
         for d, (s, n) in enumerate(dims, 4 - len(dims)):
             f[w.F_STRIDE + d], f[w.F_COUNT + d] = s, n
-        f[w.F_SHAPE] = shapes.setdefault((run, *dims), len(shapes))
-        if space == isa.SPACE_SRAM:
-            b = program.buffers[item]
-            f[w.F_GROUP], f[w.F_LOW], f[w.F_HIGH] = of_buffer[item], b.offset, b.offset + b.nbytes
+        f[w.F_SHAPE] = shapes.setdefault((run, *dims, *ring), len(shapes))
+
+    for v, row in enumerate(program.views.tolist()):
+        f, index, item = foot[v], row[isa.V_OBJECT], by_code(row[isa.V_DTYPE]).bytes
+        shape, stride = row[isa.V_SHAPE : isa.V_SHAPE + isa.DIMS], row[isa.V_STRIDE : isa.V_STRIDE + isa.DIMS]
+        base, ring = row[isa.V_RING_BASE], row[isa.V_RING_BYTES]
+        fill(f, item, *canonical(shape, stride, item), (base, ring) if ring else (0, 0))
+        f[w.F_SPACE] = row[isa.V_SPACE]
+        if row[isa.V_SPACE] == isa.SPACE_SRAM:
+            b = program.buffers[index]
+            f[w.F_GROUP], f[w.F_LOW], f[w.F_HIGH] = of_buffer[index], b.offset, b.offset + b.nbytes
         else:
-            t = program.tensors[item]
-            f[w.F_GROUP], f[w.F_LOW], f[w.F_HIGH] = sram_groups + item, t.address, t.address + t.nbytes
+            t = program.tensors[index]
+            f[w.F_GROUP], f[w.F_LOW], f[w.F_HIGH] = sram_groups + index, t.address, t.address + t.nbytes
+        if ring:
+            f[w.F_LOW], f[w.F_HIGH], f[w.F_RING] = base, base + ring, ring
+        if row[isa.V_SCALAR]:
+            at = row[isa.V_SCALAR] - 1
+            f[w.F_SCALAR], f[w.F_SCALAR_AT] = len(program.views) + biases.index(at), at
+    for f, at in zip(foot[len(program.views) :], biases, strict=True):
+        fill(f, 1, 0, 1, [], (0, 0))
+        holder = next(i for i, b in enumerate(program.buffers) if b.offset <= at < b.offset + b.nbytes)
+        b = program.buffers[holder]
+        f[w.F_SPACE], f[w.F_GROUP] = isa.SPACE_SRAM, of_buffer[holder]
+        f[w.F_LOW], f[w.F_HIGH] = b.offset, b.offset + b.nbytes
     return foot
 
 
@@ -126,9 +142,8 @@ def _group_table(program: Program, groups: list[Group], foot: Table) -> tuple[Ta
     """Return the table, the lists of records, the shadow words of a node and those of the memory."""
     table = np.zeros((len(groups), w.R_WORDS), np.int64)
     grain = [8] * len(groups)
-    for f, row in zip(foot, program.views, strict=True):
-        g = int(f[w.F_GROUP])
-        grain[g] = min(grain[g], by_code(int(row[isa.V_DTYPE])).bits // 8)
+    for f in foot.tolist():
+        grain[f[w.F_GROUP]] = min(grain[f[w.F_GROUP]], 1 << f[w.F_ITEM])
     copy = BY_MNEMONIC["copy"]
     copies = program.code[program.code[:, isa.W_OPCODE] == copy.opcode]
     stored = {int(foot[v, w.F_GROUP]) for v in copies[:, copy.word("dst")].tolist() if 0 <= v < len(foot)}

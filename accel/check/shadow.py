@@ -16,6 +16,7 @@ __all__ = [
     "hit",
     "mark_written",
     "own_overlap",
+    "place_of",
     "site_of",
     "written",
 ]
@@ -139,18 +140,31 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
 
 
 @inner
-def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick: int, write: int, row: int,
+def place_of(m: Ints, foot: int, address: int) -> int:
+    """Return the lowest byte of a view at `address`; in a ring, of the piece that does not begin before the ring."""
+    low = address + m[foot + w.F_OFF]
+    ring = m[foot + w.F_RING]
+    return int(m[foot + w.F_LOW] + (low - m[foot + w.F_LOW]) % ring) if ring > 0 else int(low)
+
+
+@inner
+def wraps(m: Ints, foot: int, low: int) -> bool:
+    """Say whether a view goes on at the begin of its ring; that piece has its lowest byte at `low` - F_RING."""
+    return bool(m[foot + w.F_RING] > 0 and low + m[foot + w.F_SPAN] > m[foot + w.F_HIGH])
+
+
+@inner
+def access(s: State, i: int, foot: int, low: int, node: int, comp: int, tick: int, write: int, row: int,
            first: int = 0, many: int = 0, own: int = 0) -> int:  # fmt: skip
     """Record the access (comp, tick) of thread i or of a copy that it issues now, and report every race with it.
 
-    `node` is where the bytes lie (SRAM) or who accesses them (memory); `many` events from `first` on are the writes
-    that also end a copy's read; `own` as in `_visit`. Return the record, 0 where none is kept.
+    `low` is from `place_of`; `node` is where the bytes lie (SRAM) or who accesses them (memory); `many` events from
+    `first` on are the writes that also end a copy's read; `own` as in `_visit`. Return the record, 0 if none is kept.
     """
     m = s.m
     g = group_of(m, foot)
     if m[g + w.R_KEPT] == 0:
         return 0
-    low = address + m[foot + w.F_OFF]
     lists = m[w.M_LISTS] + m[g + w.R_LIST]
     begin = last = node
     if m[foot + w.F_SPACE] != SPACE_SRAM:
@@ -158,22 +172,35 @@ def access(s: State, i: int, foot: int, address: int, node: int, comp: int, tick
         last = (low + m[foot + w.F_SPAN] - 1 - m[g + w.R_LOW]) >> m[g + w.R_SHIFT]
     for bucket in range(begin, last + 1):
         _visit(s, i, lists + bucket, foot, low, node, comp, tick, write, row, first, many, own)
-    return int(m[lists + last])
+    record = int(m[lists + last])
+    if wraps(m, foot, low):
+        low -= m[foot + w.F_RING]
+        _visit(s, i, lists + node, foot, low, node, comp, tick, write, row, first, many, own)
+    return record
 
 
 @inner
-def own_overlap(m: Ints, foot: int, low: int, read_foot: int, read_low: int, node: int, row: int) -> None:
+def _share(m: Ints, foot: int, low: int, other: int, there: int) -> bool:
+    """Say whether two views share a byte, the second in both its pieces if it wraps."""
+    return overlap(m, foot, low, other, there) or (
+        wraps(m, other, there) and overlap(m, foot, low, other, there - m[other + w.F_RING])
+    )
+
+
+@inner
+def own_overlap(m: Ints, foot: int, low: int, other: int, there: int, node: int, row: int) -> None:
     """Report an instruction whose write overlaps its own read in part: no order of its elements is promised."""
-    if m[foot + w.F_GROUP] == m[read_foot + w.F_GROUP]:
-        low, read_low = low + m[foot + w.F_OFF], read_low + m[read_foot + w.F_OFF]
-        if overlap(m, foot, low, read_foot, read_low):
-            where = max(low, read_low)
-            hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, row), site_of(m, row), node, w.WRITE,
-                _leading(m, group_of(m, foot), where), where, w.NO_ROW)  # fmt: skip
+    if m[foot + w.F_GROUP] == m[other + w.F_GROUP] and (
+        _share(m, foot, low, other, there)
+        or (wraps(m, foot, low) and _share(m, foot, low - m[foot + w.F_RING], other, there))
+    ):
+        where = max(low, there)
+        hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, row), site_of(m, row), node, w.WRITE,
+            _leading(m, group_of(m, foot), where), where, w.NO_ROW)  # fmt: skip
 
 
 @inner
-def _place(m: Ints, foot: int, node: int) -> tuple[int, int]:
+def _bits_of(m: Ints, foot: int, node: int) -> tuple[int, int]:
     """Return where the count of unset bits of the group is, and its first shadow word on a node."""
     group = m[foot + w.F_GROUP]
     nodes, groups, words = m[w.M_NODES], m[w.M_GROUPS], m[w.M_NODE_BITS]
@@ -184,31 +211,36 @@ def _place(m: Ints, foot: int, node: int) -> tuple[int, int]:
 
 
 @inner
-def written(s: State, foot: int, address: int, node: int) -> bool:
+def written(s: State, foot: int, low: int, node: int) -> bool:
     """Say whether every byte of a view holds a value."""
     m = s.m
     g = group_of(m, foot)
-    count, word = _place(m, foot, node)
+    count, word = _bits_of(m, foot, node)
     if m[g + w.R_SHADOW] == 0 or m[count] == 0:
         return True
-    return all_set(m, s.bits, word, m[g + w.R_GRAIN], foot, address + m[foot + w.F_OFF] - m[g + w.R_LOW])
+    grain, zero = m[g + w.R_GRAIN], m[g + w.R_LOW]
+    return all_set(m, s.bits, word, grain, foot, low, zero) and (
+        not wraps(m, foot, low) or all_set(m, s.bits, word, grain, foot, low - m[foot + w.F_RING], zero)
+    )
 
 
 @inner
-def check_read(s: State, foot: int, address: int, node: int, row: int) -> None:
+def check_read(s: State, foot: int, low: int, node: int, row: int) -> None:
     """Report a read of bytes that nothing has written."""
     m = s.m
-    if not written(s, foot, address, node):
-        low = address + m[foot + w.F_OFF]
+    if not written(s, foot, low, node):
         hit(m, w.HIT_UNINITIALISED, m[foot + w.F_GROUP], site_of(m, row), w.NO_ROW, node, w.NOTHING,
             _leading(m, group_of(m, foot), low), low, node)  # fmt: skip
 
 
 @inner
-def mark_written(s: State, foot: int, address: int, node: int) -> None:
+def mark_written(s: State, foot: int, low: int, node: int) -> None:
     """Note that the bytes of a view hold a value."""
     m = s.m
     g = group_of(m, foot)
-    count, word = _place(m, foot, node)
+    count, word = _bits_of(m, foot, node)
     if m[g + w.R_SHADOW] != 0 and m[count] != 0:
-        m[count] -= mark(m, s.bits, word, m[g + w.R_GRAIN], foot, address + m[foot + w.F_OFF] - m[g + w.R_LOW])
+        grain, zero = m[g + w.R_GRAIN], m[g + w.R_LOW]
+        m[count] -= mark(m, s.bits, word, grain, foot, low, zero)
+        if wraps(m, foot, low):
+            m[count] -= mark(m, s.bits, word, grain, foot, low - m[foot + w.F_RING], zero)

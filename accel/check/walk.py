@@ -5,135 +5,22 @@ from __future__ import annotations
 from accel.check import layout as w
 from accel.check.compiled import entry, inner
 from accel.check.control import barrier, evaluate, fail, holds, loop_begin, loop_end, rectangle
+from accel.check.engines import compute, foot_of, inside, move
 from accel.check.layout import Ints, State
 from accel.check.order import own_tick, tell
-from accel.check.shadow import (
-    access,
-    check_read,
-    hit,
-    mark_written,
-    own_overlap,
-    site_of,
-    written,
-)  # fmt: skip
+from accel.check.shadow import mark_written, place_of, written
 from accel.check.tokens import deliver, fire, make_runnable, queue_of, take
 from accel.isa import layout as isa
-from accel.isa.schema import Direction
 from accel.isa.table import BY_MNEMONIC
 
 __all__ = ["STEPS_LIMIT", "run", "shard"]
 
-_WAIT, _INC, _COPY = BY_MNEMONIC["wait"], BY_MNEMONIC["inc"], BY_MNEMONIC["copy"]
+_WAIT, _INC = BY_MNEMONIC["wait"], BY_MNEMONIC["inc"]
 WAIT_SEM, WAIT_N, INC_SEM, INC_N, INC_AT = (
     _WAIT.word("sem"), _WAIT.word("n"), _INC.word("sem"), _INC.word("n"), _INC.word("at"),
 )  # fmt: skip
-COPY_DST, COPY_SRC, COPY_TO, COPY_DONE, COPY_SENT = map(_COPY.word, ("dst", "src", "to", "done", "sent"))
-IS_READ, IS_UPDATE = int(Direction.READ), int(Direction.UPDATE)
 STEPS_LIMIT = 400_000_000
 EVENTS_LIMIT = 2_000_000_000  # what a log entry can name
-
-
-@inner
-def _foot(m: Ints, view: int) -> int:
-    return int(m[w.M_FOOT] + view * w.F_WORDS)
-
-
-@inner
-def _inside(m: Ints, foot: int, address: int) -> bool:
-    low = address + m[foot + w.F_OFF]
-    return bool(low >= m[foot + w.F_LOW] and low + m[foot + w.F_SPAN] <= m[foot + w.F_HIGH])
-
-
-@inner
-def _work(s: State, i: int, row: int, op: int) -> int:
-    """A matrix or vector instruction: reads, then writes, all in the order of its thread."""
-    m = s.m
-    c = m[w.M_CODE] + row * isa.CODE_WORDS
-    node, tick = i // m[w.M_THREADS], own_tick(m, i)
-    replaces = m[op + w.O_KEEP] != 0 and m[c + m[op + w.O_KEEP]] == 0  # a matmul that does not accumulate
-    for phase in range(2):
-        for j in range(m[op + w.O_VIEWS]):
-            word, direction = c + m[op + w.O_VIEW + 2 * j], m[op + w.O_VIEW + 2 * j + 1]
-            foot = _foot(m, m[word])
-            address = m[word + 1] + evaluate(m, i, m[word + 2])
-            if not _inside(m, foot, address):
-                return fail(m, i, row, w.WRONG_ADDRESS)
-            if phase == 0 and (direction == IS_READ or (direction == IS_UPDATE and not replaces)):
-                check_read(s, foot, address, node, row)
-            if phase == (0 if direction == IS_READ else 1):
-                access(s, i, foot, address, node, i, tick, phase, row)
-                if phase == 1:
-                    mark_written(s, foot, address, node)
-                    for k in range(m[op + w.O_VIEWS]):
-                        other = c + m[op + w.O_VIEW + 2 * k]
-                        if m[op + w.O_VIEW + 2 * k + 1] == IS_READ:
-                            low = m[other + 1] + evaluate(m, i, m[other + 2])
-                            if m[other] != m[word] or low != address:
-                                own_overlap(m, foot, address, _foot(m, m[other]), low, node, row)
-    return w.GO_ON
-
-
-@inner
-def _send(s: State, k: int, hold: bool) -> None:
-    """Let a copy's token arrive at once, or keep it in flight for a while in the shuffled schedules."""
-    if hold:
-        m = s.m
-        m[m[w.M_PENDING] + m[w.X_PENDING]] = k
-        m[w.X_PENDING] += 1
-    else:
-        deliver(s, k)
-
-
-@inner
-def _copy(s: State, i: int, row: int) -> int:
-    """A copy: its read and each of its writes are events of agents of their own."""
-    m = s.m
-    c = m[w.M_CODE] + row * isa.CODE_WORDS
-    node, sems = i // m[w.M_THREADS], m[w.M_SEMS]
-    dst, src = _foot(m, m[c + COPY_DST]), _foot(m, m[c + COPY_SRC])
-    into = m[c + COPY_DST + 1] + evaluate(m, i, m[c + COPY_DST + 2])
-    out_of = m[c + COPY_SRC + 1] + evaluate(m, i, m[c + COPY_SRC + 2])
-    if not _inside(m, dst, into) or not _inside(m, src, out_of):
-        return fail(m, i, row, w.WRONG_ADDRESS)
-    stores = m[dst + w.F_SPACE] == isa.SPACE_MEMORY
-    r0, r1, c0, c1 = rectangle(m, i, isa.TARGET_SELF if stores else m[c + COPY_TO])
-    if r1 < 0:
-        return fail(m, i, row, w.WRONG_TARGET)
-    done, sent = m[c + COPY_DONE], m[c + COPY_SENT]
-    if done >= 0:
-        done += evaluate(m, i, m[c + COPY_DONE + 1])
-    if sent >= 0:
-        sent += evaluate(m, i, m[c + COPY_SENT + 1])
-    if done < -1 or done >= sems or sent < -1 or sent >= sems:
-        return fail(m, i, row, w.WRONG_SEM)
-    if done < 0 and not (stores and sent >= 0):
-        hit(m, w.HIT_UNAWAITED, m[dst + w.F_GROUP], site_of(m, row), w.NO_ROW, node, w.NOTHING, w.NOTHING, w.NOTHING,
-            w.NOTHING)  # fmt: skip
-    owner_tick = own_tick(m, i)
-    base = tell(m, i) if done >= 0 or sent >= 0 else 0
-    width = c1 - c0 + 1
-    targets = (r1 - r0 + 1) * width
-    first = m[w.X_EVENTS]  # its writes are the events from here on, then comes its read
-    m[w.X_EVENTS] += targets + 1
-    comp = w.COPIED if sent >= 0 else w.NEVER
-    check_read(s, src, out_of, node, row)
-    many = targets if done >= 0 else 0
-    own = access(s, i, src, out_of, node, comp, first + targets, w.READ, row, first, many)
-    if m[c + COPY_DST] == m[c + COPY_SRC] and into == out_of:
-        own = -own  # a multicast that includes its issuer rewrites these bytes with themselves
-    hold = m[w.X_MODE] >= 2 and sent != done
-    if sent >= 0:
-        key = node * sems + sent
-        _send(s, fire(m, key, base, i, owner_tick, comp, first + targets, row, w.WRITE, w.TOKEN_SENT), hold)
-    comp = w.COPIED if done >= 0 else w.NEVER
-    for j in range(targets):
-        there = (r0 + j // width) * m[w.M_COLS] + c0 + j % width
-        access(s, i, dst, into, there, comp, first + j, w.WRITE, row, w.NOTHING, w.NOTHING, own)
-        mark_written(s, dst, into, there)
-        if done >= 0:
-            key = there * sems + done
-            _send(s, fire(m, key, base, i, owner_tick, comp, first + j, row, w.WRITE, w.TOKEN_DONE), hold)
-    return w.GO_ON
 
 
 @inner
@@ -144,10 +31,12 @@ def _inc(s: State, i: int, row: int) -> int:
     n = m[c + INC_N] + evaluate(m, i, m[c + INC_N + 1])
     r0, r1, c0, c1 = rectangle(m, i, m[c + INC_AT])
     if sem < 0 or sem >= m[w.M_SEMS]:
+        m[w.X_ERROR_VALUE] = sem
         return fail(m, i, row, w.WRONG_SEM)
     if r1 < 0:
         return fail(m, i, row, w.WRONG_TARGET)
     if n < 0:
+        m[w.X_ERROR_VALUE] = n
         return fail(m, i, row, w.WRONG_COUNT)
     if n > 0:
         tick = own_tick(m, i)
@@ -166,8 +55,10 @@ def _wait(s: State, i: int, row: int) -> int:
     sem = m[c + WAIT_SEM] + evaluate(m, i, m[c + WAIT_SEM + 1])
     n = m[c + WAIT_N] + evaluate(m, i, m[c + WAIT_N + 1])
     if sem < 0 or sem >= m[w.M_SEMS]:
+        m[w.X_ERROR_VALUE] = sem
         return fail(m, i, row, w.WRONG_SEM)
     if n < 0:
+        m[w.X_ERROR_VALUE] = n
         return fail(m, i, row, w.WRONG_COUNT)
     key = (i // m[w.M_THREADS]) * m[w.M_SEMS] + sem
     if m[queue_of(m, key) + w.Q_COUNT] < n:
@@ -203,11 +94,11 @@ def _step(s: State, i: int) -> int:
         if kind == w.C_BARRIER:
             return barrier(s, i, row)
         if kind == w.C_WORK:
-            result = _work(s, i, row, op)
+            result = compute(s, i, row, op)
         elif kind == w.C_WAIT:
             result = _wait(s, i, row)
-        elif kind == w.C_COPY:
-            result = _copy(s, i, row)
+        elif kind in (w.C_COPY, w.C_PULL):
+            result = move(s, i, row, kind)
         elif kind == w.C_INC:
             result = _inc(s, i, row)
     if result == w.GO_ON:
@@ -293,12 +184,16 @@ def shard(s: State, row: Ints, node: int) -> int:
     """Apply one preload or collect to the shadow: UNSET if it reads unwritten bytes, BROKEN if it leaves its object."""
     m = s.m
     i = node * m[w.M_THREADS]
-    src, dst = _foot(m, row[isa.H_SRC]), _foot(m, row[isa.H_DST])
+    src, dst = foot_of(m, row[isa.H_SRC]), foot_of(m, row[isa.H_DST])
     out_of = row[isa.H_SRC + 1] + evaluate(m, i, row[isa.H_SRC + 2])
     into = row[isa.H_DST + 1] + evaluate(m, i, row[isa.H_DST + 2])
-    if not _inside(m, src, out_of) or not _inside(m, dst, into):
+    if not inside(m, src, out_of):
+        m[w.X_ERROR_VIEW], m[w.X_ERROR_VALUE] = row[isa.H_SRC], out_of
         return w.BROKEN
-    mark_written(s, dst, into, node)
-    if row[isa.H_DIRECTION] == isa.DIR_COLLECT and not written(s, src, out_of, node):
+    if not inside(m, dst, into):
+        m[w.X_ERROR_VIEW], m[w.X_ERROR_VALUE] = row[isa.H_DST], into
+        return w.BROKEN
+    mark_written(s, dst, place_of(m, dst, into), node)
+    if row[isa.H_DIRECTION] == isa.DIR_COLLECT and not written(s, src, place_of(m, src, out_of), node):
         return w.UNSET
     return w.END
