@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from accel.errors import InputError
 
-__all__ = ["read_whole", "write_whole"]
+__all__ = ["read_whole", "write_folder", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
@@ -61,3 +63,39 @@ def read_whole(path: str | os.PathLike[str], limit_bytes: int, what: str = "file
     if max(size, len(content)) > limit_bytes:
         raise InputError(f"cannot read {what} {str(path)!r}: it is over {limit_bytes:,} bytes; give a smaller one")
     return content
+
+
+def write_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes], what: str = "files") -> tuple[Path, ...]:
+    """Write files by name into a folder, made where it is missing, and return their paths.
+
+    All are written whole beside their places before the first takes its place, so a full disk, an interrupt or a
+    folder that may not be written changes nothing; other files of the folder stay. Raises InputError, naming `what`.
+    """
+    try:
+        folder = Path(path)
+    except TypeError:
+        raise InputError(f"cannot write {what} to {path!r}; give the path of a folder") from None
+    staged: str | None = None
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(0, "Not a folder")
+        staged = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
+        for name, content in contents.items():
+            (Path(staged) / name).write_bytes(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        if not folder.exists():
+            Path(staged).chmod(0o777 & ~mask)  # as `mkdir` would have made it: mkdtemp keeps others out
+            Path(staged).replace(folder)
+        else:
+            for name in contents:
+                (Path(staged) / name).replace(folder / name)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"cannot write {what} to {str(folder)!r}: {reason}; give a folder in a place that you may write to"
+        ) from None
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+    return tuple(folder / name for name in contents)

@@ -1,112 +1,265 @@
-"""The demonstration and its page, on a chip and layers small enough to be whole."""
+"""Reports: every figure shows the Timing's own numbers; pages are whole, small, safe and fetch nothing."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+import itertools
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
+from report_page import Page
 
 import accel
-from accel.errors import InputError
-from accel.networks import LAYERS, Layer, layers
+from accel.comparison import Comparison
+from accel.errors import AccelError, InputError, UnsupportedError
 from accel.problem import Matmul
-from accel.report import page, showcase
+from accel.program import Program
+from accel.report import page, text, writing
+from accel.report.figure import CAUSES
+from accel.report.subject import subjects_of
+from accel.timing.ledger import CAUSES as LEDGER
 
-
-class Page(HTMLParser):
-    """Collects the tags, the text and every address that a page would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.text: list[str] = []
-        self.addresses: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
+HOSTILE = "</script><script>alert(1)</script> & <b onload=x>\"quoted\" 'name' | `md` $x^2$ %{y}"
+GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm")
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[showcase.Shown]:
-    small = (
-        Layer("net<1>", "a & b", Matmul(40, 24, 16), 'source "one"'),
-        Layer("net<1>", "ragged", Matmul(33, 17, 29), "source two"),
+def compared() -> Comparison:
+    return accel.bench(Matmul(96, 80, 64), "mini", GPUS)
+
+
+@pytest.fixture(scope="module")
+def shown(compared: Comparison) -> Page:
+    return Page(page.render(subjects_of(compared), title="one matmul", script="0;"))
+
+
+@accel.kernel
+def still(k: accel.K) -> None:
+    """Fills a tile on one node: no memory traffic, no matrix work, no mesh, no wait, no flop."""
+    tile = k.sram((4, 16), "fp32", "tile")
+
+    @k.thread
+    def main() -> None:
+        k.vec.fill(tile, 1.0)
+
+
+def rows_of(sheet: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(sheet)))
+
+
+def test_the_ledger_is_that_of_the_timing(compared: Comparison, shown: Page) -> None:
+    figure = shown.data["figures"]["s0-ledger"]
+    assert tuple(figure["causes"]) == LEDGER
+    assert dict(zip(figure["causes"], figure["shares"][0], strict=True)) == compared.timing.losses
+
+
+def test_every_cause_has_a_colour_of_its_own() -> None:
+    drawn = [(CAUSES[cause].colour, CAUSES[cause].hatch) for cause in LEDGER]
+    assert len(set(drawn)) == len(LEDGER)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour, _ in drawn)
+
+
+def test_node_maps_are_those_of_the_timing(compared: Comparison, shown: Page) -> None:
+    t, figure = compared.timing, shown.data["figures"]["s0-nodes"]
+    grids = {grid["name"]: grid["values"] for grid in figure["grids"]}
+    for unit, busy in t.busy.items():
+        assert grids[f"{unit}_busy"] == busy.reshape(-1).tolist()
+    for index, cause in enumerate(LEDGER):
+        cycles = t.node_parts[:, :, index].reshape(-1) / t.parts_per_cycle
+        assert grids.get(cause, [0] * cycles.size) == pytest.approx(cycles.tolist(), abs=5e-4)
+    waits = sum(t.node_parts[:, :, LEDGER.index(c)] for c in ("wait_memory", "wait_mesh", "wait_peer"))
+    assert grids["waits"] == pytest.approx((waits / t.parts_per_cycle).reshape(-1).tolist(), abs=5e-4)
+    assert figure["cycles"] == t.cycles
+
+
+def test_link_maps_are_those_of_the_timing(compared: Comparison, shown: Page) -> None:
+    figure, chip = shown.data["figures"]["s0-links"], compared.program.chip
+    assert figure["values"] == compared.timing.link_bytes.reshape(-1).tolist()
+    assert figure["capacity"] == compared.timing.cycles * chip.noc.link_bytes_per_cycle
+    assert (figure["rows"], figure["cols"]) == (chip.mesh.site_rows, chip.mesh.site_cols)
+
+
+def test_the_roofline_has_the_chip_its_bound_and_the_gpus(compared: Comparison, shown: Page) -> None:
+    figure, chip, t = shown.data["figures"]["s0-roofline"], compared.program.chip, compared.timing
+    roofs = {roof["name"]: roof for roof in figure["roofs"]}
+    assert roofs["mini"]["peak_tflops"] == pytest.approx(chip.peak_flops("bf16") / 1e12)
+    assert roofs["mini"]["memory_gbps"] == pytest.approx(chip.memory_bytes_per_s / 1e9)
+    assert set(roofs) == {"mini", *GPUS}
+    own, bound, *others = figure["points"]
+    assert own["tflops"] == t.tflops
+    assert own["intensity"] == t.flops / (t.bytes["memory_read"] + t.bytes["memory_write"])
+    assert bound["tflops"] == pytest.approx(compared.problem.flops / compared.chip.bound_seconds / 1e12)
+    # Points lie on or under their roofs: a bound, a GPU or a program above one would be an error of units.
+    for point in figure["points"]:
+        roof = roofs[point["of"]]
+        limit = min(roof["peak_tflops"], point["intensity"] * roof["memory_gbps"] / 1e3)
+        assert point["tflops"] <= limit * (1 + 1e-9), point["name"]
+    assert [(p["name"], p["tflops"], p["mark"]) for p in others] == [
+        (row.name, row.tflops, row.source) for row in compared.baselines
+    ]
+
+
+def test_the_critical_path_covers_every_cycle_once(compared: Comparison, shown: Page) -> None:
+    (view,) = shown.data["figures"]["s0-critical_path"]["views"]
+    spans = sorted(zip(view["start"], view["end"], strict=True))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == compared.timing.cycles
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
+    drawn = [(view["causes"][c], s, e) for c, s, e in zip(view["cause"], view["start"], view["end"], strict=True)]
+    assert drawn == [(s.cause, s.start, s.end) for s in compared.timing.critical_path]
+
+
+def test_every_figure_has_words_and_a_table(shown: Page) -> None:
+    plots = shown.all("div", role="img")
+    assert {plot["data-figure"] for plot in plots} == set(shown.data["figures"])
+    ids = {attributes.get("id") for _, attributes in shown.attributes}
+    for plot in plots:
+        assert {plot["aria-labelledby"], plot["aria-describedby"]} <= ids
+    assert shown.tags.count("figure") == shown.tags.count("figcaption") == shown.tags.count("details") == len(plots)
+    assert shown.tags.count("h1") == 1
+    assert shown.all("html", lang="en")
+
+
+def test_a_page_is_whole_small_and_fetches_nothing(compared: Comparison, tmp_path: Path) -> None:
+    (written,) = accel.write_report(compared, tmp_path / "r.html")
+    content = written.read_text("utf-8")
+    assert len(content.encode()) < page.LARGEST_PAGE == 6_000_000
+    parsed = Page(content)
+    assert parsed.open == []
+    assert parsed.addresses == ["#main"]
+    assert parsed.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"].startswith(
+        "default-src 'none'"
     )
-    return list(showcase.show(accel.chip("mini"), small))
+    assert len(parsed.scripts) == 3  # the numbers, Plotly once, the page's own
+    own = parsed.scripts[0] + parsed.scripts[2]
+    assert "http" not in own.replace("http-equiv", "")
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
 
 
-def test_every_layer_is_verified_and_set_next_to_gpus(shown: list[showcase.Shown]) -> None:
-    assert [s.hazards for s in shown] == [0, 0]
-    assert [s.verified for s in shown] == [(40 * 24, 40 * 24, 0), (33 * 17, 33 * 17, 0)]
-    for s in shown:
-        assert {row.name for row in s.comparison.baselines} == set(showcase.GPUS)
-        assert s.comparison.timing.cycles == s.comparison.program.time().cycles
+def test_names_are_text_wherever_they_stand(compared: Comparison, tmp_path: Path) -> None:
+    subject = subjects_of(compared)[0]
+    program = Program(compared.program.isa, compared.program.chip.replace(name=HOSTILE))
+    hostile = [
+        dataclasses.replace(subject, label=f"{HOSTILE} {n}", program=program, origin=HOSTILE, verified=HOSTILE, wrong=3,
+                            hazards=2)
+        for n in range(2)
+    ]  # fmt: skip
+    parsed = Page(page.render(hostile, title=HOSTILE, script="0;", facts=[(HOSTILE, HOSTILE)]))
+    assert parsed.open == []
+    assert len(parsed.scripts) == 3
+    assert not [a for t, a in parsed.attributes if t == "b" or "onload" in a]
+    words = " ".join(HOSTILE.split())
+    assert parsed.text.count(words) > 10
+    assert parsed.all("dd", **{"class": "bad"})
+    assert "WRONG" in parsed.text
+    assert f"{HOSTILE} 0" in parsed.data["figures"]["all-ledgers"]["labels"]
+    written = text.markdown(hostile, title=HOSTILE)
+    assert "<script" not in written
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in written.split("### Next to GPUs")[1].splitlines()[2:6]}
+    assert len(widths) == 1
 
 
-def test_the_page_is_whole_and_fetches_nothing(shown: list[showcase.Shown], tmp_path: Path) -> None:
-    text = page.render(shown, title="a <b> title", facts=[("made & by", "<me>")])
-    parsed = Page()
-    parsed.feed(text)
-    words = " ".join(parsed.text)
-    assert parsed.addresses == []
-    assert "script" not in parsed.tags
-    assert "a <b> title" in words
-    assert "made & by" in words
-    assert "net<1>: a & b" in words
-    assert words.count("bit-equal") == len(shown)
-    for s in shown:
-        assert f"{s.comparison.chip.cycles:,}" in words
-    widths = [float(w) for w in re.findall(r"<i style='width:([0-9.]+)%", text)]
-    assert sum(widths) == pytest.approx(100 * len(shown), abs=0.01)
-    target = page.write(text, tmp_path / "report.html")
-    assert target.read_text("utf-8") == text
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+def test_several_are_one_page_with_a_sorted_table_first(compared: Comparison) -> None:
+    other = accel.bench(Matmul(160, 128, 96), "mini", GPUS[:1])
+    parsed = Page(page.render(subjects_of([compared, other]), title="two", script="0;"))
+    table = parsed.all("table", **{"class": "sortable"})
+    assert len(table) == 1
+    heads = [a for t, a in parsed.attributes if t == "th" and "aria-sort" in a]
+    assert len(heads) >= 8
+    assert [a["value"] for a in parsed.all("option")] == ["s0", "s1"]
+    assert [a["id"] for a in parsed.all("section", **{"class": "subject"})] == ["s0", "s1"]
+    labels = parsed.data["figures"]["all-ledgers"]["labels"]
+    assert labels == [other.problem.label, compared.problem.label]  # longest first
+    assert parsed.addresses == ["#main", "#s1", "#s0"]
+    assert len(parsed.data["figures"]["all-rooflines"]["points"]) == 2
 
 
-def test_a_wrong_bit_is_shown_as_wrong(shown: list[showcase.Shown]) -> None:
-    broken = shown[0]._replace(verified=shown[0].verified._replace(wrong=3), hazards=2)
-    text = page.render([broken], title="t", facts=[])
-    assert "3 WRONG" in text
-    assert "2 FOUND" in text
-    assert "<span class=bad>" in text
+def test_a_page_without_plotly_has_every_number_and_says_so(compared: Comparison) -> None:
+    parsed = Page(page.render(subjects_of(compared), title="t", script=None))
+    assert len(parsed.scripts) == 2
+    assert f"{compared.timing.cycles:,}" in parsed.text
+    assert "pip install 'accel-codesign[report]'" in parsed.text
 
 
-def test_a_page_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write"):
-        page.write("x", tmp_path / "absent" / "report.html")
+def test_what_goes_over_the_page_keeps_its_tables(compared: Comparison) -> None:
+    heavy = "/" * (page.LARGEST_PAGE - 250_000)
+    parsed = Page(page.render(subjects_of([compared] * 40), title="many", script=heavy))
+    bare = parsed.text.count("Its figures are left out")
+    assert 0 < bare < 40
+    assert len([name for name in parsed.data["figures"] if name.endswith("-nodes")]) == 40 - bare
+
+
+def test_tables_are_tidy_and_exact(compared: Comparison, tmp_path: Path) -> None:
+    written = accel.write_report([compared, compared], tmp_path / "tables", formats=["csv", "md"])
+    t = compared.timing
+    by_name = {file.name: file.read_text("utf-8") for file in written}
+    ledger = rows_of(by_name["ledger.csv"])
+    assert [(row["cause"], float(row["share"])) for row in ledger] == 2 * list(t.losses.items())
+    nodes = rows_of(by_name["nodes.csv"])
+    assert len(nodes) == 2 * 16
+    assert [int(row["matrix_busy_cycles"]) for row in nodes[:16]] == t.busy["matrix"].reshape(-1).tolist()
+    links = rows_of(by_name["links.csv"])[:48]  # 4 x 3 links each way in both dimensions
+    assert sum(int(row["bytes"]) for row in links) == int(t.link_bytes.sum())
+    path = rows_of(by_name["critical_path.csv"])
+    assert sum(int(row["cycles"]) for row in path) == 2 * t.cycles
+    assert [float(row["seconds"]) for row in rows_of(by_name["overview.csv"])] == [t.seconds] * 2
+    assert {row["field"] for row in rows_of(by_name["chip.csv"])} >= {"node.sram_bytes", "ports.west.latency_cycles"}
+    assert by_name["report.md"].startswith("# 2 programs on mini\n")
+    assert f"{t.cycles:,} at" in by_name["report.md"]
+
+
+@pytest.mark.parametrize(
+    ("path", "formats", "says"),
+    [
+        ("r.pdf", None, "Cannot tell the format of the report from"),
+        ("r.html", ["csv"], "names one file of another kind; use the name of a folder"),
+        ("r", ["htlm"], "did you mean 'html'?"),
+        ("r", [], "in no format; use html, md"),
+        ("absent/r.html", None, "cannot write report"),
+        ("absent/r", ["csv"], "cannot write report to"),
+        (7, None, "Cannot write a report to 7; give the path"),
+    ],
+)
+def test_a_bad_place_or_format_is_an_input_error(
+    compared: Comparison, tmp_path: Path, path: object, formats: list[str] | None, says: str
+) -> None:
+    place = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(InputError, match=re.escape(says)):
+        accel.write_report(compared, place, formats=formats)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_small_proof_holds() -> None:
-    proof = showcase.prove_small()
-    assert proof.verified.checked == proof.verified.total == 61 * 47
-    assert proof.verified.wrong == 0
-    assert "bit-equal" in str(proof)
+@pytest.mark.parametrize("what", [3, [], [3], "matmul"])
+def test_only_programs_and_comparisons_are_reported(what: object, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot report on"):
+        accel.write_report(what, tmp_path / "r.html")  # type: ignore[arg-type]
 
 
-def test_hard_values_have_both_signs_and_many_sizes() -> None:
-    values = showcase.hard_values((200, 100), 1).astype(np.float32)
-    assert np.isfinite(values).all()
-    assert 0.4 < (values < 0).mean() < 0.6
-    assert len(np.unique(np.frexp(values)[1])) == 16
-    assert (showcase.hard_values((200, 100), 1) == showcase.hard_values((200, 100), 1)).all()
-    assert (showcase.hard_values((200, 100), 2) != showcase.hard_values((200, 100), 1)).any()
+def test_a_missing_package_is_named_with_the_way_out(
+    compared: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "find_spec", lambda name: None)
+    with pytest.raises(
+        UnsupportedError, match=re.escape("plotly is not installed; use pip install 'accel-codesign[report]'")
+    ):
+        accel.write_report(compared, tmp_path / "r.html")
+    accel.write_report(compared, tmp_path / "r.md")
+    assert issubclass(UnsupportedError, AccelError)
 
 
-def test_layers_have_the_shapes_of_their_sources() -> None:
-    shapes = {(x.network, x.name): (x.problem.m, x.problem.n, x.problem.k) for x in LAYERS}
-    assert shapes["resnet50", "conv4 3x3 256-256"] == (256 * 14 * 14, 256, 3 * 3 * 256)
-    assert shapes["resnet50", "conv2 1x1 64-256"] == (256 * 56 * 56, 256, 64)
-    assert shapes["resnet50", "conv5 1x1 512-2048"] == (256 * 7 * 7, 2048, 512)
-    assert shapes["gpt3-175b", "feed-forward up"] == (2048, 4 * 12288, 12288)
-    assert shapes["cameras", "8 x 1280x960 stem 3x3/2"] == (8 * (1280 // 2) * (960 // 2), 32, 3 * 3 * 3)
-    assert {x.network for x in layers("gpt3-175b")} == {"gpt3-175b"}
-    assert layers() == LAYERS
-    assert layers("no such network") == ()
+def test_a_program_that_does_next_to_nothing_is_reported() -> None:
+    program = still.build("mini", mesh=(1, 1))
+    parsed = Page(page.render(subjects_of(program), title="still", script="0;"))
+    names = {name.removeprefix("s0-") for name in parsed.data["figures"]}
+    assert names == {"ledger", "nodes", "links", "critical_path"}  # no flop is counted: no roofline
+    assert "No byte crosses any of the 48 mesh links." in parsed.text
+    assert parsed.data["figures"]["s0-nodes"]["rows"] == 1
+    assert text.markdown(subjects_of(program), title="still").startswith("# still\n")
+
+
+def test_the_bound_has_neither_nodes_nor_path(compared: Comparison) -> None:
+    parsed = Page(page.render(subjects_of(compared.program, "bound"), title="t", script="0;"))
+    assert {name.removeprefix("s0-") for name in parsed.data["figures"]} == {"ledger", "roofline", "links"}

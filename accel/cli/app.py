@@ -28,6 +28,7 @@ VERBS = {
     "run": "accel.cli.run",
     "bench": "accel.cli.bench",
     "check": "accel.cli.check",
+    "report": "accel.cli.report",
     "chips": "accel.cli.catalogs",
     "gpus": "accel.cli.catalogs",
     "isa": "accel.cli.catalogs",

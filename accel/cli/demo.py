@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -34,16 +33,20 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     checked for hazards, and timed from the same instructions.
     """
     began = time.perf_counter()
-    from accel import __version__
     from accel.errors import InputError
     from accel.hardware import chip
     from accel.machine.host import compile_totals
     from accel.networks import LAYERS, layers
-    from accel.report import page, showcase
+    from accel.report import showcase
+    from accel.report.subject import Subject
+    from accel.report.writing import INSTALL, plotly_source, write_page
 
     spec, chosen = chip(chip_name), layers(network)
     if not chosen:
         raise InputError(f"no network {network!r}; use one of {', '.join(dict.fromkeys(x.network for x in LAYERS))}")
+    script = plotly_source()
+    if script is None:
+        _aside(f"accel: plotly is not installed: the report will have tables and no figures; {INSTALL} brings them")
     done: list[Shown] = []
     with compiling("machine", "timing", "check"):
         tell = say if json_to != "-" else _aside
@@ -55,11 +58,17 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
             _progress(len(done), len(chosen), began)
     wall, totals = time.perf_counter() - began, compile_totals()
     facts = [
-        ("accel", f"{__version__}, Python {platform.python_version()}, {platform.machine()}"),
-        ("chip", f"{spec.name}: {spec.description}"),
         ("this run", f"{wall:.0f} s, of which {totals.seconds:.0f} s compiling {totals.compiled} functions"),
+        ("inputs", "both signs over 16 binades, keyed by the place of the layer in the table alone"),
     ]
-    target = page.write(page.render(done, title=f"accel on {spec.name}", facts=facts), html_to)
+    subjects = [
+        Subject(label=f"{s.layer.network}: {s.layer.name}", program=s.comparison.program, timing=s.comparison.timing,
+                comparison=s.comparison, origin=s.layer.source, verified=str(s.verified), wrong=s.verified.wrong,
+                hazards=s.hazards)
+        for s in done
+    ]  # fmt: skip
+    title = f"Layers of real networks on {spec.name}"
+    target = write_page(subjects, html_to, title=title, script=script, facts=facts)
     if json_to is not None:
         rows: list[dict[str, Any]] = [
             {**s.comparison.to_dict(), "verified": s.verified._asdict(), "hazards": s.hazards} for s in done

@@ -1,163 +1,277 @@
-"""The HTML page of a demonstration: one self-contained file, no script, prints as it looks."""
+"""The HTML page: one self-contained file; figures drawn by Plotly, each with a text and a table beside it."""
 
 from __future__ import annotations
 
 import html
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
 
-from accel.files import write_whole
-from accel.report.quantities import energy, percent, seconds
-from accel.report.showcase import Shown
+from accel.report import summaries, views
+from accel.report.figure import CAUSES, Figure, Links, Nodes
+from accel.report.quantities import energy, number, percent, ratio, seconds
+from accel.report.sheet import Sheet
+from accel.report.subject import Subject
 
-__all__ = ["render", "write"]
+__all__ = ["LARGEST_PAGE", "render"]
 
-# Okabe and Ito's palette for colour-blind readers, then greys; one colour a cause of the ledger, in its order.
-COLOURS = {
-    "useful": "#009e73", "tile_quantisation": "#f0e442", "accumulator": "#e69f00", "sram_port": "#d55e00",
-    "issue": "#cc79a7", "vector": "#8e6bbf", "wait_memory": "#0072b2", "wait_mesh": "#56b4e9", "wait_peer": "#9ecae9",
-    "imbalance": "#8a8a8a", "prologue": "#a9a9a9", "epilogue": "#c4c4c4", "unused_nodes": "#dedede",
-}  # fmt: skip
-STYLE = """
-:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:86em;padding:0 1em;
-color:#1b1b1b;background:#fff}h1{font-size:1.6em;margin:0}h2{font-size:1.15em;margin:2em 0 .4em}
-p,.notes{max-width:62em}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.32em .6em;text-align:right;border-bottom:1px solid #e5e5e5;vertical-align:top}
-td,th{white-space:nowrap}tr{break-inside:avoid}h2{break-after:avoid}
-th:first-child,td:first-child{text-align:left;white-space:normal;min-width:15em}
-td.text,th.text{text-align:left;white-space:normal}td.left{text-align:left}.wide{width:44%}
-thead th{border-bottom:2px solid #444;font-weight:600;vertical-align:bottom}
-small{color:#666}.bar{display:flex;height:1.05em;min-width:16em;margin-top:.2em;border-radius:2px;overflow:hidden}
-.bar i{display:block}.key span{display:inline-block;margin:0 1em .3em 0;white-space:nowrap}
-.key b{display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px;vertical-align:-1px}
-.good{color:#00694d}.bad{color:#b00020;font-weight:700}.scroll{overflow-x:auto}
-.notes{padding-left:1.2em;font-size:.87em;color:#555}
-@page{size:landscape;margin:12mm}
-@media print{body{margin:0;padding:0;max-width:none;font-size:10.5px}.scroll{overflow:visible}
-.bar,.key b{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
-"""
-
-
-HEAD = """<!doctype html><html lang=en><head><meta charset=utf-8>
-<title>{title}</title>
-<meta name=viewport content="width=device-width"><style>{style}</style></head><body><h1>{title}</h1>
-<p>One program a layer: what was timed is what was executed. Its outputs were compared with an independent NumPy oracle
-bit for bit: all of them for small layers, those of randomly drawn stores for large ones. Cycles come from a model of
-the chip that has never been compared with hardware, energy from literature figures. Utilization is over all enabled
-nodes; no kernel can be faster than the bound.</p>
-"""
-LAYERS_HEAD = """<h2>Layers</h2><div class=scroll><table><thead><tr><th>layer<th>m x n x k<th>outputs verified
-<th>hazards<th>cycles
-<th>time<th>TFLOPS<th>utilization<th>of bound<th>energy<th>simulated in</tr></thead><tbody>
-"""
-BASELINES_HEAD = """<h2>Next to GPUs</h2><p>Time of the layer and how many times that of the chip it is (below 1 the GPU
-is faster); under it the format, the utilization of the GPU, and where the time comes from.</p>
-<div class=scroll><table><thead><tr><th>layer<th>{names}</tr></thead><tbody>
-"""
-LEDGER_HEAD = (
-    """<h2>Where the cycles went</h2><p>Shares of all cycles of all enabled nodes, by cause.</p><p class=key>"""
+LARGEST_PAGE = 6_000_000  # bytes, so that a page goes by mail; Plotly takes 4.8 million of them
+LARGEST_MATRIX = 1024  # nodes that a page's fallback table lists one by one
+# No request leaves the page: what is not inside it does not load.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+    "connect-src 'none'; base-uri 'none'; form-action 'none'"
 )
-SOURCES = """<p><small>A baseline is <em>measured</em> (a published run of exactly this shape), <em>model</em> (fitted;
-the error is the median on rows that were not fitted) or <em>uncalibrated</em> (the datasheet's roofline with
-the A100's fitted shares of it; no error known).</small></p>
-"""
-MADE_HEAD = """<h2>Made by</h2><table><tbody>
-"""
-FEW = 3  # layers that a note names; one about more of them names none
-END = "</tbody></table></div>\n"
+LEDE = (
+    "Cycles come from a model of the chip that has never been compared with hardware, energy from literature figures. "
+    "Utilization is over all enabled nodes. What was timed is what was executed and checked: one program."
+)
+NO_PLOTLY = (
+    "This page has tables and no figures because plotly is not installed; pip install 'accel-codesign[report]' and "
+    "write it again."
+)
+PAIRED = ("nodes", "links")  # figures that stand side by side
 
 
-def render(shown: Sequence[Shown], *, title: str, facts: Iterable[tuple[str, str]]) -> str:
-    """Return the page: layers with bits, cycles and utilization, GPUs beside them, and where the cycles went."""
-    swatches = (
-        f"<span><b style='background:{colour}'></b>{_text(_cause(name))}</span>\n" for name, colour in COLOURS.items()
-    )
-    made = (f"<tr><td>{_text(name)}<td class=text>{_text(value)}</tr>\n" for name, value in facts)
-    parts = [
-        HEAD.format(title=_text(title), style=STYLE), LAYERS_HEAD, *map(_layer, shown), END,
-        _baselines_head(shown), *map(_baselines, shown), END, SOURCES, *_notes(shown),
-        LEDGER_HEAD, *swatches, "</p><div class=scroll><table><tbody>\n", *map(_ledger, shown), END,
-        MADE_HEAD, *made, "</tbody></table></body></html>\n",
-    ]  # fmt: skip
-    return "".join(parts)
+@dataclass(frozen=True)
+class _Part:
+    """A piece of the page: its HTML, and the figures that it shows by their place in the page's data."""
+
+    html: str
+    figures: dict[str, Figure]
 
 
-def write(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write a page whole or not at all; InputError if the place cannot be written."""
-    write_whole(path, text.encode(), "report")
-    return Path(path)
+def render(
+    subjects: Sequence[Subject], *, title: str, facts: Sequence[tuple[str, str]] = (), script: str | None
+) -> str:
+    """Return the page about `subjects`; several get a sorted table first and a selector.
+
+    script: the source of Plotly; None for a page of tables alone, which says so. facts: more lines of provenance.
+    Subjects whose figures would take the page over `LARGEST_PAGE` bytes keep their tables and say so.
+    """
+    parts = [_overview(subjects)] if len(subjects) > 1 else []
+    several = len(subjects) > 1
+    room = LARGEST_PAGE - len((script or "").encode()) - 100_000  # for styles, chips and provenance
+    bodies = []
+    for index, subject in enumerate(subjects):
+        part = _subject(subject, f"s{index}", several)
+        size = _size(part)
+        if size > room:
+            part = _subject(subject, f"s{index}", several, bare=True)
+            size = _size(part)
+        room -= size
+        bodies.append(part)
+    figures = {key: figure for part in (*parts, *bodies) for key, figure in part.figures.items()}
+    data = {
+        "causes": {name: swatch._asdict() for name, swatch in CAUSES.items()},
+        "figures": {key: figure.spec() for key, figure in figures.items()},
+    }
+    return "".join((
+        _head(title, script is not None), *(part.html for part in parts), _chooser(subjects) if several else "",
+        *(part.html for part in bodies), *_ends(subjects, facts), "</main>\n",
+        f'<script type="application/json" id="report-data">{_json(data)}</script>\n',
+        f"<script>{script}</script>\n" if script else "", f"<script>{_asset('page.js')}</script>\n</body></html>\n",
+    ))  # fmt: skip
 
 
-def _layer(shown: Shown) -> str:
-    chip, problem, bits = shown.comparison.chip, shown.layer.problem, shown.verified
-    verdict = f"<span class=bad>{bits.wrong:,} WRONG</span>" if bits.wrong else "<span class=good>bit-equal</span>"
-    cells = (
-        f"{_name(shown)}<br><small>{_text(shown.layer.source)}</small>",
-        f"{problem.m} x {problem.n} x {problem.k}",
-        f"{verdict}<br><small>{bits.checked:,} of {bits.total:,}</small>",
-        f"<span class=bad>{shown.hazards:,} FOUND</span>" if shown.hazards else "<span class=good>none</span>",
-        f"{chip.cycles:,}", seconds(chip.seconds), f"{chip.tflops:.1f}", percent(chip.utilization),
-        percent(chip.bound_seconds / chip.seconds), energy(chip.energy_j),
-        f"{shown.seconds_time + shown.seconds_run:.1f} s",
-    )  # fmt: skip
-    return "<tr><td>" + "<td>".join(cells) + "</tr>\n"
+def _size(part: _Part) -> int:
+    return len(part.html.encode()) + sum(len(_json(figure.spec())) for figure in part.figures.values())
 
 
-def _ledger(shown: Shown) -> str:
-    losses = shown.comparison.chip.losses
-    bars = "".join(
-        f"<i style='width:{100 * share:.4f}%;background:{COLOURS[cause]}' title='{_cause(cause)} {percent(share)}'></i>"
-        for cause, share in losses.items()
-    )
-    largest = sorted((c for c in losses if c != "useful"), key=lambda c: -losses[c])[:2]
-    said = ", ".join(f"{_cause(c)} {percent(losses[c])}" for c in largest)
+def _asset(name: str) -> str:
+    return resources.files("accel.report").joinpath("assets", name).read_text("utf-8")
+
+
+def _json(data: object) -> str:
+    """Return JSON that no name inside can end: "<" never stands for itself."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _head(title: str, drawn: bool) -> str:
+    bare = "" if drawn else f'<p class="warn">{_text(NO_PLOTLY)}</p>\n'
     return (
-        f"<tr><td>{_name(shown)}<td class=wide><div class=bar>{bars}</div>"
-        f"<td>useful {percent(losses['useful'])}<td class=left><small>{said}</small></tr>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}">\n<style>{_asset("page.css")}</style>\n'
+        f'</head><body>\n<a class="skip" href="#main">Skip to the results</a>\n<header><h1>{_text(title)}</h1>\n'
+        '<div class="tools" hidden><button type="button" id="theme">Theme: auto</button> '
+        '<button type="button" id="print">Print</button></div></header>\n'
+        f'<p class="note">{LEDE}</p>\n{bare}'
+        '<noscript><p class="warn">Figures need JavaScript; every number is in the tables.</p></noscript>\n'
+        '<main id="main">\n'
     )
 
 
-def _cause(name: str) -> str:
-    return name.replace("_", " ")
+def _overview(subjects: Sequence[Subject]) -> _Part:
+    figures: dict[str, Figure] = {"all-ledgers": views.ledgers(subjects)}
+    roofs = views.rooflines(subjects)
+    if roofs is not None:
+        figures["all-rooflines"] = roofs
+    places = {subject.label: f"s{index}" for index, subject in enumerate(subjects)}
+    table = _table(summaries.overview(subjects), sortable=True, places=places)
+    drawn = "".join(_figure(key, figure) for key, figure in figures.items())
+    return _Part(f'<section id="overview"><h2>All of them</h2>\n{table}{drawn}</section>\n', figures)
 
 
-def _baselines_head(shown: Sequence[Shown]) -> str:
-    names = [shown[0].comparison.chip.name, *(row.name for row in shown[0].comparison.baselines)] if shown else []
-    return BASELINES_HEAD.format(names="<th>".join(map(_text, names)))
+def _chooser(subjects: Sequence[Subject]) -> str:
+    options = "".join(f'<option value="s{index}">{_text(s.label)}</option>' for index, s in enumerate(subjects))
+    return (
+        '<nav class="chooser" aria-label="Choose one" hidden><label for="pick">In detail</label>\n'
+        f'<select id="pick">{options}</select>\n'
+        '<button type="button" data-step="-1" aria-label="Previous">&#8592;</button>'
+        '<button type="button" data-step="1" aria-label="Next">&#8594;</button></nav>\n'
+    )
 
 
-def _baselines(shown: Shown) -> str:
-    compared = shown.comparison
-    cells = [
-        _name(shown),
-        f"<strong>{seconds(compared.chip.seconds)}</strong><br><small>{_text(compared.chip.dtype)}</small>",
+def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -> _Part:
+    made = () if bare else views.figures(subject)
+    figures = {f"{key}-{figure.name}": figure for figure in made}
+    out = [
+        f'<section class="subject" id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{_text(subject.label)}</h2>\n'
     ]
-    for row in compared.baselines:
-        error = "" if row.error_pct is None else f", error {row.error_pct:.0f} %"
-        cells.append(
-            f"{seconds(row.seconds)} &nbsp; {compared.speedup[row.name]:.2f}x<br><small>{_text(row.dtype)}, "
-            f"{percent(row.utilization)}, {_text(row.source)}{error}</small>"
+    out += [_cards(subject), _table(summaries.headline(subject, brief=True))]
+    if bare:
+        out.append(
+            f'<p class="warn">Its figures are left out: the page would be over {LARGEST_PAGE // 1_000_000} MB. '
+            "Report it on its own to see them.</p>\n"
         )
-    return "<tr><td>" + "<td>".join(cells) + "</tr>\n"
+    gpus = summaries.gpus(subject)
+    if gpus is not None:
+        out.append(f"<h3>{gpus.title}</h3>\n{_table(gpus)}")
+    paired = [name for name in figures if figures[name].name in PAIRED]
+    for name, figure in figures.items():
+        if name in paired:
+            if name == paired[0]:
+                out += ['<div class="pair">', *(_figure(other, figures[other]) for other in paired), "</div>\n"]
+        else:
+            out.append(_figure(name, figure))
+    for sheet in (summaries.lines(subject), summaries.traffic(subject)):
+        if sheet.rows:
+            out.append(f"<h3>{_text(sheet.title)}</h3>\n{_table(sheet)}")
+    return _Part("".join((*out, "</section>\n")), figures)
 
 
-def _notes(shown: Sequence[Shown]) -> Iterator[str]:
-    """Yield the notes of all baselines, each once, with the layers it is about where they are few."""
-    about: dict[tuple[str, str], list[str]] = {}
-    for one in shown:
-        for row in one.comparison.baselines:
-            about.setdefault((f"{row.name}, {row.source}", row.note), []).append(_name(one))
-    yield "<ul class=notes>\n"
-    for (who, note), names in sorted(about.items()):
-        where = f" ({'; '.join(names)})" if len(names) <= FEW < len(shown) else ""
-        yield f"<li>{_text(who)}{where}: {_text(note)}</li>\n"
-    yield "</ul>\n"
+def _cards(subject: Subject) -> str:
+    t, chip = subject.timing, subject.program.chip
+    cards = [
+        ("Cycles", f"{t.cycles:,}", f"at {number(chip.clock_hz / 1e9)} GHz"),
+        ("Time", seconds(t.seconds), f"on {chip.name}"),
+        ("Rate", f"{number(t.tflops)}", "TFLOPS"),
+        ("Utilization", percent(t.utilization), f"of all {chip.nodes:,} nodes"),
+        ("Energy", energy(t.energy_j), f"{energy(t.energy_low_j)} to {energy(t.energy_high_j)}"),
+    ]
+    if subject.comparison is not None:
+        cards += [(f"Next to {row.name}", ratio(subject.comparison.speedup[row.name]).replace(" x", "x"),
+                   f"its time over ours, {row.source}") for row in subject.comparison.baselines]  # fmt: skip
+    if subject.verified:
+        cards.append(("Bits", "WRONG" if subject.wrong else "equal", subject.verified))
+    if subject.hazards is not None:
+        cards.append(
+            ("Hazards", f"{subject.hazards:,}" if subject.hazards else "none", "races, deadlocks, stray tokens")
+        )
+    bad = {"Bits": bool(subject.wrong), "Hazards": bool(subject.hazards)}
+    items = "".join(
+        f"<div><dt>{_text(name)}</dt><dd{' class=bad' if bad.get(name) else ''}>{_text(value)}"
+        f"<small>{_text(note)}</small></dd></div>"
+        for name, value, note in cards
+    )
+    return f'<dl class="cards">{items}</dl>\n'
 
 
-def _name(shown: Shown) -> str:
-    return f"{_text(shown.layer.network)}: {_text(shown.layer.name)}"
+def _figure(key: str, figure: Figure) -> str:
+    """Return a figure: heading, words, the place where it is drawn, and its numbers as a table."""
+    legend = '<ul class="key"></ul>' if figure.kind in ("stack", "spans") else ""
+    return (
+        f'<figure aria-labelledby="{key}-t" id="{key}"><figcaption><h3 id="{key}-t">{_text(figure.title)}</h3>'
+        f'<p class="alt" id="{key}-a">{_text(figure.alt)}</p></figcaption>{legend}'
+        f'<div class="plot" data-figure="{key}" role="img" aria-labelledby="{key}-t" aria-describedby="{key}-a"></div>'
+        f"<details><summary>Numbers of this figure</summary>{_numbers(figure)}</details></figure>\n"
+    )
 
 
-def _text(value: str) -> str:
-    return html.escape(value)
+def _numbers(figure: Figure) -> str:
+    """Return the table of a figure; for maps a matrix a quantity, of blocks of nodes where there are very many."""
+    if isinstance(figure, Nodes):
+        return "".join(
+            _matrix(
+                f"{grid.label}, % of all cycles",
+                figure.rows,
+                figure.cols,
+                [100 * v / figure.cycles for v in grid.values],
+            )
+            for grid in figure.grids
+        )
+    if isinstance(figure, Links):
+        return "".join(
+            _matrix(f"bytes that leave {way}ward, % of a link", figure.rows, figure.cols,
+                    [100 * v / figure.capacity for v in figure.values[index::4]])
+            for index, way in enumerate(views.DIRECTIONS)
+        )  # fmt: skip
+    return _table(figure.sheet)
+
+
+def _matrix(caption: str, rows: int, cols: int, values: Sequence[float]) -> str:
+    step = 1
+    while -(-rows // step) * -(-cols // step) > LARGEST_MATRIX:
+        step += 1
+    blocks = "" if step == 1 else f"; means of blocks of {step} x {step}, all in the CSV"
+
+    def cell(top: int, left: int) -> float:
+        inside = [
+            values[r * cols + c] for r in range(top, min(rows, top + step)) for c in range(left, min(cols, left + step))
+        ]
+        return sum(inside) / len(inside)
+
+    head = "".join(f"<th>{c}" for c in range(0, cols, step))
+    body = "".join(
+        f"<tr><th>{r}" + "".join(f"<td>{cell(r, c):.1f}" for c in range(0, cols, step)) for r in range(0, rows, step)
+    )
+    return (
+        f'<div class="scroll"><table class="matrix"><caption>{_text(caption)}{blocks}</caption>'
+        f"<thead><tr><td>{head}</thead><tbody>{body}</tbody></table></div>\n"
+    )
+
+
+def _table(sheet: Sheet, *, sortable: bool = False, places: dict[str, str] | None = None) -> str:
+    """Return a sheet as an HTML table; places: anchors of the names in its first column."""
+    heads = []
+    for index, column in enumerate(sheet.columns):
+        kind = ' class="text"' if column.text else ""
+        label = f'<button type="button">{_text(column.head)}</button>' if sortable else _text(column.head)
+        first = ' aria-sort="none"' if sortable else ""
+        heads.append(f'<th scope="col"{kind}{first}>{label}</th>' if column.head or index else "<td></td>")
+    rows = []
+    for raw, shown in zip(sheet.rows, sheet.shown, strict=False):
+        cells = []
+        for index, (column, value, text) in enumerate(zip(sheet.columns, raw, shown, strict=True)):
+            tag = 'th scope="row"' if index == 0 else "td"
+            kind = ' class="text"' if column.text else ""
+            order = f' data-v="{value}"' if sortable and isinstance(value, int | float) else ""
+            inner = f"<code>{_text(text)}</code>" if column.name == "source" and sheet.name == "lines" else _text(text)
+            if index == 0 and places and text in places:
+                inner = f'<a href="#{places[text]}">{inner}</a>'
+            cells.append(f"<{tag}{kind}{order}>{inner}</{tag.split(maxsplit=1)[0]}>")
+        rows.append("<tr>" + "".join(cells) + "</tr>\n")
+    named = any(column.head for column in sheet.columns)
+    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if named else ""
+    sort = ' class="sortable"' if sortable else ""
+    said = " ".join(part for part in (sheet.note, sheet.left_out) if part)
+    note = f'<p class="note">{_text(said)}</p>\n' if said else ""
+    return f'<div class="scroll"><table{sort}>{head}<tbody>\n{"".join(rows)}</tbody></table></div>\n{note}'
+
+
+def _ends(subjects: Sequence[Subject], facts: Sequence[tuple[str, str]]) -> Iterator[str]:
+    notes = summaries.notes(subjects)
+    if notes is not None:
+        yield f'<section id="notes"><h2>{notes.title}</h2>\n{_table(notes)}</section>\n'
+    yield '<section id="chips">'
+    for chip in dict.fromkeys(s.program.chip for s in subjects):
+        sheet = summaries.chip_facts(chip)
+        yield f"<h2>{_text(sheet.title)}</h2>\n<p>{_text(chip.description)}</p>\n{_table(sheet)}"
+    made = summaries.provenance(subjects, facts)
+    yield f'</section>\n<section id="provenance"><h2>{made.title}</h2>\n{_table(made)}</section>\n'

@@ -1,0 +1,105 @@
+"""What a report is about: a program with its timing, and, where there is one, its problem next to GPUs."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from accel.comparison import Comparison
+from accel.errors import InputError, Location
+from accel.isa import container
+from accel.program import Program
+
+if TYPE_CHECKING:
+    from accel.timing import Timing
+
+__all__ = ["Reportable", "Subject", "source_text", "subjects_of"]
+
+HOME = Path(__file__).resolve().parents[2]  # files of the library are named from here
+LARGEST_SOURCE = 1 << 20  # bytes of a Python file whose lines a report quotes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One program of a report. `origin` says where its shape comes from, `remarks` what else is known about it.
+
+    verified: what a run was compared with, in words, empty where nothing was; wrong: output elements that differed;
+    hazards: findings of the checker, None where it was not asked.
+    """
+
+    label: str
+    program: Program
+    timing: Timing
+    comparison: Comparison | None = None
+    origin: str = ""
+    verified: str = ""
+    wrong: int = 0
+    hazards: int | None = None
+    remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def peak_tflops(self) -> float | None:
+        """Peak of all enabled nodes in the format that did the work; None where no work was counted."""
+        t, chip = self.timing, self.program.chip
+        if self.comparison is not None:
+            return chip.peak_flops(self.comparison.chip.dtype) / 1e12
+        if not t.flops or not t.utilization or not t.cycles:
+            return None
+        return t.flops / (t.utilization * t.cycles) * chip.clock_hz / 1e12
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the program reads from and writes to memory."""
+        return self.timing.bytes["memory_read"] + self.timing.bytes["memory_write"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the program file that `Program.save` would write."""
+        return hashlib.sha256(container.to_bytes(self.program.isa)).hexdigest()
+
+
+Reportable: TypeAlias = Program | Comparison | Subject
+
+
+def subjects_of(what: Reportable | Iterable[Reportable], fidelity: str = "packet") -> tuple[Subject, ...]:
+    """Return the subjects of a program, a comparison, or several of them; programs are timed at `fidelity`.
+
+    InputError for anything else, and for none at all.
+    """
+    several = isinstance(what, Iterable) and not isinstance(what, Subject | str)
+    things: tuple[object, ...] = tuple(what) if several else (what,)  # type: ignore[arg-type]
+    if not things:
+        raise InputError("Cannot report on nothing; give a Program or the Comparison that accel.bench returns")
+    return tuple(_subject(thing, fidelity) for thing in things)
+
+
+def _subject(thing: object, fidelity: str) -> Subject:
+    if isinstance(thing, Subject):
+        return thing
+    if isinstance(thing, Comparison):
+        return Subject(label=thing.problem.label, program=thing.program, timing=thing.timing, comparison=thing)
+    if isinstance(thing, Program):
+        return Subject(label=f"{thing.name} on {thing.chip.name}", program=thing, timing=thing.time(fidelity))
+    raise InputError(
+        f"Cannot report on {type(thing).__name__} {thing!r}; give a Program or the Comparison that accel.bench returns"
+    )
+
+
+def source_text(line: Location) -> str:
+    """Return the text of a source line; empty where no such Python file can be read.
+
+    A program file from elsewhere may name any path, so only Python files of a size that people write are quoted.
+    """
+    for path in (Path(line.file), HOME / line.file):
+        try:
+            found = path.stat() if path.suffix == ".py" else None
+        except (OSError, ValueError):  # ValueError: a null byte in the name
+            continue
+        if found is not None and stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SOURCE:
+            return linecache.getline(str(path), line.line).strip()
+    return ""
