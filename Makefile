@@ -18,19 +18,20 @@ $(BIN)/python:
 	@echo "Making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-base: $(INPUTS) | $(BIN)/python
-	@$(CHECK_LINK)
-	@echo "Installing accel"
-	@$(INSTALL) --editable .
-	@touch $@
-
 $(VENV)/.stamp-dev: $(INPUTS) | $(BIN)/python
 	@$(CHECK_LINK)
 	@echo "Installing accel with the tools for tests, lint and documentation"
 	@$(INSTALL) --editable '.[dev,docs,report]'
-	@touch $@ $(VENV)/.stamp-base
+	@touch $@ $(VENV)/.stamp-report
 
-demo: $(VENV)/.stamp-base
+# The report extra brings Plotly, which draws the figures of the page that the demonstration ends with.
+$(VENV)/.stamp-report: $(INPUTS) | $(BIN)/python
+	@$(CHECK_LINK)
+	@echo "Installing accel with the tools for reports"
+	@$(INSTALL) --editable '.[report]'
+	@touch $@
+
+demo: $(VENV)/.stamp-report
 	@$(BIN)/accel demo
 
 test: $(VENV)/.stamp-dev
