@@ -33,6 +33,8 @@ def push_program(nbytes: int, source: int, target: tuple[int, int, int, int], co
 def lawful(t: Timing, program: Program, spec: ChipSpec) -> None:
     """What holds for every run."""
     assert tuple(t.losses) == CAUSES
+    assert sum(t.losses.values()) == sum(reversed(t.losses.values())) == (1.0 if t.cycles else 0.0)
+    assert t.losses == pytest.approx({c: n / max(1, sum(t.loss_parts.values())) for c, n in t.loss_parts.items()})
     assert sum(t.loss_parts.values()) == spec.nodes * t.cycles * t.parts_per_cycle
     assert min(t.loss_parts.values()) >= 0
     assert t.bound_cycles <= t.cycles
@@ -305,7 +307,7 @@ def test_rows_the_model_refuses() -> None:
     a = Asm(1, 1)
     with a.thread("main"):
         a.inc(0, at=a.target(0, 0, 0, 1))
-    with pytest.raises(ProgramError, match=r"hand\.py:1: .*leaves the mesh"):
+    with pytest.raises(ProgramError, match=r"hand\.py:1: inc \(row 0\) .*target outside the mesh"):
         simulate(a.program(), MINI)
     a = Asm(1, 1)
     with a.thread("main"):

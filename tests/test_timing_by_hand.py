@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from programs import Asm
 
+from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec, chip
 from accel.isa import layout as w
 from accel.timing import Timing, simulate
@@ -136,6 +137,28 @@ def test_memory_is_as_slow_as_its_field_says(rate: float) -> None:
     cycles = timed(p, MINI.replace(**{"ports.west.bytes_per_cycle": rate})).cycles
     # never faster, and slower by no more than a 64th of a byte a cycle and the last cycle's end
     assert size / rate <= cycles - 44 <= size / rate * (1 + 1 / (64 * max(rate, 1 / rate))) + 2
+
+
+@pytest.mark.parametrize(("memory", "edge"), [(1e12, 1e12), (99_999.9, 77_777.7), (1e5 / 3, 64.0), (64.0, 1e9)])
+def test_rates_that_no_clock_holds_together_are_as_fast_as_they_say(memory: float, edge: float) -> None:
+    p = Asm()
+    x, b, s = p.tensor("x", (32_000,)), p.sram("b", (32_000,)), p.sem("s")
+    with p.thread("main"):
+        p.copy(p.at(b), p.at(x), done=s)
+    rates = {"ports.west.bytes_per_cycle": memory, "ports.west.edge_bytes_per_cycle": edge}
+    # the node's own port takes 64 B a cycle, which is what binds
+    assert timed(p, MINI.replace(**rates)).cycles == 44 + 1000
+
+
+def test_ports_that_are_too_slow_to_count() -> None:
+    p = Asm()
+    x, b = p.tensor("x", (512,)), p.sram("b", (512,))
+    with p.thread("main"):
+        p.copy(p.at(b), p.at(x))
+    with pytest.raises(
+        UnsupportedError, match="Cannot time a port as slow as 'west', 1e-16 bytes a cycle"
+    ):
+        simulate(p.program(), MINI.replace(**{"ports.west.bytes_per_cycle": 1e-16}))
 
 
 def test_write_and_acknowledgement() -> None:

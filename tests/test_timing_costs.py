@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from accel.errors import UnsupportedError
 from accel.hardware import NodeSpec, chip
-from accel.timing.costs import Cost, matrix_cost, port_cycles, vector_cost
+from accel.timing.costs import Cost, Side, gather_cost, matrix_cost, port_cycles, transpose_cost, vector_cost
 
 MINI = chip("mini").node
 
@@ -94,17 +94,21 @@ def test_matrix_refuses_a_format_the_unit_lacks() -> None:
 
 
 def test_vector_rows_by_hand() -> None:
-    dense = (4, (0, 0, 64, 4))
+    dense = Side(4, (1, 1, 64, 16), (0, 0, 64, 4))
     # fma over 64 rows of 16 fp32: a pass a row; 3 loads and a store a row on 2 address units.
     cost = vector_cost(MINI, (1, 1, 64, 16), [dense] * 3, dense, 1, 2)
     assert (cost.compute, cost.cycles, cost.loads, cost.stores, cost.port) == (64, 72, 192, 64, 128)
     assert cost.flops == 64 * 16 * 2
     # a row of 17 fp32 is 68 B: two passes; a divide runs eight times; a broadcast operand is one access a row
-    cost = vector_cost(MINI, (1, 1, 3, 17), [dense, (4, (0, 0, 0, 0))], dense, 8, 1)
+    ragged = Side(4, (1, 1, 3, 17), (0, 0, 68, 4))
+    cost = vector_cost(MINI, (1, 1, 3, 17), [ragged, Side(4, (1, 1, 3, 17), (0, 0, 4, 0))], ragged, 8, 1)
     assert (cost.compute, cost.loads, cost.stores) == (3 * 2 * 8, 3 * 2 + 3, 6)
     # a reduce adds four fold cycles a row for 16 lanes and writes one element a row
-    cost = vector_cost(MINI, (1, 1, 2, 64), [dense], dense, 1, 1, tree=4)
+    cost = vector_cost(MINI, (1, 1, 2, 64), [Side(4, (1, 1, 2, 64), (0, 0, 256, 4))], dense, 1, 1, tree=4)
     assert (cost.compute, cost.loads, cost.stores) == (2 * (4 + 4), 8, 2)
+    # a single element that fills a whole operand is read once; a bias that lies in SRAM is one more
+    cost = vector_cost(MINI, (1, 1, 64, 16), [dense, Side(4, (1, 1, 64, 16), (0, 0, 0, 0))], dense, 1, 1, scalars=2)
+    assert (cost.loads, cost.stores, cost.port) == (64 + 1 + 2, 64, 66)
 
 
 @pytest.mark.parametrize("element", [1, 2, 4])
@@ -112,9 +116,34 @@ def test_vector_rows_by_hand() -> None:
 @pytest.mark.parametrize("flops", [0, 1, 2])
 def test_no_vector_row_is_above_the_peak_of_its_format(element: int, lane_flops: int, flops: int) -> None:
     node = chip("mini").replace(**{"node.vector.flops_per_lane": lane_flops}).node
-    view = (element, (0, 0, 0, element))
     for inner in (1, 17, 64):
+        view = Side(element, (1, 1, 1, inner), (0, 0, 0, element))
         cost = vector_cost(node, (1, 1, 1, inner), [view] * 3, view, 1, flops)
         assert cost.flops * cost.peak_denominator <= cost.compute * cost.peak_numerator
     # 64 B of elements a pass, each with its lane's flops
     assert cost.peak_numerator == 64 // element * lane_flops
+
+
+def test_moving_rows_by_hand() -> None:
+    # 40 x 100 bf16: the side with 40 rows of 200 B takes 40 x 4 passes and accesses, the other 100 x 2 of 80 B
+    tall, flat = Side(2, (1, 1, 40, 100), (0, 0, 200, 2)), Side(2, (1, 1, 100, 40), (0, 0, 80, 2))
+    cost = transpose_cost(MINI, tall, flat, 2)
+    assert (cost.compute, cost.loads, cost.stores, cost.flops) == (2 * 200, 160, 200, 0)
+    assert (cost.cycles, cost.port) == (400 + 8, 200)
+    assert transpose_cost(MINI, flat, tall, 2).compute == 2 * 200
+    # ten rows of 100 fp32 are 7 passes and accesses each; every index is an access of its own
+    rows = Side(4, (1, 1, 10, 100), (0, 0, 400, 4))
+    cost = gather_cost(MINI, rows, update=False)
+    assert (cost.compute, cost.loads, cost.stores, cost.flops, cost.port) == (70, 80, 70, 0, 75)
+    cost = gather_cost(MINI, rows, update=True, scalars=1)
+    assert (cost.compute, cost.loads, cost.stores, cost.flops, cost.port) == (70, 10 + 140 + 1, 70, 1000, 111)
+
+
+def test_mixed_formats_and_a_bias_in_memory_of_a_matmul() -> None:
+    node = chip("mini").replace(**{"node.matrix.step_cycles": {"cfp8-143": 1, "cfp8-152": 3}}).node
+    slow = matrix_cost(node, "cfp8-152", 16, 16, 16, False)
+    assert matrix_cost(node, "cfp8-143", 16, 16, 16, False, "cfp8-152") == slow
+    assert matrix_cost(node, "cfp8-143", 16, 16, 16, False).compute == slow.compute // 3
+    assert matrix_cost(node, "cfp8-143", 16, 16, 16, False, scalars=2).loads == slow.loads + 2
+    # bytes: 8 x 4 tiles of a byte an element fit an access
+    assert slow.loads == 4 * (2 + 2)

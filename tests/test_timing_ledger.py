@@ -327,3 +327,21 @@ def test_energy_by_hand() -> None:
     accesses = 4 * (2 + 2) + 4 * 4 + 16 + 16
     assert joules["sram"] == pytest.approx((64 * accesses + 2048 + 2048) * e.sram_pj_per_byte.nominal * 1e-12)
     assert sum(joules.values()) == pytest.approx(t.energy_j)
+
+
+def test_nodes_that_only_copy_are_not_unused() -> None:
+    p = Micro(cols=2)
+    x, b, s = p.tensor("x", (256,)), p.sram("b", (256,)), p.sem("s")
+    with p.thread("main"):
+        p.copy(p.at(b), p.at(x), done=s)
+        p.wait(s)
+        p.copy(p.at(b), p.at(b), to=p.target(0, 0, 1, 1))
+    p.next_role([1])
+    with p.thread("main"):
+        pass
+    t = simulate(p.program(), MINI)
+    # issued by 4, latency 40, 512 B in 8 cycles: 52; an issue of 4; 8 cycles and a hop on the way to the other node
+    assert t.cycles == 52 + 4 + 9
+    # issues 4, 1 and 4, blocked from 5 to 52, then nothing of its own; the other node runs no instruction
+    assert t.loss_parts["unused_nodes"] == 15 * 65 * t.parts_per_cycle
+    assert cycles_of(t) == {"issue": 9, "wait_memory": 47, "imbalance": 9}

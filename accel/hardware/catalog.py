@@ -49,6 +49,7 @@ _UNIT_ASSUMPTIONS = {
     "node.vector.random_passes": "1 pass: a generator beside the lanes; the maker names hardware random numbers",
     "node.vector.stochastic_passes": "1 pass: stochastic rounding is a mode of the output stage, as the maker names it",
     "node.vector.transpose_passes": "2 passes: a block of lanes is written by rows and read by columns",
+    "noc.header_bytes": "16 bytes: a source, a destination, a size and a tag of four bytes each",
     "node.semaphores": "256 counters a node, 16 bits each",
     "node.copy_issue_cycles": "4 cycles to write a descriptor of four 64-bit words",
     "node.copy_queue_depth": "16 copies in flight a node",

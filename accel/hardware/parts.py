@@ -147,6 +147,7 @@ class NocSpec(Spec, frozen=True, kw_only=True):
     link_bytes_per_cycle: Count = 64  # each way
     hop_cycles: Cycles = 1
     packet_bytes: Count = 1024  # largest packet
+    header_bytes: Count = 16  # of the request that a pull sends; the headers of data packets are not counted
     buffer_packets: Count  # input buffer of a link, in packets
     semaphore_cycles: Cycles  # fixed cost of a remote inc beside its hops
     barrier_cycles: Cycles  # cost of a barrier over the whole logical mesh once the last node has arrived

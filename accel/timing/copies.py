@@ -5,16 +5,18 @@ from __future__ import annotations
 from accel.isa.layout import CODE_WORDS
 from accel.isa.table import BY_MNEMONIC
 from accel.timing.compiled import njit
-from accel.timing.decode import operand, rectangle
-from accel.timing.network import inject
+from accel.timing.decode import fail, operand, rectangle
+from accel.timing.network import enqueue
 from accel.timing.ports import hops_to_entry
 from accel.timing.state import (
+    BAD_OWNER,
     BAD_SEMAPHORE,
     BAD_TARGET,
     C_COL0,
     C_COL1,
     C_DONE,
     C_ENTRY,
+    C_FROM,
     C_KIND,
     C_LEFT,
     C_LIVE,
@@ -29,6 +31,7 @@ from accel.timing.state import (
     C_SITE_ROW0,
     C_SITE_ROW1,
     COPY_MESH,
+    COPY_PULL,
     COPY_READ,
     COPY_WRITE,
     E_COL,
@@ -38,19 +41,23 @@ from accel.timing.state import (
     EV_REQUEST,
     G_KIND,
     G_REF,
+    K_COLS,
+    K_HEADER,
     K_HOP,
     K_INTERLEAVE,
     K_PORTS,
     K_SEMAPHORES,
     LOG_COPY_MEMORY,
     LOG_COPY_MESH,
+    N_COL,
     N_COPIES,
-    N_HEAD,
+    N_ROW,
     N_SITE_COL,
     N_SITE_ROW,
-    N_TAIL,
+    NODE_WORDS,
     O_CODE,
     O_COL_SITE,
+    O_NODES,
     O_PORTS,
     O_ROW_SITE,
     O_ROWS,
@@ -65,9 +72,7 @@ from accel.timing.state import (
     ROW_WORDS,
     S_COPY_COUNT,
     S_COPY_FREE,
-    S_ERROR,
     S_NOW,
-    S_STATUS,
     SIDE_BITS,
     T_NODE,
     T_PC,
@@ -76,7 +81,7 @@ from accel.timing.state import (
 )
 from accel.timing.wheel import allocate, push
 
-__all__ = ["TO", "copy_entry", "start_copy"]
+__all__ = ["copy_entry", "start_copy", "target_of"]
 
 _COPY = BY_MNEMONIC["copy"]
 DST, SRC, TO = _COPY.word("dst"), _COPY.word("src"), _COPY.word("to")
@@ -104,30 +109,59 @@ def copy_entry(m: Words, th: int, kind: int, row: int, col: int) -> int:
 
 
 @njit
+def target_of(m: Words, th: int, kind: int) -> tuple[int, int, int, int]:
+    """Return the target rectangle of the copy at the thread's counter; first row -1 where the run ends in an error."""
+    node = m[th + T_NODE]
+    r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + m[th + T_PC] * CODE_WORDS + TO], th)
+    alone = r0 == r1 and c0 == c1
+    if r0 < 0 or (kind == COPY_WRITE and not (alone and r0 == m[node + N_ROW] and c0 == m[node + N_COL])):
+        fail(m, BAD_TARGET, th, 0)
+        return -1, -1, -1, -1
+    if kind == COPY_PULL and not alone:
+        fail(m, BAD_OWNER, th, 0)
+        return -1, -1, -1, -1
+    return r0, r1, c0, c1
+
+
+@njit
+def semaphore(m: Words, at: int, th: int) -> int:
+    """Return the semaphore that a copy's operand at address `at` names, -1 if it names none."""
+    if m[at] < 0:
+        return -1
+    sem = operand(m, at, th)
+    if sem < 0 or sem >= m[K_SEMAPHORES]:
+        fail(m, BAD_SEMAPHORE, th, sem)
+        return -1
+    return sem
+
+
+@njit
 def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
     """Start the copy at the thread's counter: into its node's send queue, or as a request on its way to a port."""
     node, pc = m[th + T_NODE], m[th + T_PC]
     code, row = m[O_CODE] + pc * CODE_WORDS, m[O_ROWS] + pc * ROW_WORDS
     kind = m[row + R_COPY]
-    r0, r1, c0, c1 = rectangle(m, m[code + TO], th)
-    done = operand(m, code + DONE_SEM, th) if m[code + DONE_SEM] >= 0 else -1
-    sent = operand(m, code + SENT_SEM, th) if m[code + SENT_SEM] >= 0 else -1
-    if r0 < 0 or max(done, sent) >= m[K_SEMAPHORES]:
-        m[S_STATUS] = BAD_TARGET if r0 < 0 else BAD_SEMAPHORE
-        m[S_ERROR] = pc
+    r0, r1, c0, c1 = target_of(m, th, kind)
+    if r0 < 0:
         return
-    g[entry, G_KIND] = LOG_COPY_MESH if kind == COPY_MESH else LOG_COPY_MEMORY
+    done, sent = semaphore(m, code + DONE_SEM, th), semaphore(m, code + SENT_SEM, th)
+    in_mesh = kind == COPY_MESH or kind == COPY_PULL  # noqa: PLR1714 - a set costs the compiler more
+    g[entry, G_KIND] = LOG_COPY_MESH if in_mesh else LOG_COPY_MEMORY
     g[entry, G_REF] = -2 - (((r0 << SIDE_BITS | r1) << SIDE_BITS | c0) << SIDE_BITS | c1)
     c = m[S_COPY_FREE]
     m[S_COPY_FREE] = m[c + C_NEXT]
     m[S_COPY_COUNT] -= 1
     m[c + C_NEXT] = 0
     m[c + C_NODE] = node
+    m[c + C_FROM] = node
     m[c + C_LOG] = entry
     m[c + C_KIND] = kind
     m[c + C_LEFT] = m[row + R_BYTES]
     m[c + C_DONE] = done
     m[c + C_SENT] = sent
+    if kind == COPY_PULL:  # its target is where it reads, and it arrives where it was issued
+        m[c + C_FROM] = m[O_NODES] + (r0 * m[K_COLS] + c0) * NODE_WORDS
+        r0, r1, c0, c1 = m[node + N_ROW], m[node + N_ROW], m[node + N_COL], m[node + N_COL]
     m[c + C_ROW0] = r0
     m[c + C_ROW1] = r1
     m[c + C_COL0] = c0
@@ -143,6 +177,14 @@ def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
         m[e + P_COPY] = c
         push(m, m[S_NOW] + hops_to_entry(m, node, at) * m[K_HOP] + m[m[at + E_PORT] + Q_LATENCY], e)
         return
+    if kind == COPY_PULL:
+        owner = m[c + C_FROM]
+        down = abs(m[node + N_SITE_ROW] - m[owner + N_SITE_ROW])
+        across = abs(m[node + N_SITE_COL] - m[owner + N_SITE_COL])
+        e = allocate(m, EV_REQUEST)
+        m[e + P_COPY] = c
+        push(m, m[S_NOW] + (down + across) * m[K_HOP] + m[K_HEADER], e)
+        return
     if kind == COPY_WRITE:
         at = copy_entry(m, th, kind, m[node + N_SITE_ROW], m[node + N_SITE_COL])
         m[c + C_ENTRY] = at
@@ -150,12 +192,7 @@ def start_copy(m: Words, g: Log, th: int, entry: int) -> None:
         m[c + C_SITE_ROW1] = m[at + E_ROW]
         m[c + C_SITE_COL0] = m[at + E_COL]
         m[c + C_SITE_COL1] = m[at + E_COL]
-    if m[node + N_HEAD] == 0:
-        m[node + N_HEAD] = c
-    else:
-        m[m[node + N_TAIL] + C_NEXT] = c
-    m[node + N_TAIL] = c
-    inject(m, node)
+    enqueue(m, node, c)
 
 
 @njit

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from accel.errors import ProgramError, UnsupportedError
+from accel.errors import InternalError, ProgramError, UnsupportedError
 from accel.hardware import ChipSpec, NodeSpec
-from accel.isa.layout import V_DTYPE, V_RING_BYTES, V_SHAPE, V_STRIDE, W_OPCODE
+from accel.isa.layout import V_DTYPE, V_SCALAR, V_SHAPE, V_STRIDE, W_OPCODE
 from accel.isa.program import Table
 from accel.isa.schema import Engine, Kind, Row
 from accel.isa.table import BY_OPCODE
 from accel.numerics.formats import by_code, fmt
 
-__all__ = ["Cost", "matrix_cost", "port_cycles", "row_cost", "vector_cost"]
+__all__ = ["Cost", "Side", "gather_cost", "matrix_cost", "port_cycles", "row_cost", "transpose_cost", "vector_cost"]
 
-ACCUMULATOR_BYTES = 4  # the accumulator holds fp32
-# Rows that only move or convert bits, or touch the sign, do no arithmetic; an fma does two flops; any other row one.
-FREE_OF_FLOPS = frozenset({"vec.fill", "vec.copy", "vec.cast", "vec.neg", "vec.abs"})
+ACCUMULATOR_BYTES = 4  # the accumulator holds fp32 or int32
+# Rows that only move or convert bits, touch the sign or make numbers up do no arithmetic; an fma does two flops; any
+# other row one.
+FREE_OF_FLOPS = frozenset({
+    "vec.fill", "vec.copy", "vec.cast", "vec.cast_sr", "vec.neg", "vec.abs", "vec.select", "vec.transpose", "vec.iota",
+    "vec.random", "vec.gather",
+})  # fmt: skip
+# Rows that move bits without decoding them, and so read no bias.
+MOVES = frozenset({"vec.copy", "vec.select", "vec.transpose", "vec.gather"})
+
+
+class Side(NamedTuple):
+    """One operand of a vector row as its ports see it: bytes an element, and the sizes and strides of its view."""
+
+    item: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def accesses(self, width: int) -> int:
+        """Return the port accesses of the whole view.
+
+        One for each `width` bytes of each row; one a row where the row repeats a single element; one in all where the
+        whole view does, which the unit then holds in a register.
+        """
+        *outer, inner = self.shape
+        rows = math.prod(outer)
+        if not any(stride for size, stride in zip(self.shape, self.stride, strict=True) if size > 1):
+            return 1
+        return rows if self.stride[-1] == 0 else rows * ceil_div(inner * self.item, width)
+
+    def passes(self, width: int) -> int:
+        """Return how many times `width` bytes it takes to go through all rows of the view."""
+        *outer, inner = self.shape
+        return math.prod(outer) * ceil_div(inner * self.item, width)
 
 
 class Cost(NamedTuple):
@@ -53,20 +85,24 @@ def port_cycles(node: NodeSpec, loads: int, stores: int) -> int:
     )
 
 
-def matrix_cost(node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: bool) -> Cost:
+def matrix_cost(
+    node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: bool, dtype_b: str | None = None, scalars: int = 0
+) -> Cost:
     """Return the cost of an m x n x k matmul macro-operation, the block loop of `docs/cycle-model.md` in closed form.
 
-    Blocks of accumulator_rows x accumulator_cols run rows outermost. UnsupportedError if the unit lacks the format.
+    Blocks of accumulator_rows x accumulator_cols run rows outermost. dtype, dtype_b: formats of a and b (one, unless
+    given); the slower of them sets the pace. scalars: operands whose bias is read from SRAM, an access each.
+    UnsupportedError if the unit lacks a format.
     """
-    unit = node.matrix
-    if dtype not in unit.step_cycles:
-        raise UnsupportedError(
-            f"Cannot time a matmul in {dtype!r}: the matrix unit takes {', '.join(unit.step_cycles)}; cast first"
-        )
-    step, width = unit.step_cycles[dtype], node.port_bytes
-    element = fmt(dtype).bits // 8
-    tile_a = ceil_div(unit.m * unit.k * element, width)
-    tile_b = ceil_div(unit.k * unit.n * element, width)
+    unit, other = node.matrix, dtype if dtype_b is None else dtype_b
+    for name in (dtype, other):
+        if name not in unit.step_cycles:
+            raise UnsupportedError(
+                f"Cannot time a matmul in {name!r}: the matrix unit takes {', '.join(unit.step_cycles)}; cast first"
+            )
+    step, width = max(unit.step_cycles[dtype], unit.step_cycles[other]), node.port_bytes
+    tile_a = ceil_div(unit.m * unit.k * fmt(dtype).bytes, width)
+    tile_b = ceil_div(unit.k * unit.n * fmt(other).bytes, width)
     tile_c = ceil_div(unit.m * unit.n * ACCUMULATOR_BYTES, width)
     steps = ceil_div(k, unit.k)
 
@@ -80,7 +116,8 @@ def matrix_cost(node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: 
     cols = [(full_n, parts_n), (1, last_n)] if last_n else [(full_n, parts_n)]
     rows = [r for r in rows if r[0]]
     cols = [c for c in cols if c[0]]
-    compute = loads = stores = accumulator = 0
+    loads = scalars
+    compute = stores = accumulator = 0
 
     def between(stored: int, loaded: int) -> int:
         """Cycles between two blocks: the store of one beside the load of the next."""
@@ -109,66 +146,94 @@ def matrix_cost(node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: 
 
 
 def vector_cost(
-    node: NodeSpec,
-    shape: Sequence[int],
-    reads: Sequence[tuple[int, Sequence[int]]],
-    write: tuple[int, Sequence[int]],
-    passes: int,
-    flops: int,
-    tree: int = 0,
-) -> Cost:
+    node: NodeSpec, shape: Sequence[int], reads: Sequence[Side], write: Side, passes: int, flops: int, *,
+    tree: int = 0, scalars: int = 0,
+) -> Cost:  # fmt: skip
     """Return the cost of a vector row over `shape`.
 
-    reads, write: (element bytes, byte strides) of each view; an operand whose innermost stride is 0 is one access a
-    row. tree: extra cycles an innermost row of a reduce spends on folding its lanes; its write is one element a row.
+    passes: micro-operations a pass; flops: of an element. tree: extra cycles a row of a reduce spends on folding its
+    lanes; its write is one element a row. scalars: operands whose bias is read from SRAM, an access each.
     The peak is that of the row's format: a pass does flops_per_lane on each element that fits, so no row is above it.
     """
-    unit, width = node.vector, node.port_bytes
-    inner = shape[-1]
-    outer = 1
-    for size in shape[:-1]:
-        outer *= size
-    widest = max([size for size, _ in reads] + [write[0]])
+    unit = node.vector
+    *outer, inner = shape
+    rows = math.prod(outer)
+    widest = max([side.item for side in reads] + [write.item])
     passes = max(passes, ceil_div(flops, unit.flops_per_lane))  # without fused lanes an fma is two passes
-    compute = outer * (ceil_div(inner * widest, unit.bytes_per_cycle) * passes + tree)
-    loads = sum(outer * (1 if strides[-1] == 0 else ceil_div(inner * size, width)) for size, strides in reads)
-    stores = outer * (1 if tree else ceil_div(inner * write[0], width))
-    lanes = unit.bytes_per_cycle // widest
+    compute = rows * (ceil_div(inner * widest, unit.bytes_per_cycle) * passes + tree)
+    loads = sum(side.accesses(node.port_bytes) for side in reads) + scalars
+    stores = rows if tree else rows * ceil_div(inner * write.item, node.port_bytes)
+    return _cost(node, compute, loads, stores, rows * inner * flops, widest)
+
+
+def transpose_cost(node: NodeSpec, x: Side, write: Side, passes: int) -> Cost:
+    """Return the cost of a transpose: `passes` over its longer side, each accessed along its rows."""
+    width = node.vector.bytes_per_cycle
+    compute = passes * max(x.passes(width), write.passes(width))
+    return _cost(node, compute, x.accesses(node.port_bytes), write.passes(node.port_bytes), 0, x.item)
+
+
+def gather_cost(node: NodeSpec, moved: Side, *, update: bool, scalars: int = 0) -> Cost:
+    """Return the cost of a gather, or of a scatter_add (update=True), of the rows `moved`, whatever their indices.
+
+    An access for every index; then each row is read, and written; a scatter_add reads the row of the table as well.
+    """
+    *_, rows, inner = moved.shape
+    row = ceil_div(inner * moved.item, node.port_bytes)
+    compute = rows * ceil_div(inner * moved.item, node.vector.bytes_per_cycle)
+    loads = rows * (1 + (2 if update else 1) * row) + scalars
+    return _cost(node, compute, loads, rows * row, rows * inner if update else 0, moved.item)
+
+
+def _cost(node: NodeSpec, compute: int, loads: int, stores: int, flops: int, widest: int) -> Cost:
+    """A row of the vector unit, whose lanes take elements of `widest` bytes."""
+    unit = node.vector
     return Cost(
-        compute + unit.fill_cycles, port_cycles(node, loads, stores), loads, stores, outer * inner * flops,
-        lanes * unit.flops_per_lane, 1, compute, 0, unit.fill_cycles,
+        compute + unit.fill_cycles, port_cycles(node, loads, stores), loads, stores, flops,
+        unit.bytes_per_cycle // widest * unit.flops_per_lane, 1, compute, 0, unit.fill_cycles,
     )  # fmt: skip
 
 
 def row_cost(chip: ChipSpec, views: Table, row: Table) -> Cost | None:
-    """Return the cost of one code row that runs on the matrix or vector unit, None for any other."""
+    """Return the cost of one code row that runs on the matrix or vector unit, None for any other.
+
+    A ring costs what a plain buffer does: an access wraps with its address.
+    """
     kind = BY_OPCODE.get(int(row[W_OPCODE]))
     if kind is None:
         raise ProgramError(f"unknown opcode {int(row[W_OPCODE])}; build the program again with this version")
+    if kind.engine not in (Engine.MATRIX, Engine.VECTOR):
+        return None
     operands = {o.name: views[int(row[kind.word(o.name)])] for o in kind.operands if o.kind is Kind.VIEW}
-    for name, view in operands.items():
-        if view[V_RING_BYTES]:
-            raise UnsupportedError(f"Cannot time {kind.mnemonic}: its {name} is a ring view; use a plain buffer")
+    scalars = 0 if kind.mnemonic in MOVES else sum(1 for view in operands.values() if view[V_SCALAR])
     if kind.engine is Engine.MATRIX:
-        m, n = _flat(operands["dst"])
-        k = _flat(operands["a"])[1]
-        dtype = by_code(int(operands["a"][V_DTYPE])).name
-        return matrix_cost(chip.node, dtype, m, n, k, bool(row[kind.word("accumulate")]))
-    if kind.engine is Engine.VECTOR:
-        return _vector_row(chip.node, kind, operands)
-    return None
+        (m, n), (_, k) = _flat(operands["dst"]), _flat(operands["a"])
+        a, b = (by_code(int(operands[name][V_DTYPE])).name for name in "ab")
+        return matrix_cost(chip.node, a, m, n, k, bool(row[kind.word("accumulate")]), b, scalars)
+    return _vector_row(chip.node, kind, operands, scalars)
 
 
-def _vector_row(node: NodeSpec, kind: Row, operands: dict[str, Table]) -> Cost:
-    sides = {n: (by_code(int(v[V_DTYPE])).bits // 8, [int(s) for s in v[V_STRIDE : V_STRIDE + 4]])
-             for n, v in operands.items()}  # fmt: skip
-    shaped = operands["x" if kind.cost == "reduce" else "dst"]
-    shape = [int(size) for size in shaped[V_SHAPE : V_SHAPE + 4]]
+def _side(view: Table) -> Side:
+    shape, stride = (tuple(int(n) for n in view[at : at + 4]) for at in (V_SHAPE, V_STRIDE))
+    return Side(by_code(int(view[V_DTYPE])).bytes, shape, stride)
+
+
+def _vector_row(node: NodeSpec, kind: Row, operands: dict[str, Table], scalars: int) -> Cost:
+    sides = {name: _side(view) for name, view in operands.items()}
+    reads = [side for name, side in sides.items() if name != "dst"]
     passes = getattr(node.vector, kind.passes) if isinstance(kind.passes, str) else kind.passes
+    if kind.cost == "gather":
+        update = kind.mnemonic == "vec.scatter_add"
+        return gather_cost(node, sides["x" if update else "dst"], update=update, scalars=scalars)
+    if kind.cost == "transpose":
+        return transpose_cost(node, sides["x"], sides["dst"], passes)
+    if kind.cost not in ("vector", "reduce"):
+        raise InternalError(f"instruction {kind.mnemonic} has no cost rule on the vector unit")
     flops = 0 if kind.mnemonic in FREE_OF_FLOPS else 2 if kind.mnemonic == "vec.fma" else 1
     lanes = node.vector.bytes_per_cycle // 4
     tree = (lanes - 1).bit_length() if kind.cost == "reduce" else 0  # one fold a level of the lane tree
-    return vector_cost(node, shape, [sides[n] for n in sides if n != "dst"], sides["dst"], passes, flops, tree)
+    shape = sides["x" if tree else "dst"].shape
+    return vector_cost(node, shape, reads, sides["dst"], passes, flops, tree=tree, scalars=scalars)
 
 
 def _flat(view: Table) -> tuple[int, int]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from accel.isa.layout import CODE_WORDS
 from accel.timing.compiled import njit
-from accel.timing.copies import TO, copy_entry
-from accel.timing.decode import rectangle
+from accel.timing.copies import copy_entry, target_of
 from accel.timing.state import (
-    BAD_TARGET,
     CLASS_COPY,
     CLASS_MATRIX,
     CLASS_VECTOR,
     COPY_MESH,
+    COPY_PULL,
     COPY_READ,
     COPY_WRITE,
     E_PORT,
@@ -25,7 +23,6 @@ from accel.timing.state import (
     N_PORT_BUSY,
     N_VECTOR_BUSY,
     NODE_WORDS,
-    O_CODE,
     O_NODES,
     O_ROWS,
     O_THREADS,
@@ -37,8 +34,6 @@ from accel.timing.state import (
     R_CYCLES,
     R_PORT,
     ROW_WORDS,
-    S_ERROR,
-    S_STATUS,
     T_END,
     T_NODE,
     T_PC,
@@ -85,10 +80,13 @@ def count_work(m: Words, executed: Words) -> None:
 def count_copy(m: Words, th: int, node: int, row: int) -> None:
     """Add the bytes of a copy to what its source, its destinations and its memory port move."""
     kind, size = m[row + R_COPY], m[row + R_BYTES]
-    r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + m[th + T_PC] * CODE_WORDS + TO], th)
+    r0, r1, c0, c1 = target_of(m, th, kind)
     if r0 < 0:
-        m[S_STATUS] = BAD_TARGET
-        m[S_ERROR] = m[th + T_PC]
+        return
+    if kind == COPY_PULL:  # whose target is the node it reads
+        owner = m[O_NODES] + (r0 * m[K_COLS] + c0) * NODE_WORDS
+        m[m[owner + N_INJECT] + X_BYTES] += size
+        m[m[m[node + N_INJECT] + X_EJECT] + X_BYTES] += size
         return
     if kind != COPY_READ:
         m[m[node + N_INJECT] + X_BYTES] += size

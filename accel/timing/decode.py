@@ -32,21 +32,38 @@ from accel.isa.layout import (
 )
 from accel.timing.compiled import njit
 from accel.timing.state import (
+    DONE,
     K_COLS,
     K_ROWS,
     N_COL,
+    N_INDEX,
     N_PARAMS,
     N_ROW,
     O_CODE,
     O_EXPRS,
     O_PREDS,
     O_TARGETS,
+    S_ERROR,
+    S_ERROR_NODE,
+    S_ERROR_VALUE,
+    S_STATUS,
     T_NODE,
+    T_PC,
     T_TRIP,
     Words,
 )
 
-__all__ = ["holds", "operand", "rectangle"]
+__all__ = ["fail", "holds", "operand", "rectangle"]
+
+
+@njit
+def fail(m: Words, status: int, th: int, value: int) -> None:
+    """Stop the run at a thread's present row with an error; the first one counts."""
+    if m[S_STATUS] == DONE:
+        m[S_STATUS] = status
+        m[S_ERROR] = m[th + T_PC]
+        m[S_ERROR_NODE] = m[m[th + T_NODE] + N_INDEX]
+        m[S_ERROR_VALUE] = value
 
 
 @njit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from accel import jit
-from accel.errors import AccelError, DeadlockError, Finding, InternalError, ProgramError
+from accel.errors import AccelError, DeadlockError, Finding, InternalError, ProgramError, UnsupportedError
+from accel.isa.layout import W_OPCODE
 from accel.isa.program import Program
+from accel.isa.table import BY_OPCODE
 from accel.timing import engine
 from accel.timing import state as s
 from accel.timing.memory import Memory
@@ -28,19 +30,30 @@ def require_done(program: Program, memory: Memory, status: int) -> None:
     error: AccelError | None = None
     if status == s.STUCK:
         error = _deadlock(program, memory)
-    elif status in (s.BAD_TARGET, s.BAD_SEMAPHORE):
-        error = _refused(program, status, int(memory.m[s.S_ERROR]))
+    elif s.BAD_TARGET <= status <= s.BAD_OWNER:
+        error = _refused(program, memory, status)
+    elif status == s.TOO_LONG:
+        error = UnsupportedError(
+            f"Cannot time {program.name!r}: it runs for over {int(memory.m[s.K_MOST]):.1e} cycles; time a part of it"
+        )
     elif status == s.EXHAUSTED:
         error = InternalError(f"one event of {program.name!r} took more records than the engine keeps free for it")
     if error is not None:
         raise error
 
 
-def _refused(program: Program, status: int, pc: int) -> ProgramError:
-    what = "target leaves the mesh" if status == s.BAD_TARGET else "semaphore index is out of range"
-    return ProgramError(
-        f"row {pc} of {program.name!r}: its {what} on some node; correct the kernel", at=line_of(program, pc)
-    )
+def _refused(program: Program, memory: Memory, status: int) -> ProgramError:
+    """Name what is wrong on the node that showed it first, in the words of the executor."""
+    row, node, value = (int(memory.m[word]) for word in (s.S_ERROR, s.S_ERROR_NODE, s.S_ERROR_VALUE))
+    what = {
+        s.BAD_TARGET: "names a target outside the mesh; a store names its own node",
+        s.BAD_SEMAPHORE: f"names semaphore {value} of {program.semaphore_init.size}; use one that the program has",
+        s.BAD_COUNT: f"has a count of {value}; counts and trips cannot be negative",
+        s.BAD_MEMBER: "joins a barrier of nodes that it is not one of; correct its target",
+        s.BAD_OWNER: "pulls from more than one node; name the one whose SRAM is read",
+    }[status]
+    name = BY_OPCODE[int(program.code[row, W_OPCODE])].mnemonic
+    return ProgramError(f"{name} (row {row}) on node {program.node(node)} {what}", at=line_of(program, row))
 
 
 def _deadlock(program: Program, memory: Memory) -> DeadlockError:

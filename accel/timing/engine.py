@@ -7,6 +7,7 @@ from accel.timing.network import arrive
 from accel.timing.ports import request, serve
 from accel.timing.state import (
     C_DONE,
+    C_FROM,
     C_LIVE,
     C_LOG,
     C_NEXT,
@@ -76,12 +77,12 @@ def part_over(m: Words, c: int) -> None:
 
 @njit
 def sent(m: Words, g: Log, c: int) -> None:
-    """A copy has left its source: its semaphore fires at the issuer, its place in the queue is free."""
+    """A copy has left its source: its semaphore fires there, its place in the issuer's queue is free."""
     node, ref = m[c + C_NODE], m[c + C_LOG]
     g[ref, G_MID] = m[S_NOW]
     m[node + N_COPIES] -= 1
     if m[c + C_SENT] >= 0:
-        give(m, g, node, m[c + C_SENT], 1, ref)
+        give(m, g, m[c + C_FROM], m[c + C_SENT], 1, ref)
     unstall(m, g, node, ref)
     part_over(m, c)
 

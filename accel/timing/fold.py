@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,7 @@ def _timing(
     total = chip.nodes * cycles * parts
     if sum(loss.values()) != total:
         raise InternalError(f"the ledger of {program.name!r} has a residual of {total - sum(loss.values())} parts")
-    losses = {cause: n / total if total else 0.0 for cause, n in loss.items()}
+    losses = _shares(loss, total)
     seconds = cycles / chip.clock_hz + chip.host.launch_s
     links, injected, ejected = memory.link_bytes()
     accesses = sum(work.total(column, unit) for column in (ledger.COST_LOADS, ledger.COST_STORES)
@@ -114,6 +115,14 @@ def _timing(
         link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=stalled, critical_path=path,
         bound_cycles=max(work.bounds.values()), bounds=work.bounds, replay=replay,
     )  # fmt: skip
+
+
+def _shares(parts: dict[str, int], total: int) -> dict[str, float]:
+    """Return each part's share of their total to 2^-53, of which every sum up to 1 is a float: they add up to 1.0."""
+    if not total:
+        return dict.fromkeys(parts, 0.0)
+    ends = [done * (1 << 53) // total for done in itertools.accumulate(parts.values())]
+    return {name: (end - begin) / (1 << 53) for name, begin, end in zip(parts, [0, *ends], ends, strict=False)}
 
 
 def _by_line(program: Program, blocked: Table) -> dict[Location, int]:

@@ -37,16 +37,14 @@ COST_CYCLES, COST_COMPUTE, COST_ACCUMULATOR, COST_FILL, COST_USEFUL, COST_FLOPS,
 
 
 @njit
-def walk(log: Table, threads: int, entry: int, low: int, high: int, out: Table) -> None:
-    """Add the cycles [low, high) before a log entry to `out`, going back through its thread.
+def walk(log: Table, threads: int, node: int, g: int, low: int, high: int, out: Table) -> None:
+    """Add the cycles [low, high) of a node to `out`, going back from log entry g (-1: none) through its thread.
 
     What no entry covers is issue. A wait ended by a local inc is explained by what the sending thread did: the walk
     goes on there. A barrier or an inc of another node is wait_peer, a copy its kind, a copy queue that was full the
     kind of the copy that made room.
     """
-    node = log[entry, G_THREAD] // threads
     cur = high
-    g = log[entry, G_PREV]
     while cur > low:
         if g < 0 or log[g, G_END] <= low:
             out[ISSUE] += cur - low
@@ -84,36 +82,46 @@ def account(
 ) -> int:
     """Fill `out` (nodes, causes) in parts of a cycle for the nodes of the mesh; returns the flops of the engine.
 
-    engine: LOG_MATRIX or LOG_VECTOR, whose work is accounted; last: the cycle of each node's last event.
+    engine: LOG_MATRIX or LOG_VECTOR, whose work is accounted; last: the cycle of each node's last event. A node
+    without such work is unused; but where no node has any, each that does something is explained from its last
+    instruction back to cycle 0.
     """
     nodes = out.shape[0]
     whole = out.copy()
+    worked = False
+    latest = np.full(nodes, -1, np.int64)  # the log entry of each node that ended last
     for node in range(nodes):
         whole[node, UNUSED] = -1  # until the node's first work: the end of its latest work
     flops = 0
     for g in range(count):
+        node = log[g, G_THREAD] // threads
+        if latest[node] < 0 or log[g, G_END] >= log[latest[node], G_END]:
+            latest[node] = g
         if log[g, G_KIND] != engine:
             continue
-        node = log[g, G_THREAD] // threads
         pc = log[g, G_ROW]
         free = whole[node, UNUSED]
         start = log[g, G_MID]
         if free < 0:
             whole[node, PROLOGUE] += start
         elif start > free:
-            walk(log, threads, g, free, start, whole[node])
+            walk(log, threads, node, log[g, G_PREV], free, start, whole[node])
         whole[node, TILE] += costs[pc, COST_COMPUTE]
         whole[node, ACCUMULATOR] += costs[pc, COST_ACCUMULATOR]
         whole[node, ISSUE] += costs[pc, COST_FILL]
         whole[node, SRAM_PORT] += log[g, G_END] - start - costs[pc, COST_CYCLES]
         out[node, USEFUL] += costs[pc, COST_USEFUL]
         whole[node, UNUSED] = log[g, G_END]
+        worked = True
         flops += costs[pc, COST_FLOPS]
     for node in range(nodes):
         free = whole[node, UNUSED]
-        if free < 0:
+        if free < 0 and (worked or latest[node] < 0):
             whole[node, UNUSED] = cycles
         else:
+            if free < 0:
+                free = log[latest[node], G_END]
+                walk(log, threads, node, latest[node], 0, free, whole[node])
             whole[node, UNUSED] = 0
             ended = max(free, last[node])
             whole[node, EPILOGUE] += ended - free

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
 from accel.isa.program import Program, Table
 from accel.timing import state as s
@@ -15,6 +16,9 @@ from accel.timing import state as s
 __all__ = ["Memory"]
 
 WHEEL_CYCLES = 4096  # most events lie nearer than this; the rest wait in the heap
+FASTEST = float(1 << 20)  # bytes a cycle: no port has links for more, and any faster memory counts as this
+MOST_TICKS = 1 << 26  # of a port's clock in a cycle
+LARGEST = 1 << 61  # no time in ticks comes near the end of int64
 RATE_DENOMINATOR = 64  # a memory rate (below 1: its inverse) is taken as a fraction with at most this denominator
 
 
@@ -59,7 +63,8 @@ class Memory:
         program, node, noc = self.program, self.chip.node, self.chip.noc
         for key, number in {
             s.K_ROWS: program.rows, s.K_COLS: program.cols, s.K_NODES: program.nodes, s.K_THREADS: program.threads,
-            s.K_SEMAPHORES: max(program.semaphore_init.size, node.semaphores), s.K_HOP: noc.hop_cycles,
+            s.K_SEMAPHORES: program.semaphore_init.size, s.K_HOP: noc.hop_cycles,
+            s.K_HEADER: -(-noc.header_bytes // noc.link_bytes_per_cycle),
             s.K_ISSUE: node.issue_cycles, s.K_COPY_ISSUE: node.copy_issue_cycles, s.K_QUEUE: node.copy_queue_depth,
             s.K_SEMAPHORE: noc.semaphore_cycles, s.K_BARRIER: noc.barrier_cycles, s.K_PACKET: packet_bytes,
             s.K_LINK_BYTES: noc.link_bytes_per_cycle, s.K_MESH_BYTES: node.mesh_bytes_per_cycle,
@@ -96,12 +101,10 @@ class Memory:
         ports = np.zeros((len(self.chip.ports), s.PORT_WORDS), np.int64)
         entries: list[tuple[int, int, int, int]] = []
         for q, port in enumerate(self.chip.ports):
-            rate, edge = _rate(port.bytes_per_cycle * port.efficiency), _rate(port.edge_bytes_per_cycle)
-            clock = math.lcm(rate.numerator, edge.numerator)
-            ports[q, : s.Q_COUNT + 1] = (
-                clock, clock * rate.denominator // rate.numerator, clock * edge.denominator // edge.numerator,
-                port.latency_cycles, len(entries), len(port.routers),
-            )  # fmt: skip
+            clock, cost, edge_cost = _clock(
+                port.name, port.bytes_per_cycle * port.efficiency, port.edge_bytes_per_cycle, int(m[s.K_PACKET])
+            )
+            ports[q, : s.Q_COUNT + 1] = clock, cost, edge_cost, port.latency_cycles, len(entries), len(port.routers)
             ports[q, s.Q_WAKE], ports[q, s.Q_INTERLEAVE] = -1, port.interleave_bytes
             entries += [(row, col, q, port.link_bytes_per_cycle) for row, col in port.routers]
         words = int(m[s.K_LINK_WORDS])
@@ -117,6 +120,7 @@ class Memory:
                     self._aim(links[4 * site + way], address, way, row + dr, col + dc)
             self._aim(links[4 * sites + site], address, s.INJECT, row, col)
             self._aim(links[self.first_eject + site], address, s.EJECT, row, col)
+        m[s.K_MOST] = LARGEST // int(ports[:, s.Q_CLOCK].max())
         m[s.O_PORTS] = self._add(ports)
         table = np.zeros((len(entries), s.ENTRY_WORDS), np.int64)
         at_entries = m[s.O_ENTRIES] = self._add(table)
@@ -249,9 +253,27 @@ class Memory:
         return moved[: 4 * self.sites].reshape(-1, 4), moved[4 * self.sites : 5 * self.sites], moved[self.first_eject :]
 
 
+def _clock(port: str, memory: float, edge: float, packet_bytes: int) -> tuple[int, int, int]:
+    """Return the ticks of a port's clock in a cycle, and those that a byte takes of its memory and of its edge.
+
+    Both rates are exact where a clock of at most MOST_TICKS allows it; else the edge takes the next slower one. So a
+    run of LARGEST / ticks cycles and a packet fit an int64. UnsupportedError for a port so slow that a packet does not.
+    """
+    rate, limit = _rate(memory), _rate(edge)
+    clock = math.lcm(rate.numerator, limit.numerator)
+    if clock > MOST_TICKS:
+        clock = rate.numerator * max(1, MOST_TICKS // 4 // rate.numerator)
+    cost = clock * rate.denominator // rate.numerator
+    edge_cost = math.ceil(clock / limit)
+    if packet_bytes * max(cost, edge_cost) > LARGEST:
+        slow = f"{min(memory, edge):g} bytes a cycle"
+        raise UnsupportedError(f"Cannot time a port as slow as {port!r}, {slow}; use a faster one or shorter packets")
+    return clock, cost, edge_cost
+
+
 def _rate(bytes_per_cycle: float) -> Fraction:
     """Return a rate as a small fraction, the nearest or, where that is faster, the next below: no chip gains by it."""
-    exact = Fraction(bytes_per_cycle)
+    exact = Fraction(min(bytes_per_cycle, FASTEST))
     if exact < 1:
         return 1 / _near(1 / exact, slower=1)
     return _near(exact, slower=-1)

@@ -48,6 +48,7 @@ from accel.timing.state import (
     K_PACKET,
     N_HEAD,
     N_INJECT,
+    N_TAIL,
     NORTH,
     O_BINS,
     O_LINKS,
@@ -92,7 +93,7 @@ from accel.timing.state import (
 )
 from accel.timing.wheel import allocate, push, recycle
 
-__all__ = ["arrive", "freed", "inject", "occupy", "settle", "spread", "wake"]
+__all__ = ["arrive", "enqueue", "freed", "inject", "occupy", "settle", "spread", "wake"]
 
 
 @njit
@@ -208,6 +209,18 @@ def inject(m: Words, node: int) -> None:
             e = allocate(m, EV_SENT)
             m[e + P_COPY] = c
             push(m, start + own, e)
+
+
+@njit
+def enqueue(m: Words, node: int, c: int) -> None:
+    """Put a copy at the end of the send queue of the node whose SRAM it reads."""
+    m[c + C_NEXT] = 0
+    if m[node + N_HEAD] == 0:
+        m[node + N_HEAD] = c
+    else:
+        m[m[node + N_TAIL] + C_NEXT] = c
+    m[node + N_TAIL] = c
+    inject(m, node)
 
 
 @njit

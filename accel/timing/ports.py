@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from accel.timing.compiled import njit
-from accel.timing.network import freed, occupy, settle, spread, wake
+from accel.timing.network import enqueue, freed, occupy, settle, spread, wake
 from accel.timing.state import (
     C_ENTRY,
+    C_FROM,
+    C_KIND,
     C_LEFT,
     C_NEXT,
     C_NODE,
     C_SERIAL,
+    COPY_PULL,
     CYCLES_MASK,
     E_COL,
     E_FREE_OUT,
@@ -76,7 +79,10 @@ def hops_to_entry(m: Words, node: int, entry: int) -> int:
 
 @njit
 def request(m: Words, c: int) -> None:
-    """A read request has come back as data ready to be served: queue it at its router."""
+    """A request has reached where its data lies: queue it at its port's router, or at the node that a pull reads."""
+    if m[c + C_KIND] == COPY_PULL:
+        enqueue(m, m[c + C_FROM], c)
+        return
     entry = m[c + C_ENTRY]
     m[c + C_SERIAL] = m[S_SERIAL]
     m[S_SERIAL] += 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_DTYPE, V_RING_BYTES, V_SHAPE, V_SPACE, W_OPCODE
+from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_DTYPE, V_SHAPE, V_SPACE, W_OPCODE
 from accel.isa.program import Program, Table
 from accel.isa.table import BY_MNEMONIC, opcode
 from accel.numerics.formats import by_code
@@ -21,10 +21,10 @@ __all__ = ["Prepared", "prepare"]
 
 _CLASS = {
     "wait": s.CLASS_WAIT, "inc": s.CLASS_INC, "barrier": s.CLASS_BARRIER, "loop": s.CLASS_LOOP, "end": s.CLASS_END,
-    "mark": s.CLASS_MARK, "probe": s.CLASS_MARK, "copy": s.CLASS_COPY,
+    "mark": s.CLASS_MARK, "probe": s.CLASS_MARK, "copy": s.CLASS_COPY, "pull": s.CLASS_COPY,
 }  # fmt: skip
 _BY_OPCODE = {opcode(name): kind for name, kind in _CLASS.items()}
-_COPY = BY_MNEMONIC["copy"]
+_COPY, _PULL = BY_MNEMONIC["copy"], opcode("pull")
 
 
 class Prepared(NamedTuple):
@@ -77,13 +77,11 @@ def _fill_row(program: Program, row: Table, cost: Cost | None, out: Table, table
         raise UnsupportedError(f"Cannot time {program.name!r}: it pulls, which is not priced; push with copy")
     out[s.R_CLASS] = _BY_OPCODE[int(row[W_OPCODE])]
     if out[s.R_CLASS] == s.CLASS_COPY:
-        dst, src = (program.views[int(row[_COPY.word(name)])] for name in ("dst", "src"))
+        dst, src = (program.views[int(row[_COPY.word(name)])] for name in ("dst", "src"))  # the same words in a pull
         ways = {(SPACE_SRAM, SPACE_MEMORY): s.COPY_READ, (SPACE_SRAM, SPACE_SRAM): s.COPY_MESH,
                 (SPACE_MEMORY, SPACE_SRAM): s.COPY_WRITE}  # fmt: skip
         way = ways.get((int(dst[V_SPACE]), int(src[V_SPACE])))
         if way is None:
             raise UnsupportedError("Cannot time a copy from memory to memory; copy through SRAM")
-        if dst[V_RING_BYTES] or src[V_RING_BYTES]:
-            raise UnsupportedError("Cannot time a copy of a ring view; use a plain buffer")
-        out[s.R_COPY] = way
+        out[s.R_COPY] = s.COPY_PULL if int(row[W_OPCODE]) == _PULL else way
         out[s.R_BYTES] = math.prod(int(n) for n in src[V_SHAPE : V_SHAPE + 4]) * by_code(int(src[V_DTYPE])).bits // 8

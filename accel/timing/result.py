@@ -41,7 +41,8 @@ class Timing:
     """The outcome of `simulate`; cycles are whole cycles of the chip's clock, bytes are bytes.
 
     utilization: useful flops over peak of all enabled nodes; losses: share of all node-cycles by cause, in the fixed
-    order of `ledger.CAUSES`, adding up to 1 exactly as counted in `loss_parts`, whole parts of a node-cycle of which
+    order of `ledger.CAUSES`, rounded to 2^-53 and so adding up to 1.0 exactly (all 0.0 for a program that takes no
+    cycle), from `loss_parts`, whole parts of a node-cycle of which
     `parts_per_cycle` make one. node_parts: (rows, cols, causes), the same parts by node of the program's mesh, each
     node adding up to cycles x parts_per_cycle; padding that the problem did not ask for is still `useful` there, nodes
     outside the mesh have no place, and fidelity "bound" has none: (0, 0, causes). busy: per unit the busy cycles of

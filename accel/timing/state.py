@@ -32,18 +32,20 @@ class Log(Protocol):
 (_NULL,
  K_ROWS, K_COLS, K_NODES, K_THREADS, K_SEMAPHORES, K_HOP, K_ISSUE, K_COPY_ISSUE, K_QUEUE, K_SEMAPHORE, K_BARRIER,
  K_PACKET, K_LINK_BYTES, K_MESH_BYTES, K_PORTS, K_INTERLEAVE, K_PARAMS, K_WHEEL, K_LINK_WORDS, K_SEEN, K_BIN,
- K_BIN_FIRST, K_BINS, K_LANES, K_WRITE_LANE,
+ K_BIN_FIRST, K_BINS, K_LANES, K_WRITE_LANE, K_HEADER,
+ K_MOST,
  O_CODE, O_ROWS, O_EXPRS, O_PREDS, O_TARGETS, O_PARAMS, O_ROW_SITE, O_COL_SITE, O_NODES, O_THREADS, O_PORTS, O_LINKS,
  O_WHEEL, O_HEAP, O_BARRIERS, O_SPARE, O_SEEN, O_BINS, O_ENTRIES,
  S_NOW, S_FREE, S_FREE_COUNT, S_COPY_FREE, S_COPY_COUNT, S_LOG, S_HEAP, S_HEAP_SIZE, S_SERIAL, S_EVENTS, S_LAST,
  S_LAST_THREAD, S_LAST_LOG, S_WHEEL, S_STACK, S_ERROR, S_BARRIERS, S_BARRIERS_SIZE, S_LIVE, S_STATUS, S_BEGUN, S_SEEN,
- HEADER_WORDS) = range(68)  # fmt: skip
+ S_ERROR_NODE, S_ERROR_VALUE, HEADER_WORDS) = range(72)  # fmt: skip
 
 # rows: one a code row, beside the code; R_CLASS says what the engine does with it
 R_CLASS, R_CYCLES, R_PORT, R_BYTES, R_COPY, ROW_WORDS = range(6)
 (CLASS_MARK, CLASS_WAIT, CLASS_INC, CLASS_BARRIER, CLASS_LOOP, CLASS_END, CLASS_COPY, CLASS_MATRIX,
  CLASS_VECTOR) = range(9)  # fmt: skip
-COPY_READ, COPY_MESH, COPY_WRITE = range(3)  # memory to SRAM, SRAM to SRAM, SRAM to memory
+# memory to SRAM, SRAM to SRAM, SRAM to memory, SRAM of another node to SRAM here
+COPY_READ, COPY_MESH, COPY_WRITE, COPY_PULL = range(4)
 
 # threads of a node lie side by side, and nodes in order, so the index of a thread is node * threads + number
 (T_INDEX, T_NODE, T_PC, T_END, T_STATE, T_SEM, T_COUNT, T_SERIAL, T_LOG, T_OPEN, T_TIME, T_DEPTH) = range(12)
@@ -70,9 +72,9 @@ EV_PACKET, EV_THREAD, EV_TOKEN, EV_SENT, EV_DONE, EV_REQUEST, EV_PORT = range(7)
 # P_SIZE = bytes << 24 | link cycles << 1 | last packet of its copy
 SIZE_BYTES, SIZE_CYCLES, CYCLES_MASK = 24, 1, (1 << 23) - 1
 
-# copies in flight
+# copies in flight; C_FROM is the node whose SRAM is read (the issuer where memory is)
 (C_NEXT, C_NODE, C_LOG, C_KIND, C_LEFT, C_ROW0, C_ROW1, C_COL0, C_COL1, C_SITE_ROW0, C_SITE_ROW1, C_SITE_COL0,
- C_SITE_COL1, C_DONE, C_SENT, C_LIVE, C_ENTRY, C_SERIAL, COPY_WORDS) = range(19)  # fmt: skip
+ C_SITE_COL1, C_DONE, C_SENT, C_LIVE, C_ENTRY, C_SERIAL, C_FROM, COPY_WORDS) = range(20)  # fmt: skip
 
 # memory ports: a clock that counts 1 / Q_CLOCK of a cycle, so that any rational rate is exact; Q_COST a byte
 (Q_CLOCK, Q_COST, Q_EDGE_COST, Q_LATENCY, Q_FIRST, Q_COUNT, Q_FREE, Q_EDGE_IN, Q_EDGE_OUT, Q_WAKE, Q_READ, Q_WRITTEN,
@@ -86,7 +88,7 @@ B_ROW0, B_ROW1, B_COL0, B_COL1, B_ARRIVED, B_SIZE, B_NODES = range(7)
 
 # log: one entry an instruction with an effect; ops and blocked waits have a length, incs and copies are points. Of an
 # op, G_MID is when its unit took it; of a copy, G_MID is when it was sent, G_DONE when its last destination had it,
-# and G_REF is -2 less its destinations (`rectangle_code`).
+# and G_REF is -2 less the code of its target, four numbers of SIDE_BITS: first and last row, first and last column.
 G_KIND, G_THREAD, G_ROW, G_START, G_MID, G_END, G_PREV, G_REF, G_DONE, LOG_WORDS = range(10)
 LOG_MATRIX, LOG_VECTOR, LOG_WAIT, LOG_STALL, LOG_BARRIER, LOG_INC, LOG_COPY_MEMORY, LOG_COPY_MESH = range(8)
 
@@ -97,4 +99,4 @@ SIDE_BITS = 15  # of a row or column in the code of a rectangle
 
 # status of a run
 (DONE, GROW_POOL, GROW_COPIES, GROW_LOG, GROW_HEAP, GROW_BARRIERS, STUCK, BAD_TARGET, BAD_SEMAPHORE,
- EXHAUSTED) = range(10)  # fmt: skip
+ BAD_COUNT, BAD_MEMBER, BAD_OWNER, EXHAUSTED, TOO_LONG) = range(14)  # fmt: skip

@@ -6,7 +6,7 @@ from accel.isa.layout import CODE_WORDS
 from accel.isa.table import BY_MNEMONIC
 from accel.timing.compiled import njit
 from accel.timing.copies import start_copy
-from accel.timing.decode import holds, operand, rectangle
+from accel.timing.decode import fail, holds, operand, rectangle
 from accel.timing.state import (
     B_ARRIVED,
     B_COL0,
@@ -15,6 +15,8 @@ from accel.timing.state import (
     B_ROW0,
     B_ROW1,
     B_SIZE,
+    BAD_COUNT,
+    BAD_MEMBER,
     BAD_SEMAPHORE,
     BAD_TARGET,
     CLASS_BARRIER,
@@ -87,7 +89,6 @@ from accel.timing.state import (
     ROW_WORDS,
     RUNNING,
     S_BARRIERS,
-    S_ERROR,
     S_EVENTS,
     S_LAST,
     S_LAST_LOG,
@@ -97,7 +98,6 @@ from accel.timing.state import (
     S_NOW,
     S_SEEN,
     S_SERIAL,
-    S_STATUS,
     SEEN_HOW,
     SEEN_LOOP,
     SEEN_MARK,
@@ -216,6 +216,9 @@ def seek(m: Words, th: int, t: int) -> int:
                 see(m, th, pc, t, SEEN_LOOP if on else SEEN_OFF)
             if kind == CLASS_LOOP:
                 trips = operand(m, m[O_CODE] + pc * CODE_WORDS + LOOP_TRIPS, th) if on else 0
+                if trips < 0:
+                    m[th + T_PC] = pc
+                    fail(m, BAD_COUNT, th, trips)
                 if trips > 0:
                     depth = m[th + T_DEPTH]
                     m[th + T_DEPTH] = depth + 1
@@ -320,9 +323,8 @@ def take(m: Words, th: int) -> bool:
     node, pc = m[th + T_NODE], m[th + T_PC]
     code = m[O_CODE] + pc * CODE_WORDS
     sem, n = operand(m, code + WAIT_SEM, th), operand(m, code + WAIT_N, th)
-    if sem < 0 or sem >= m[K_SEMAPHORES]:
-        m[S_STATUS] = BAD_SEMAPHORE
-        m[S_ERROR] = pc
+    if sem < 0 or sem >= m[K_SEMAPHORES] or n < 0:
+        fail(m, BAD_COUNT if n < 0 else BAD_SEMAPHORE, th, n if n < 0 else sem)
         return False
     m[th + T_SEM] = sem
     m[th + T_COUNT] = n
@@ -369,9 +371,11 @@ def increment(m: Words, th: int, entry: int) -> None:
     code = m[O_CODE] + pc * CODE_WORDS
     sem, n = operand(m, code + INC_SEM, th), operand(m, code + INC_N, th)
     r0, r1, c0, c1 = rectangle(m, m[code + INC_AT], th)
-    if r0 < 0 or sem < 0 or sem >= m[K_SEMAPHORES]:
-        m[S_STATUS] = BAD_TARGET if r0 < 0 else BAD_SEMAPHORE
-        m[S_ERROR] = pc
+    if r0 < 0:
+        fail(m, BAD_TARGET, th, 0)
+        return
+    if sem < 0 or sem >= m[K_SEMAPHORES] or n < 0:
+        fail(m, BAD_COUNT if n < 0 else BAD_SEMAPHORE, th, n if n < 0 else sem)
         return
     for row in range(r0, r1 + 1):
         for col in range(c0, c1 + 1):
@@ -396,8 +400,7 @@ def join(m: Words, g: Log, th: int) -> None:
     r0, r1, c0, c1 = rectangle(m, m[m[O_CODE] + pc * CODE_WORDS + BARRIER_AT], th)
     row, col = m[node + N_ROW], m[node + N_COL]
     if r0 < 0 or row < r0 or row > r1 or col < c0 or col > c1:
-        m[S_STATUS] = BAD_TARGET
-        m[S_ERROR] = pc
+        fail(m, BAD_TARGET if r0 < 0 else BAD_MEMBER, th, 0)
         return
     words = B_NODES + m[K_NODES]
     bar, last = m[O_BARRIERS], m[O_BARRIERS] + m[S_BARRIERS] * words

@@ -31,7 +31,7 @@ KINDS = (
 (ISSUE, CONTROL, OFF, MATRIX, VECTOR, UNIT_BUSY, WAIT_MEMORY, WAIT_MESH, WAIT_PEER, WAIT_LOCAL, QUEUE_FULL,
  BARRIER) = range(len(KINDS))  # fmt: skip
 WAITS = frozenset(KINDS[UNIT_BUSY:])  # the kinds in which a thread stands still
-WAYS = ("read", "mesh", "write")  # memory to SRAM, SRAM to SRAM, SRAM to memory
+WAYS = ("read", "mesh", "write", "pull")  # memory to SRAM, SRAM to SRAM, SRAM to memory, another SRAM to SRAM here
 
 FIRST_SEEN = 1 << 18  # rows without a log entry for which the first repetition has room: 8 MiB
 MOST_SEEN = 1 << 22  # and the most that are ever kept: 128 MiB; the rest is counted in Trace.dropped
@@ -40,7 +40,8 @@ MOST_BIN_WORDS = 1 << 23  # 64 MiB of link counters: larger chips get fewer bins
 Mask: TypeAlias = NDArray[np.bool_]
 
 _SLICES = ("node", "thread", "kind", "row", "start", "end", "entry", "by")
-_COPIES = ("entry", "node", "thread", "row", "way", "bytes", "issued", "sent", "done", "row0", "row1", "col0", "col1")
+_COPIES = ("entry", "node", "thread", "row", "way", "source", "bytes", "issued", "sent", "done", "row0", "row1", "col0",
+           "col1")  # fmt: skip
 _MARKS = ("node", "thread", "row", "cycle")
 
 
@@ -55,9 +56,9 @@ class Trace:
     entry) and by (the entry that ended a wait, -1 if none). The slices of a thread follow each other without gap or
     overlap from cycle 0 to its end; those that touch the window are here, whole. A matrix or vector slice occupies its
     unit, too.
-    copies: those issued by the nodes and alive in the window: entry, node, thread, row, way (index in `WAYS`), bytes
-    (to each destination), issued, sent (the source may be reused), done (the last destination has it), and the
-    rectangle row0..row1, col0..col1 of logical destinations.
+    copies: those issued by the nodes and alive in the window: entry, node, thread, row, way (index in `WAYS`), source
+    (the node whose SRAM is read, -1 for memory), bytes (to each destination), issued, sent (the source may be reused),
+    done (the last destination has it), and the rectangle row0..row1, col0..col1 of logical destinations.
     marks: node, thread, row, cycle of every phase mark in the window.
     bin_edges: (bins + 1) cycles; link_bytes: (bins, site rows, site cols, 4) bytes that left each router east, west,
     south, north in each bin; sent_bytes and received_bytes: (bins, site rows, site cols) through the mesh ports of the
@@ -257,9 +258,17 @@ def _copies(
     node, thread = np.divmod(own[:, s.G_THREAD], program.threads)
     code, mask, side = -2 - own[:, s.G_REF], (1 << s.SIDE_BITS) - 1, s.SIDE_BITS
     row = own[:, s.G_ROW]
+    way = prepared.rows[row, s.R_COPY]
+    row0, row1, col0, col1 = (code >> n * side & mask for n in (3, 2, 1, 0))
+    pulled = way == s.COPY_PULL  # whose target is where it reads
+    source = np.where(pulled, row0 * program.cols + col0, np.where(way == s.COPY_READ, -1, node))
+    own_row, own_col = np.divmod(node, program.cols)
+    rectangle = [np.where(pulled, own_row, n) for n in (row0, row1)] + [
+        np.where(pulled, own_col, n) for n in (col0, col1)
+    ]
     columns = (
-        entry, node, thread, row, prepared.rows[row, s.R_COPY], prepared.rows[row, s.R_BYTES], own[:, s.G_START],
-        own[:, s.G_MID], own[:, s.G_DONE], code >> 3 * side, code >> 2 * side & mask, code >> side & mask, code & mask,
+        entry, node, thread, row, way, source, prepared.rows[row, s.R_BYTES], own[:, s.G_START], own[:, s.G_MID],
+        own[:, s.G_DONE], *rectangle,
     )  # fmt: skip
     return {name: np.ascontiguousarray(c, np.int64) for name, c in zip(_COPIES, columns, strict=True)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from accel.timing.compiled import njit
 from accel.timing.state import (
     EXHAUSTED,
+    K_MOST,
     K_WHEEL,
     O_HEAP,
     O_SPARE,
@@ -17,6 +18,7 @@ from accel.timing.state import (
     S_SERIAL,
     S_STATUS,
     S_WHEEL,
+    TOO_LONG,
     Words,
 )
 
@@ -129,6 +131,8 @@ def next_cycle(m: Words) -> bool:
         while m[base + 2 * (now & (size - 1))] == 0:
             now += 1
     m[S_NOW] = now
+    if now > m[K_MOST]:  # the clocks of memory ports would not fit a word
+        m[S_STATUS] = TOO_LONG
     while m[S_HEAP] > 0 and m[m[O_HEAP]] - now < size:
         t = m[m[O_HEAP]]
         append(m, t, pop_heap(m))
