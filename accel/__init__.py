@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accel.hardware import ChipSpec, FrameFormat, chip
     from accel.lang import K, tensor
     from accel.program import Kernel, Program, kernel, load
-    from accel.report import write_report
+    from accel.report.writing import write_report
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ _HOMES = {
     "DeadlockError": "accel.errors", "Finding": "accel.errors", "FrameFormat": "accel.hardware",
     "HazardError": "accel.errors", "K": "accel.lang", "Kernel": "accel.program", "Program": "accel.program",
     "bench": "accel.comparison", "chip": "accel.hardware", "kernel": "accel.program", "load": "accel.program",
-    "tensor": "accel.lang", "write_report": "accel.report",
+    "tensor": "accel.lang", "write_report": "accel.report.writing",
 }  # fmt: skip
 _PACKAGES = ("baselines", "hardware", "kernels", "numerics", "problem")
 

@@ -40,17 +40,15 @@ def report(vs: str | None, baseline: str | None, fidelity: str, output: str | No
     chosen = KernelOptions(**options)
     wanted = parse_names(formats) or None
     path = output if output is not None else _default(wanted)
-    from accel.report.writing import check_plan
+    from accel.report.writing import check_plan, write_report
 
     check_plan(path, wanted)  # before minutes of work
     from accel.cli.progress import compiling
-    from accel.report import write_report
     from accel.report.subject import Subject, subjects_of
     from accel.report.text import records
 
-    subject: Subject
     with compiling("timing"):
-        subject = _subject(chosen, vs, baseline, fidelity)
+        subject: Subject = _subject(chosen, vs, baseline, fidelity)
     written = write_report(subjects_of(subject), path, formats=wanted, title=title)
     facts = {"files": [str(file.resolve()) for file in written], "tables": records(subject)}
     deliver(json_to, lambda: facts, lambda: _show(written))
