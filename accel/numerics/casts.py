@@ -34,22 +34,21 @@ def round_array(values: npt.NDArray[np.float32], row: Format, bias_word: int) ->
     return codes.view(row.storage).reshape(values.shape)
 
 
-def round_array_stochastic(
-    values: npt.NDArray[np.float64], row: Format, bias_word: int, seed: int, stream: int
-) -> AnyArray:
-    """Return the codes of float64 values in `row`'s storage dtype, each rounded by the random number of its index.
+def round_array_stochastic(values: npt.NDArray[Any], row: Format, bias_word: int, seed: int, stream: int) -> AnyArray:
+    """Return the codes of float32 or float64 values in `row`'s storage dtype, each rounded by its own random number.
 
-    The index of an element is its place in row-major order.
+    That is the number of the element's place in row-major order.
     """
-    bits = np.ascontiguousarray(values).view(np.uint64).ravel()
-    codes = np.empty(bits.size, f"uint{row.bits}")
-    if bits.size >= JIT_FROM:
+    flat = np.ascontiguousarray(values).ravel()
+    codes = np.empty(flat.size, f"uint{row.bits}")
+    if flat.size >= JIT_FROM:
         from accel.numerics import bulk
 
-        bulk.round_stochastic(bits, codes, row.code, bias_word, np.uint64(seed), np.uint64(stream))
+        bulk.round_stochastic(row.name, flat.view(f"uint{8 * flat.itemsize}"), codes, bias_word, seed, stream)
     else:
-        numbers = random_bits(bits.size, seed, stream)
-        codes[:] = arrays.round_bits64_sr(bits, row.code, bias_word, numbers)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            bits = flat.astype(np.float64).view(np.uint64)
+        codes[:] = arrays.round_bits64_sr(bits, row.code, bias_word, random_bits(flat.size, seed, stream))
     return codes.view(row.storage).reshape(values.shape)
 
 
@@ -71,7 +70,7 @@ def widen_array(codes: AnyArray, row: Format, bias_word: int) -> npt.NDArray[np.
 def random_bits(count: int, seed: int, stream: int, first: int = 0) -> npt.NDArray[np.uint32]:
     """Return the random numbers of elements first .. first + count - 1: see `accel.numerics.scalar.philox`."""
     index = np.arange(count, dtype=np.uint64) + np.uint64(first)
-    numbers: npt.NDArray[np.uint32] = arrays.philox(index, np.uint64(stream), np.uint64(seed))
+    numbers: npt.NDArray[np.uint32] = arrays.philox(index, np.uint32(stream), np.uint64(seed))
     return numbers
 
 

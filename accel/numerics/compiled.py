@@ -9,7 +9,9 @@ from accel.jit import njit
 from accel.numerics import scalar
 
 __all__ = [
+    "high",
     "int32_to_odd",
+    "low",
     "philox",
     "philox_block",
     "random_unit",
@@ -48,11 +50,13 @@ def _compiled() -> dict[str, Any]:
             own = types.FunctionType(function.__code__, scope, name)
             own.__doc__ = function.__doc__
             # No reference counting: nothing here makes or keeps an array. No entry from C: see accel/jit.py.
-            scope[name] = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(own)
+            scope[name] = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(own)
     return scope
 
 
 _FUNCTIONS = _compiled()
+high = _FUNCTIONS["high"]
+low = _FUNCTIONS["low"]
 int32_to_odd = _FUNCTIONS["int32_to_odd"]
 philox = _FUNCTIONS["philox"]
 philox_block = _FUNCTIONS["philox_block"]

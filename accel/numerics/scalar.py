@@ -21,7 +21,9 @@ from accel.numerics.formats import fmt
 
 __all__ = [
     "BIAS_IEEE",
+    "high",
     "int32_to_odd",
+    "low",
     "philox",
     "philox_block",
     "random_unit",
@@ -61,6 +63,7 @@ FP16_RULE = 15 | BIAS_IEEE  # what binary16 is in these terms
 INFINITY, MAGNITUDE = U(0x7F800000), U(0x7FFFFFFF)
 NAN32, NAN_BF16, NAN_FP16 = U(0x7FC00000), U(0x7FC0), U(0x7E00)
 ZERO, ONE = U(0), U(1)
+WORD = L(0xFFFFFFFF)
 
 
 def select(condition: Any, yes: Any, no: Any) -> Any:
@@ -111,14 +114,13 @@ def nearest_size(size: Any, mantissa: Any, top: Any, bias_word: Any) -> Any:
     normal = larger(size, first)
     half = U(U(U(ONE << U(drop - ONE)) - ONE) + U(U(normal >> drop) & ONE))
     above = U(U(U(normal + half) >> drop) - U(U(U(127) - bias) << mantissa))
-    # Below them: a whole number of quanta 2^(-bias-mantissa), twice that under the IEEE rule. The hidden bit of fp32's
-    # own subnormals is wrong here and does not matter: they are far below half a quantum, as is all that 25 stands for.
-    exponent = smaller(U(size >> U(23)), U(U(128) - bias))
-    significand = U(U(size & U(0x7FFFFF)) | U(0x800000))
-    drop = smaller(U(U(U(U(150) + ieee) - U(bias + mantissa)) - exponent), U(25))
-    half = U(U(U(ONE << U(drop - ONE)) - ONE) + U(U(significand >> drop) & ONE))
+    # Below them: a whole number of quanta 2^(-bias-mantissa), twice that under the IEEE rule. Adding a power of two
+    # whose last place is one quantum leaves that number, rounded by the fp32 addition, in the last places of the sum.
     units = U(ONE << mantissa)
-    below = smaller(U(U(significand + half) >> drop), U(U(units - ONE) + ieee))
+    place = U(U(U(U(150) + ieee) - U(bias + mantissa)) << U(23))
+    small = U(smaller(size, first))
+    total = np.float32(small.view(np.float32) + place.view(np.float32))
+    below = smaller(U(total.view(np.uint32) - place), U(U(units - ONE) + ieee))
     # From the midpoint of the gap on (its tie goes to the even code), the first normal number is nearer.
     middle = U(U(first - U(0x400000)) - U(U(0x400000) >> mantissa))
     below = select(size >= select(ieee == ONE, first, middle), units, below)
@@ -417,20 +419,18 @@ def widen_code(code: Any, dtype: int, bias_word: Any) -> Any:
 # ----------------------------------------------------------------------------------------------- random numbers
 # Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11,
 # https://doi.org/10.1145/2063384.2063405; multipliers and key increments from its section 4.1 (Weyl constants: the
-# golden ratio and sqrt(3) - 1 in 32 bits). In 64-bit words, which hold each product whole.
-
-WORD = L(0xFFFFFFFF)
+# golden ratio and sqrt(3) - 1 in 32 bits).
 
 
 def philox_block(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """Return the four 32-bit words of Philox4x32-10 for a counter and a key; all uint64 below 2^32."""
+    """Return the four words of Philox4x32-10 for a counter and a key; all uint32."""
     for _ in range(10):
-        p0 = c0 * L(0xD2511F53)
-        p1 = c2 * L(0xCD9E8D57)
-        c0, c2 = (p1 >> L(32)) ^ c1 ^ k0, (p0 >> L(32)) ^ c3 ^ k1
-        c1, c3 = p1 & WORD, p0 & WORD
-        k0 = (k0 + L(0x9E3779B9)) & WORD
-        k1 = (k1 + L(0xBB67AE85)) & WORD
+        p0 = L(L(c0) * L(0xD2511F53))
+        p1 = L(L(c2) * L(0xCD9E8D57))
+        c0, c2 = U(U(U(p1 >> L(32)) ^ c1) ^ k0), U(U(U(p0 >> L(32)) ^ c3) ^ k1)
+        c1, c3 = U(p1), U(p0)
+        k0 = U(L(k0) + L(0x9E3779B9))
+        k1 = U(L(k1) + L(0xBB67AE85))
     return c0, c1, c2, c3
 
 
@@ -439,11 +439,20 @@ def philox(index: Any, stream: Any, seed: Any) -> Any:
 
     Counter (index >> 2, stream, 0), low word first; key = seed, low word first; word index & 3 of the block.
     """
-    block = L(index) >> L(2)
-    key = L(seed)
-    w0, w1, w2, w3 = philox_block(block & WORD, block >> L(32), L(stream), L(0), key & WORD, key >> L(32))
+    block, key = L(L(index) >> L(2)), L(seed)
+    w0, w1, w2, w3 = philox_block(low(block), high(block), U(stream), ZERO, low(key), high(key))
     odd = (L(index) & L(1)) == L(1)
-    return U(select((L(index) & L(2)) == L(2), select(odd, w3, w2), select(odd, w1, w0)))
+    return select((L(index) & L(2)) == L(2), select(odd, w3, w2), select(odd, w1, w0))
+
+
+def low(word: Any) -> Any:
+    """Return the lower half of 64 bits."""
+    return U(L(word) & WORD)
+
+
+def high(word: Any) -> Any:
+    """Return the upper half of 64 bits."""
+    return U(L(word) >> L(32))
 
 
 def random_unit(bits: Any) -> Any:

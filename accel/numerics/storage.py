@@ -95,9 +95,7 @@ def as_storage(
         return _contiguous(values.astype(values.dtype.newbyteorder("="), copy=False)).view(np.uint16)
     if row.name == "fp32" and values.dtype.kind == "f" and values.dtype.itemsize == 4:
         return _contiguous(values.astype(values.dtype.newbyteorder("="), copy=False))
-    if draw is not None and values.dtype.kind in "iu" and not _held_by_float64(values):
-        raise InputError("integers beyond 2^53 cannot be rounded stochastically; make them float64 first")
-    return _rounded(_floats(values), row, word, draw)
+    return _rounded(_floats(values, draw), row, word, draw)
 
 
 def cast(
@@ -110,20 +108,19 @@ def cast(
     seed: int = 0,
     stream: int = 0,
 ) -> AnyArray:
-    """Return codes as the instructions vec.cast and vec.cast_sr make them: as `encode`, but floats become integers.
+    """Return codes as the instructions vec.cast and vec.cast_sr make them; arguments as for `as_storage`.
 
-    To int8, uint8 and int32: rounded, kept in the format's range, NaN to 0; integers are kept in range.
+    Unlike `encode` it takes any number to int8, uint8 and int32: rounded, kept in the format's range, NaN to 0. And it
+    writes the one NaN of a format, where `encode` leaves an array alone that already has the format.
     """
     row = require(fmt)
-    if row.kind != "int":
-        return encode(array, row, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
     word, draw, values = bias_word(row, bias, denormals), _draw(rounding, seed, stream), _numbers(array)
+    if row.kind != "int":
+        return _rounded(_floats(values, draw), row, word, draw)
     if values.dtype.kind in "iu":
-        limits = np.iinfo(row.storage)
-        low = max(int(limits.min), int(np.iinfo(values.dtype).min))
-        high = min(int(limits.max), int(np.iinfo(values.dtype).max))
-        return np.clip(values, low, high).astype(row.storage, order="C")
-    floats = _floats(values)
+        (low, high), theirs = _range(row), np.iinfo(values.dtype)
+        return np.clip(values, max(low, int(theirs.min)), min(high, int(theirs.max))).astype(row.storage, order="C")
+    floats = _floats(values, draw)
     if floats.dtype == np.float64 and draw is None:
         whole = np.clip(np.rint(np.where(np.isnan(floats), 0.0, floats)), *_range(row))
         return whole.astype(row.storage, order="C")
@@ -205,17 +202,18 @@ def _draw(rounding: str, seed: int, stream: int) -> tuple[int, int] | None:
 def _rounded(floats: AnyArray, row: Format, word: int, draw: tuple[int, int] | None) -> AnyArray:
     """float32 or float64 values as codes of `row`, rounded once."""
     if draw is not None:
-        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-            return round_array_stochastic(floats.astype(np.float64), row, word, *draw)
+        return round_array_stochastic(floats, row, word, *draw)
     if row.name == "fp32":
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return np.require(floats, dtype=np.float32, requirements="C")
+            return round_array(floats.astype(np.float32, copy=False), row, word)
     return round_array(float32_to_odd(floats) if floats.dtype == np.float64 else floats, row, word)
 
 
-def _floats(values: AnyArray) -> AnyArray:
+def _floats(values: AnyArray, draw: tuple[int, int] | None) -> AnyArray:
     """Numbers as float32 where that is exact, else as float64 that rounds on like the number itself."""
     if values.dtype.kind in "iu":
+        if draw is not None and not _held_by_float64(values):
+            raise InputError("integers beyond 2^53 cannot be rounded stochastically; make them float64 first")
         return _integers_as_float64(values)
     if _is_bfloat16(values) or values.dtype.name.startswith(_SHORT_FLOATS):
         with np.errstate(invalid="ignore"):
