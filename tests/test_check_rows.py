@@ -165,7 +165,7 @@ def test_rows_that_make_numbers_write_their_destination(what: str) -> None:
         else:
             k.vec.fill(wide, 0.5)
             out = k.sram((64,), "bf16", "narrow")
-            k.vec.cast(out, wide, stream=3)
+            k.vec.cast(out, wide, "stochastic", stream=3)
         k.probe(out, "out")
 
     assert found(kernel, what=what) == []
