@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 __all__ = [
     "AccelError",
+    "AssemblyError",
     "BoundsError",
     "CapacityError",
     "DeadlockError",
@@ -23,6 +24,9 @@ __all__ = [
     "UnwrittenError",
     "nearest",
 ]
+
+
+EXCERPT = 100  # characters of a line that a message shows
 
 
 class Location(NamedTuple):
@@ -83,6 +87,23 @@ class CapacityError(TraceError):
 
 class ProgramError(AccelError):
     """Program data (a file, a row, a descriptor) that breaks the format or the machine's limits."""
+
+
+class AssemblyError(ProgramError):
+    """Assembly text that cannot become a program; `line` and `column` count from 1.
+
+    `excerpt` is the line of text with a caret below the place; `str()` ends with it.
+    """
+
+    def __init__(self, message: str, *, at: Location, column: int, text: str) -> None:
+        super().__init__(message, at=at)
+        self.line, self.column, self.text = at.line, column, text
+        first = max(0, column - 1 - EXCERPT // 2)
+        shown = "".join(c if c.isprintable() else " " for c in text[first : first + EXCERPT])
+        self.excerpt = f"    {shown}\n    {' ' * (column - 1 - first)}^"
+
+    def __str__(self) -> str:
+        return f"{self.at}:{self.column}: {self.message}\n{self.excerpt}"
 
 
 class Finding(NamedTuple):
