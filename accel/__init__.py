@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from accel.errors import AccelError, DeadlockError, Finding, HazardError
     from accel.hardware import ChipSpec, FrameFormat, chip
     from accel.lang import K, tensor
-    from accel.program import Kernel, Program, kernel, load
+    from accel.program import Kernel, Program, assemble, kernel, load
     from accel.report.writing import write_report
 
 __version__ = "0.1.0"
@@ -22,15 +22,15 @@ _HOMES = {
     "AccelError": "accel.errors", "ChipSpec": "accel.hardware", "Comparison": "accel.comparison",
     "DeadlockError": "accel.errors", "Finding": "accel.errors", "FrameFormat": "accel.hardware",
     "HazardError": "accel.errors", "K": "accel.lang", "Kernel": "accel.program", "Program": "accel.program",
-    "bench": "accel.comparison", "chip": "accel.hardware", "kernel": "accel.program", "load": "accel.program",
-    "tensor": "accel.lang", "write_report": "accel.report.writing",
+    "assemble": "accel.program", "bench": "accel.comparison", "chip": "accel.hardware", "kernel": "accel.program",
+    "load": "accel.program", "tensor": "accel.lang", "write_report": "accel.report.writing",
 }  # fmt: skip
 _PACKAGES = ("baselines", "hardware", "kernels", "numerics", "problem")
 
 __all__ = [
     "AccelError", "ChipSpec", "Comparison", "DeadlockError", "Finding", "FrameFormat", "HazardError", "K", "Kernel",
-    "Program", "__version__", "baselines", "bench", "chip", "hardware", "kernel", "kernels", "load", "numerics",
-    "problem", "tensor", "write_report",
+    "Program", "__version__", "assemble", "baselines", "bench", "chip", "hardware", "kernel", "kernels", "load",
+    "numerics", "problem", "tensor", "write_report",
 ]  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from accel import isa
 from accel.errors import DeadlockError, Finding, HazardError, InputError, nearest
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.isa import container
+from accel.hardware import names as chip_names
+from accel.isa import assembly, container
 from accel.isa.disassembly import disassemble
 from accel.lang import Kernel as TracedKernel
 from accel.lang import TensorSpec
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from accel.machine import Needed
     from accel.timing import Timing
 
-__all__ = ["Kernel", "Outputs", "Program", "Sample", "Verified", "kernel", "load"]
+__all__ = ["Kernel", "Outputs", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
 
 
 class Outputs(Mapping[str, np.ndarray]):
@@ -225,11 +226,16 @@ class Program:
         return Sample(frozen, needed(self.isa, frozen, semaphore_limit=limit))
 
     def asm(self, role: int | None = None) -> str:
-        """Return the disassembly, of one role or of all."""
+        """Return the program as assembly that `accel.assemble` reads back bit for bit; with `role`, a listing of it."""
         if role is not None and (type(role) is not int or not 0 <= role < self.isa.roles):
             raise InputError(f"no role {role!r}; {self.name} has roles 0 to {self.isa.roles - 1}")
         self.isa.require_sound()
-        return disassemble(self.isa, role)
+        return disassemble(self.isa, role, self._catalog_name())
+
+    def _catalog_name(self) -> str:
+        """Return the name of the catalog's chip where it is this one to the letter, otherwise an empty text."""
+        name = self.chip.name
+        return name if name in chip_names() and find_chip(name).to_json() == self.isa.chip else ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program to a file that `accel.load` reads; whole or not at all."""
@@ -240,6 +246,30 @@ def load(path: str | os.PathLike[str]) -> Program:
     """Read a program file written by `Program.save`; it runs, checks and times like the original."""
     program = container.read(path)
     return Program(program, ChipSpec.from_json(program.chip))
+
+
+def assemble(text: str, chip: ChipSpec | str | None = None, *, source: str = "<text>") -> Program:
+    """Return the program that assembly text spells (the grammar: `docs/program-format.md`).
+
+    chip: for a text that names none, or in place of the one it names. source: the file name in errors. Raises
+    AssemblyError, pointing at line and column, for text that is no program or that no engine may follow.
+    """
+    spec = find_chip(chip) if isinstance(chip, str) else chip
+    if spec is not None and not isinstance(spec, ChipSpec):
+        raise InputError(f"cannot assemble for {chip!r}; give a catalog name or an accel.chip(...)")
+    program = assembly.assemble(text, source, _chip_json)
+    if spec is not None:
+        program = dataclasses.replace(program, chip=spec.to_json())
+    elif not program.chip:
+        raise InputError(f"{source} names no chip; write for example .chip mini, or give chip=")
+    return Program(program, ChipSpec.from_json(program.chip))
+
+
+def _chip_json(name: str) -> str:
+    """Return the JSON of a catalog chip; a text names no files, so that it means the same everywhere."""
+    if name not in chip_names():
+        raise InputError(f"the catalog has no chip {name!r}{nearest(name, chip_names()) or '; `accel chips` lists it'}")
+    return find_chip(name).to_json()
 
 
 class Kernel(TracedKernel):

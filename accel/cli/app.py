@@ -16,7 +16,7 @@ from types import TracebackType
 import click
 
 from accel import __version__
-from accel.errors import AccelError, CapacityError, InternalError, nearest
+from accel.errors import AccelError, AssemblyError, CapacityError, InternalError, nearest
 
 __all__ = ["VERBS", "main"]
 
@@ -29,6 +29,8 @@ VERBS = {
     "bench": "accel.cli.bench",
     "check": "accel.cli.check",
     "report": "accel.cli.report",
+    "asm": "accel.cli.assembly",
+    "disasm": "accel.cli.assembly",
     "chips": "accel.cli.catalogs",
     "gpus": "accel.cli.catalogs",
     "isa": "accel.cli.catalogs",
@@ -99,10 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AccelError as error:
         if debug:
             traceback.print_exc()
-        code = _fail(str(error), BAD_INPUT)
-        if isinstance(error, CapacityError) and error.allocation_map and sys.stderr is not None:
-            sys.stderr.write(f"{error.allocation_map.rstrip()}\n")
-        return code
+        return _bad_input(error)
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _pipe_closed()
@@ -115,6 +114,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, the user sees one line
         return _internal(error, args, debug)
     return int(code or OK)
+
+
+def _bad_input(error: AccelError) -> int:
+    """Print an error of ours in one line, and below it the picture that some carry."""
+    message, picture = str(error), ""
+    if isinstance(error, AssemblyError):
+        message, picture = f"{error.at}:{error.column}: {error.message}", error.excerpt
+    elif isinstance(error, CapacityError):
+        picture = error.allocation_map
+    code = _fail(message, BAD_INPUT)
+    if picture and sys.stderr is not None:
+        sys.stderr.write(f"{picture.rstrip()}\n")
+    return code
 
 
 def _fail(message: str, code: int) -> int:

@@ -28,10 +28,10 @@ def bench(vs: str | None, baseline: str | None, fidelity: str, json_to: str | No
     \b
     accel bench matmul --shape 4096x4096x4096 --chip d1 --vs a100-sxm-80gb,h100-sxm
     """
-    from accel.cli.target import is_file, problem_of, tiling_of
+    from accel.cli.target import is_file, is_program, problem_of, tiling_of
 
     chosen = KernelOptions(**options)
-    if is_file(chosen.kernel):
+    if is_file(chosen.kernel) or is_program(chosen.kernel):
         raise UnsupportedError(
             f"bench compares problems of the library, and {chosen.kernel} names none; time it with accel run"
         )

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
+from click.core import ParameterSource
+
 from accel.cli.arguments import KernelOptions, parse_mesh, parse_names, parse_params, parse_tensors
 from accel.errors import AccelError, InputError, Location, nearest
 
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
     from accel.problem import Problem
     from accel.program import Program
 
-__all__ = ["Target", "load_function", "problem_of", "resolve", "tiling_of"]
+__all__ = ["Target", "assembled", "is_program", "load_function", "problem_of", "resolve", "tiling_of"]
 
+LARGEST_TEXT = 1 << 30  # bytes of assembly
 _LIBRARY_ONLY = ("--shape", "--dtype", "--out-dtype", "--trans-a", "--trans-b", "--variant")
 _USER_ONLY = ("--arg", "--mesh")
 
@@ -37,10 +41,43 @@ def is_file(kernel: str) -> bool:
     return ".py" in kernel or ":" in kernel or os.sep in kernel
 
 
+def is_program(kernel: str) -> bool:
+    """Return whether KERNEL names a program file or assembly, which are built already."""
+    return kernel.endswith((".acc", ".asm"))
+
+
+def assembled(file: str, chip: str | None = None) -> Program:
+    """Return the program of an assembly file, for `chip` in place of the one it names."""
+    from accel.files import read_whole
+    from accel.program import assemble
+
+    content = read_whole(file, LARGEST_TEXT, "assembly file")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is no text in UTF-8 (byte {error.start}); give assembly, or a .acc file") from None
+    return assemble(text, chip, source=file)
+
+
+def _program_target(options: KernelOptions) -> Target:
+    """Load or assemble a program; options that would build another one are refused."""
+    from accel.program import load
+
+    context = click.get_current_context(silent=True)
+    chosen = context is not None and context.get_parameter_source("chip") is ParameterSource.COMMANDLINE
+    given = (["--chip"] if chosen else []) + [name for name, there in options.given().items() if there]
+    if given:
+        raise InputError(f"{given[0]} does not go with {options.kernel}: it is a program already; leave it out")
+    program = load(options.kernel) if options.kernel.endswith(".acc") else assembled(options.kernel)
+    return Target(options.kernel, program, None)
+
+
 def resolve(options: KernelOptions) -> Target:
     """Build the program that the options name; every mistake is an AccelError of one line."""
     from accel.hardware import chip as find_chip
 
+    if is_program(options.kernel):
+        return _program_target(options)
     spec = find_chip(options.chip)
     if is_file(options.kernel):
         return _user_target(options, spec)

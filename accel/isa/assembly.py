@@ -10,10 +10,11 @@ import numpy as np
 from accel.errors import InputError, Location, ProgramError, nearest
 from accel.isa import layout as w
 from accel.isa.assembly_maps import Maps
+from accel.isa.assembly_roles import Roles
 from accel.isa.assembly_scan import MNEMONIC, NAME, WORD_LIMIT, Line
 from accel.isa.program import Program
-from accel.isa.schema import WORDS_OF, Kind, Operand, Row
-from accel.isa.table import BY_MNEMONIC, BY_OPCODE
+from accel.isa.schema import Kind, Operand, Row
+from accel.isa.table import BY_MNEMONIC
 from accel.numerics.formats import by_code
 
 __all__ = ["assemble"]
@@ -23,6 +24,8 @@ LINE_ENTRY = re.compile(r"l\d+(?=[ \t]*(?:;|$))", re.ASCII)
 # Operands that a block's other half fixes: a loop and its end may leave their distance to the assembler.
 LOOP, END = BY_MNEMONIC["loop"], BY_MNEMONIC["end"]
 DISTANCE = {LOOP.mnemonic: "end", END.mnemonic: "begin"}
+BLOCKS = ("role", "thread", "code")  # directives that end a thread
+ONCE = ("accel", "program", "chip", "mesh", "threads", "flops", "memory", "sram", "init", "params", "lines")
 SHARDS = {"preload": w.DIR_PRELOAD, "collect": w.DIR_COLLECT}
 
 
@@ -42,9 +45,12 @@ def assemble(text: str, source: str = "<text>", chips: Callable[[str], str] | No
 class _Assembler:
     def __init__(self, source: str, chips: Callable[[str], str] | None) -> None:
         self.maps = Maps(chips)
+        self.roles = Roles(self.maps)
+        self.directives = {**self.maps.directives(), **self.roles.directives()}
+        self.said: dict[str, int] = {}  # directives that may stand once, and their lines
         self.source = source
         self.code: list[list[int]] = []
-        self.origin: list[Line] = []  # of every row, for errors
+        self.origin: list[tuple[Line, int]] = []  # of every row, for errors
         self.shards: list[list[int]] = []
         self.open_loops: list[int] = []
 
@@ -53,11 +59,10 @@ class _Assembler:
         line = Line("", 1, self.source)
         for number, content in enumerate(text.split("\n"), 1):
             line = Line(content, number, self.source)
-            if line.ended():
+            if self.maps.continues(content) or line.ended():
                 continue
             if line.here("."):
-                if self.maps.directive(line, len(self.code)):
-                    self._check_closed()
+                self._directive(line)
             elif line.match(re.compile(r"(?:preload|collect)\b")) is not None:
                 self._shard(line)
             else:
@@ -67,14 +72,27 @@ class _Assembler:
         return self._program(line)
 
     # --- statements -------------------------------------------------------------------------------------------------
+    def _directive(self, line: Line) -> None:
+        begin = line.skip()
+        line.accept(".")
+        if NAME.match(line.text, line.place) is None:
+            raise line.error(f"Cannot read a directive here; write one of .{', .'.join(self.directives)}", begin)
+        word = line.take_known(self.directives, "directive")
+        if word in BLOCKS:
+            self._check_closed()
+            self.roles.close()
+        if word in ONCE and self.said.setdefault(word, line.number) != line.number:
+            raise line.error(f"Cannot give .{word} twice because line {self.said[word]} has it; remove one", begin)
+        self.directives[word](line)
+
     def _shard(self, line: Line) -> None:
         """Read `preload A bf16[4,4], a bf16[4,4]` or `collect`; `role=2` where it stands outside that role."""
         kind = line.text[: line.place].split()[-1]
-        reader = self.maps.reader(line)
+        reader = self.maps.reader
         dst = reader.view(line, pairs=False)
         line.expect(",", f"{kind} takes where to, then from where")
         src = reader.view(line, pairs=False)
-        role = line.take_number("a role", 0, 1 << 20) if line.accept("role=") else self.maps.current_role(line)
+        role = line.take_number("a role", 0, 1 << 20) if line.accept("role=") else self.roles.current()
         self.shards.append([role, SHARDS[kind], *dst, *src, self._line_of(line)])
 
     def _line_of(self, line: Line) -> int:
@@ -90,7 +108,7 @@ class _Assembler:
         return lines.id(line.take_location())
 
     def _instruction(self, line: Line) -> None:
-        reader = self.maps.reader(line)
+        reader = self.maps.reader
         pred = reader.predicate(line) if line.accept("@") else 0
         begin = line.skip()
         mnemonic = line.take_word(MNEMONIC, "an instruction", "copy, wait or vec.add")
@@ -100,7 +118,7 @@ class _Assembler:
                 f"Cannot use {mnemonic!r} because the table has no such instruction"
                 f"{nearest(mnemonic, BY_MNEMONIC) or '; `accel isa` lists them'}", begin,
             )  # fmt: skip
-        self.maps.open_thread(line, len(self.code))
+        self.roles.open_thread(line)
         given = self._operands(line, row)
         words = [row.opcode, pred, self._line_of(line)]
         distances = [0]
@@ -116,9 +134,8 @@ class _Assembler:
         if not all(-WORD_LIMIT <= word < WORD_LIMIT for word in words):
             raise line.error("Cannot use these operands because a word has 64 bits; use smaller numbers", begin)
         self.code.append(words + [0] * (w.CODE_WORDS - len(words)))
-        line.place = begin
-        self.origin.append(line)
-        line = self.origin[-1]
+        self.origin.append((line, begin))
+        self.roles.rows += 1
 
     def _operands(self, line: Line, row: Row) -> dict[str, list[int]]:
         """Read operands in word order or by name."""
@@ -146,12 +163,12 @@ class _Assembler:
         end = line.place
         for name, place in reals:  # what a number means depends on the formats of the views
             line.place = place
-            given[name] = [self.maps.reader(line).real(line, self._integer(row, given))]
+            given[name] = [self.maps.reader.real(line, self._integer(row, given))]
         line.place = end
         return given
 
     def _operand(self, line: Line, row: Row, operand: Operand) -> list[int]:
-        reader = self.maps.reader(line)
+        reader = self.maps.reader
         match operand.kind:
             case Kind.VIEW:
                 return list(reader.view(line, pairs=row.cost == "matrix"))
@@ -198,8 +215,8 @@ class _Assembler:
 
     def _check_closed(self) -> None:
         if self.open_loops:
-            line = self.origin[self.open_loops[-1]]
-            raise line.error("Cannot leave this loop open because its thread ends; write end after its body")
+            line, begin = self.origin[self.open_loops[-1]]
+            raise line.error("Cannot leave this loop open because its thread ends; write end after its body", begin)
 
     # --- the program ------------------------------------------------------------------------------------------------
     def _program(self, last: Line) -> Program:
@@ -211,7 +228,7 @@ class _Assembler:
         shards = np.array(self.shards, np.int64).reshape(-1, w.SHARD_WORDS)
         lines = self.maps.source_map(code, shards)
         try:
-            fields = self.maps.fields(last, len(code))
+            fields = {**self.maps.fields(), **self.roles.fields(last)}
             program = Program(code=code, shards=shards, lines=lines, **fields)
         except OverflowError:
             raise last.error("Cannot use this program because a word has 64 bits; use smaller numbers") from None
@@ -232,7 +249,8 @@ class _Assembler:
             twin.require_sound()
         except ProgramError as again:
             if again.at is not None and again.at in origin:
-                return self.origin[again.at.line].error(again.message)
+                line, begin = self.origin[again.at.line]
+                return line.error(again.message, begin)
         return last.error(error.message)
 
 
@@ -242,7 +260,8 @@ def _named(line: Line, row: Row, name: str, place: int) -> Operand:
             return operand
     names = [o.name for o in row.operands]
     raise line.error(
-        f"Cannot give {name!r} to {row.mnemonic} because {_takes(row)}{nearest(name, names) or '; use one of them'}", place
+        f"Cannot give {name!r} to {row.mnemonic} because {_takes(row)}{nearest(name, names) or '; use one of them'}",
+        place,
     )
 
 

@@ -93,6 +93,7 @@ class Reader:
         entry: int | None = None
         begin = line.skip()
         sign = -1 if line.accept("-") else 1
+        line.accept("+")
         while True:
             place = line.skip()
             number = line.number_here()
@@ -109,7 +110,9 @@ class Reader:
                 if atom[0] == "e":
                     if number is not None or sign < 0 or entry is not None:
                         raise line.error("Cannot scale an entry of the table; write its terms instead", place)
-                    entry = self._entry(line, int(atom[1:]) if len(atom) < 9 else -1, len(self.pools.exprs.items), place)
+                    entry = self._entry(
+                        line, int(atom[1:]) if len(atom) < 9 else -1, len(self.pools.exprs.items), place
+                    )
                 elif atom in ("row", "col") or atom[0] == "p":
                     index = {"row": w.PARAM_ROW, "col": w.PARAM_COL}.get(atom)
                     if index is None:
@@ -260,8 +263,8 @@ class Reader:
         ndim = line.take_number("a number of dimensions", 0, w.DIMS) if line.accept("/") else None
         if len(shape) > w.DIMS or not shape or (strides is not None and len(strides) != len(shape)):
             raise line.error(
-                f"Cannot use {len(shape)} sizes and {len(shape) if strides is None else len(strides)} strides because a "
-                f"view has 1 to {w.DIMS} dimensions with a stride each; write for example [4,8:16,2]", begin,
+                f"Cannot use {len(shape)} sizes with {len(strides or shape)} strides because a view has 1 to {w.DIMS} "
+                "dimensions with a stride each; write for example [4,8:16,2]", begin,
             )  # fmt: skip
         words = [0] * w.VIEW_WORDS
         steps = strides if strides is not None else row_major(shape, row.bytes)
@@ -339,7 +342,9 @@ class Reader:
         index = self.sum(line)
         line.expect("]", "a bracket is open")
         if self.pools.exprs.items[index.expr] == ((), ()) and not 0 <= index.constant < found.count:
-            raise line.error(f"Cannot use {name}[{index.constant}] because there are {found.count}; number from 0", place)
+            raise line.error(
+                f"Cannot use {name}[{index.constant}] because there are {found.count}; number from 0", place
+            )
         return Sum(found.index + index.constant, index.expr)
 
     def place(self, line: Line) -> list[int]:
@@ -375,7 +380,9 @@ class Reader:
             return line.take_number("an int32", -(1 << 31), (1 << 31) - 1) & 0xFFFFFFFF
         number = line.match(REAL)
         if number is None:
-            raise line.error(f"Cannot read {line.found()} as a number; write for example 0.5, -inf or 0x3f800000", begin)
+            raise line.error(
+                f"Cannot read {line.found()} as a number; write for example 0.5, -inf or 0x3f800000", begin
+            )
         if "nan" in number:
             return 0x7FC00000
         try:

@@ -16,7 +16,18 @@ from accel.errors import Location
 from accel.isa import layout as w
 from accel.isa.program import Table
 
-__all__ = ["ExprKey", "Pool", "Pools", "PredKey", "TargetKey", "ViewKey", "expr_key", "pred_key", "target_key", "view_key"]
+__all__ = [
+    "ExprKey",
+    "Pool",
+    "Pools",
+    "PredKey",
+    "TargetKey",
+    "ViewKey",
+    "expr_key",
+    "pred_key",
+    "target_key",
+    "view_key",
+]
 
 Key = TypeVar("Key", bound=Hashable)
 # pairs (param, coef), then loop terms (depth, coef, mul, add, mod)
@@ -43,7 +54,9 @@ def expr_key(words: list[int]) -> ExprKey:
 
 def pred_key(words: list[int]) -> PredKey:
     """Return what a row of the predicate table means."""
-    return tuple((words[at], words[at + 1], words[at + 2]) for at in range(w.P_TERMS, w.P_TERMS + 3 * words[w.P_COUNT], 3))
+    return tuple(
+        (words[at], words[at + 1], words[at + 2]) for at in range(w.P_TERMS, w.P_TERMS + 3 * words[w.P_COUNT], 3)
+    )
 
 
 def target_key(words: list[int]) -> TargetKey:

@@ -110,7 +110,9 @@ class Line:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise self.error(f"Cannot read {what} because half a surrogate pair is no text; leave it out", begin) from None
+            raise self.error(
+                f"Cannot read {what} because half a surrogate pair is no text; leave it out", begin
+            ) from None
         return text
 
     def number_here(self) -> int | None:

@@ -16,7 +16,7 @@ from accel.isa.program import Program, Table
 from accel.isa.reserved import require_spellable
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 
-__all__ = ["disassemble"]
+__all__ = ["disassemble", "row_text"]
 
 LOOP, END = BY_MNEMONIC["loop"].opcode, BY_MNEMONIC["end"].opcode
 MARGIN = 96  # column of the source lines
@@ -30,6 +30,12 @@ def disassemble(program: Program, role: int | None = None, chip_name: str = "") 
     """
     require_spellable(program)
     return "\n".join(_Text(program).listing(role) if role is not None else _Text(program).whole(chip_name)) + "\n"
+
+
+def row_text(program: Program, at: int) -> str:
+    """Return the instruction of one code row as text: predicate, mnemonic and operands by name."""
+    code = program.code[at].tolist()
+    return Writer.of(program).instruction(BY_OPCODE[code[w.W_OPCODE]], code, distances=False)
 
 
 class _Text:
@@ -90,11 +96,11 @@ class _Text:
 
     # --- what a program says about itself ---------------------------------------------------------------------------
     def chip(self, name: str) -> Iterator[str]:
-        """Yield the chip by name, as JSON on one line, or as a quoted text where it is neither."""
+        """Yield the chip by name, as indented JSON, or as a quoted text where it is neither."""
         chip = self.program.chip
         if name:
             yield f".chip {name} sha256={chip_digest(chip)}"
-        elif chip[:1] == "{" and not set(chip) & set("\n\r"):
+        elif chip.startswith("{\n") and chip.find("\n}") == len(chip) - 2:
             yield f".chip {chip}"
         elif chip:
             yield f".chip text={json.dumps(chip)}"
@@ -103,7 +109,12 @@ class _Text:
         """Yield tensors, buffers and semaphores with their places."""
         p = self.program
         for t in p.tensors:
-            flags = (("in", t.is_input), ("out", t.is_output), ("resident", t.resident), ("ieee", t.denormals == "ieee"))
+            flags = (
+                ("in", t.is_input),
+                ("out", t.is_output),
+                ("resident", t.resident),
+                ("ieee", t.denormals == "ieee"),
+            )
             marks = "".join(f" {mark}" for mark, on in flags if on) + (f" bias={t.bias}" if t.bias else "")
             yield f".tensor {quoted(t.name)} {_shape(t.dtype, t.shape)} @{t.address:#x}{marks}"
         yield f".memory {p.memory_bytes}"
@@ -146,7 +157,8 @@ class _Text:
             yield from (f".target t{i} = {out.rectangle(key)}" for i, key in enumerate(out.targets.keys))
         if not out.views.natural([]):
             for i, key in enumerate(out.views.keys):
-                yield f".view v{i} = {out.objects[key[w.V_SPACE]][key[w.V_OBJECT]][0]} {out.descriptor(key, pairs=False)}"
+                name, _ = out.objects[key[w.V_SPACE]][key[w.V_OBJECT]]
+                yield f".view v{i} = {name} {out.descriptor(key, pairs=False)}"
         if not out.marks.natural([]):
             yield from (f".mark {json.dumps(mark)}" for mark in p.marks)
         if not p.lines:
@@ -186,9 +198,10 @@ class _Text:
         """Yield the preloads and collects of a role, or all of them with their roles."""
         for shard in self.program.shards.tolist():
             if role is None or shard[w.H_ROLE] == role:
-                dst, src = shard[w.H_DST : w.H_DST + 3], shard[w.H_SRC : w.H_SRC + 3]
-                text = f"{SHARD[shard[w.H_DIRECTION]]} {self.writer.view(*dst, pairs=False)}"
-                text += f", {self.writer.view(*src, pairs=False)}"
+                dst, src = (
+                    self.writer.view(shard[at], shard[at + 1], shard[at + 2], False) for at in (w.H_DST, w.H_SRC)
+                )
+                text = f"{SHARD[shard[w.H_DIRECTION]]} {dst}, {src}"
                 text += f" role={shard[w.H_ROLE]}" if role is None else ""
                 yield _beside(text, "|", self.place(shard[w.H_LINE]))
 

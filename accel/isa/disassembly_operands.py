@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from accel.isa import layout as w
 from accel.isa.assembly_operands import COMPARISONS, row_major
 from accel.isa.assembly_pools import expr_key, pred_key, target_key, view_key
 from accel.isa.assembly_scan import NAME, PATH
-from accel.isa.codec import float_of_bits
-from accel.isa.program import Buffer, Program, Tensor
+from accel.isa.codec import bits_of_float, float_of_bits
+from accel.isa.program import Program
 from accel.isa.schema import WORDS_OF, Kind, Operand, Row
 from accel.numerics.formats import by_code
 
@@ -62,6 +61,16 @@ class Entries:
 
 class Writer:
     """Prints operands of one program."""
+
+    _last: ClassVar[Writer | None] = None
+
+    @classmethod
+    def of(cls, program: Program) -> Writer:
+        """Return a writer for single rows; the one of last time where the program is the same object."""
+        last = Writer._last
+        if last is None or last.program is not program:
+            last = Writer._last = Writer(program)
+        return last
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -297,17 +306,11 @@ def _real_text(bits: int) -> str:
         return "nan" if bits == 0x7FC00000 else f"{bits:#010x}"
     if value in (float("inf"), float("-inf")):
         return str(value)
-    for digits in range(1, 10):
-        text = f"{value:.{digits}g}"
-        if struct.pack("<f", float(text)) == struct.pack("<f", value):
-            return text
-    return f"{bits:#010x}"
+    return next(
+        (text for text in (f"{value:.{digits}g}" for digits in range(1, 9)) if bits_of_float(float(text)) == bits),
+        f"{value:.9g}",  # nine digits always tell two fp32 numbers apart
+    )
 
 
 def _integer_text(bits: int) -> str:
     return str(bits - (1 << 32) if bits >> 31 else bits)
-
-
-def owned(program: Program, space: int, index: int) -> Buffer | Tensor:
-    """Return the buffer or tensor that a view names."""
-    return program.buffers[index] if space == w.SPACE_SRAM else program.tensors[index]
