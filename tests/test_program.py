@@ -102,7 +102,7 @@ def test_plain_and_compiled_engines_agree(program: accel.Program) -> None:
 
 def test_the_listing_names_buffers_semaphores_and_lines(program: accel.Program) -> None:
     text = program.asm(0)
-    assert "matmul acc+" in text
+    assert "matmul acc fp32[" in text
     assert "A_full[" in text
     assert "kernels/matmul.py:" in text
 
