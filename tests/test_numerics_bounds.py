@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.errors import InputError
-from accel.numerics import UNIT_ROUNDOFF, chain_matmul, gamma, matmul_error_bound, round_to
+from accel.numerics import UNIT_ROUNDOFF, chain_matmul, decode, gamma, matmul_error_bound, round_to
 
 LARGEST = Fraction(2) ** 128 - Fraction(2) ** 104
 
@@ -44,14 +44,28 @@ def bf16_values(code: int) -> float:
     return float(np.array([code << 16], dtype=np.uint32).view(np.float32)[0])
 
 
+def fp32_values(bits: int) -> float:
+    return float(np.array([bits], dtype=np.uint32).view(np.float32)[0])
+
+
 FINITE = st.integers(0, 0xFFFF).filter(lambda c: (c & 0x7F80) != 0x7F80).map(bf16_values)
 # Near neighbours in exponent cancel and tie; any code at all meets subnormals, underflow and 250 binades of distance.
 NEAR = st.integers(0, 0x3FF).map(lambda c: bf16_values(0x3E80 + (c & 0x1FF) + ((c >> 9) << 15)))
 TINY = st.integers(0, 0x1FF).map(lambda c: bf16_values(0x1F80 + (c & 0xFF) + ((c >> 8) << 15)))
 
 
-@settings(max_examples=300)
-@given(st.data(), st.sampled_from([FINITE, NEAR, TINY]), st.integers(1, 8))
+# 22-bit products (fp16, shp16), and all of fp32, where only rounding to odd is exact: near in exponent or not.
+HALF = st.integers(0, 0xFFFF).map(lambda c: float(decode(np.array([c], np.uint16), "shp16", bias=25)[0]))
+SINGLE = st.integers(0, 0xFFFFFFFF).filter(lambda c: (c & 0x7F800000) != 0x7F800000).map(fp32_values)
+SAME = st.integers(0, 0x3FFFFFF).map(lambda c: fp32_values(0x3F000000 + (c & 0x1FFFFFF) | ((c >> 25) << 31)))
+# Few bits set far apart: products and sums that lie on or just beside a rounding point.
+EDGE = st.tuples(st.integers(0, 23), st.integers(-70, 12), st.sampled_from([-1.0, 1.0])).map(
+    lambda t: t[2] * (1.0 + 2.0 ** -t[0]) * 2.0 ** t[1]
+)
+
+
+@settings(max_examples=600)
+@given(st.data(), st.sampled_from([FINITE, NEAR, TINY, HALF, SINGLE, SAME, EDGE]), st.integers(1, 8))
 def test_chain_oracle_is_the_chain_in_rationals(data, values, depth):
     a = np.array([data.draw(st.lists(values, min_size=depth, max_size=depth)) for _ in range(2)], dtype=np.float32)
     b = np.array([data.draw(st.lists(values, min_size=depth, max_size=depth)) for _ in range(2)], dtype=np.float32).T
@@ -109,19 +123,21 @@ def test_chain_is_exact_on_small_integers():
     assert np.array_equal(chain_matmul(a.astype(np.float32), b.astype(np.float32)), a @ b)
 
 
-def test_chain_refuses_what_it_is_not_exact_for():
+def test_chain_refuses_what_it_is_not_defined_for():
     good = np.ones((2, 2), dtype=np.float32)
     for bad, match in (
-        (good + np.float32(2.0**-20), "not bf16"),
         (good.astype(np.float64), "float32"),
+        (good.astype(np.int32), "int8"),
+        (good.astype(np.int8), "both as"),
         (good[0], "float32"),
         (good[:0], "non-empty"),
         (np.ones((2, 3), np.float32), "columns of a"),
     ):
         with pytest.raises(InputError, match=match):
             chain_matmul(bad, good)
-    with pytest.raises(InputError, match="c0"):
-        chain_matmul(good, good, np.ones((1, 2), np.float32))
+    for start in (np.ones((1, 2), np.float32), np.ones((2, 2))):
+        with pytest.raises(InputError, match="c0"):
+            chain_matmul(good, good, start)
 
 
 def test_gamma_is_the_textbook_formula():
@@ -177,5 +193,77 @@ def test_bound_refuses_other_shapes_and_formats():
         matmul_error_bound(one, np.ones((3, 2)))
     with pytest.raises(InputError, match="c0"):
         matmul_error_bound(one, one, np.ones((1, 1)))
-    with pytest.raises(InputError, match="fp16"):
-        matmul_error_bound(one, one, out="fp16")
+    with pytest.raises(InputError, match="int8"):
+        matmul_error_bound(one, one, out="int8")
+    with pytest.raises(InputError, match="integers into int32"):
+        matmul_error_bound(one, one, out="int32")
+    with pytest.raises(InputError, match="give bias"):
+        matmul_error_bound(one, one, out="cfp8-143")
+
+
+def test_fp32_operands_need_the_rounding_to_odd():
+    # 1 + 2^-24 - 2^-60: below the tie of 1 and 1 + 2^-23, but float64 rounds it to the tie. c = 1, a b = the rest.
+    a = np.array([[np.float32(2.0**-12 * (1 - 2.0**-18))]])
+    b = np.array([[np.float32(2.0**-12 * (1 + 2.0**-18))]])  # the product is 2^-24 (1 - 2^-36)
+    odd = np.array([[1.0 + 2.0**-23]], np.float32)  # odd last place: the tie would go up
+    assert float(np.float32(float(odd[0, 0]) + float(a[0, 0]) * float(b[0, 0]))) == 1.0 + 2.0**-22, "the trap"
+    assert chain_matmul(a, b, odd)[0, 0] == np.float32(1.0 + 2.0**-23)
+
+
+@pytest.mark.parametrize("left", [np.int8, np.uint8])
+@pytest.mark.parametrize("right", [np.int8, np.uint8])
+def test_integer_chain_is_the_sum_modulo_2_to_32(left, right):
+    rng = np.random.default_rng(4)
+    a = rng.integers(np.iinfo(left).min, np.iinfo(left).max + 1, (3, 70)).astype(left)
+    b = rng.integers(np.iinfo(right).min, np.iinfo(right).max + 1, (70, 4)).astype(right)
+    start = rng.integers(-(1 << 31), 1 << 31, (3, 4)).astype(np.int32)
+    got = chain_matmul(a, b, start)
+    assert got.dtype == np.int32
+    for i in range(3):
+        for j in range(4):
+            total = int(start[i, j]) + sum(int(x) * int(y) for x, y in zip(a[i], b[:, j], strict=True))
+            assert int(got[i, j]) == (total + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def test_integer_chain_wraps():
+    top = np.full((1, 1), 127, np.int8)
+    assert chain_matmul(top, top, np.array([[(1 << 31) - 1]], np.int32))[0, 0] == -(1 << 31) + 127 * 127 - 1
+
+
+OUTPUTS = [("fp16", {}), ("cfp8-143", {"bias": 5}), ("cfp8-143", {"bias": 5, "denormals": "ieee"})]
+OUTPUTS += [("cfp8-152", {"bias": 12}), ("shp16", {"bias": 18}), ("uhp16", {"bias": 20}), ("bf16", {}), ("fp32", {})]
+
+
+@pytest.mark.parametrize(("out", "options"), OUTPUTS, ids=str)
+@pytest.mark.parametrize("operand", ["bf16", "fp16", "cfp8-143", "fp32"])
+def test_bound_holds_for_every_pair_of_formats(out, options, operand):
+    rng = np.random.default_rng(9)
+    own = {"bias": 9} if operand == "cfp8-143" else {}
+    worst, finite = 0.0, 0
+    for scale in (1.0, 2.0**-5, 2.0**-9):
+        a = round_to(rng.standard_normal((8, 24)) * scale, operand, **own)
+        b = round_to(rng.standard_normal((24, 8)), operand, **own)
+        got = round_to(chain_matmul(a, b), out, **options)
+        bound = matmul_error_bound(a, b, out=out, **options)
+        for i in range(8):
+            for j in range(8):
+                exact = sum(Fraction(x) * Fraction(y) for x, y in zip(a[i].tolist(), b[:, j].tolist(), strict=True))
+                if np.isfinite(bound[i, j]):
+                    error = abs(Fraction(float(got[i, j])) - exact)
+                    assert error <= Fraction(bound[i, j])
+                    worst, finite = max(worst, float(error / Fraction(bound[i, j]))), finite + 1
+    assert finite > 60
+    assert worst > (0.001 if out == "fp32" else 0.1), "a bound far too wide would show nothing"
+
+
+def test_bound_of_integers_is_zero_until_the_sum_may_wrap():
+    byte = np.full((1, 1 << 17), 127, np.int8)
+    assert matmul_error_bound(byte[:, :64], byte[:, :64].T, out="int32")[0, 0] == 0.0
+    assert np.isinf(matmul_error_bound(byte, byte.T, np.array([[1 << 28]]), out="int32")[0, 0])
+
+
+def test_bound_is_infinite_where_a_result_saturates():
+    one = np.ones((1, 1), np.float32)
+    assert np.isfinite(matmul_error_bound(one, one, out="cfp8-143", bias=14)).all()  # up to 3.75
+    assert np.isinf(matmul_error_bound(one * 4, one, out="cfp8-143", bias=14)).all()
+    assert np.isinf(matmul_error_bound(one * 65519, one, out="fp16")).all()

@@ -1,6 +1,7 @@
 """Number formats, conversion to and from their codes, and error bounds."""
 
-from accel.numerics.bounds import UNIT_ROUNDOFF, chain_matmul, gamma, matmul_error_bound
+from accel.numerics.bounds import UNIT_ROUNDOFF, gamma, matmul_error_bound
+from accel.numerics.chains import chain_matmul
 from accel.numerics.formats import FORMATS, Format, available_formats, by_code, fmt, require
 from accel.numerics.storage import Codes, as_storage, bias_word, cast, decode, encode, from_storage, round_to
 
