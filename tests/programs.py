@@ -122,12 +122,14 @@ class Asm:
         return self.targets[tuple(row)]
 
     def view(self, handle: Handle, shape: Sequence[int], strides: Sequence[int], offset: int = 0, expr: int = 0,
-             dtype: str | None = None) -> Ref:  # fmt: skip
-        """A view by shape and byte strides, `offset` bytes into the object."""
+             dtype: str | None = None, bias: int = 0, scalar: int = 0,
+             ring: tuple[int, int] = (0, 0)) -> Ref:  # fmt: skip
+        """A view by shape and byte strides, `offset` bytes into the object; bias, scalar, ring: words of the layout."""
         n = len(shape)
         row = [0] * w.VIEW_WORDS
         row[w.V_SPACE], row[w.V_DTYPE], row[w.V_OBJECT] = handle.space, fmt(dtype or handle.dtype).code, handle.index
         row[w.V_NDIM] = n
+        row[w.V_BIAS], row[w.V_SCALAR], (row[w.V_RING_BASE], row[w.V_RING_BYTES]) = bias, scalar, ring
         row[w.V_SHAPE : w.V_SHAPE + 4] = [1] * (4 - n) + list(shape)
         row[w.V_STRIDE : w.V_STRIDE + 4] = [0] * (4 - n) + list(strides)
         return Ref(self.views.setdefault(tuple(row), len(self.views)), handle.address + offset, expr)

@@ -55,10 +55,15 @@ class Arena:
     shadow: Any
     shadows: Any
     stage: int = 0
+    ring: int = 0
+    log: int = 0
 
     @classmethod
-    def build(cls, program: Program, allocated: Any, stages: int = 0) -> Arena:
-        """Allocate and poison: memory, SRAM where `allocated[node]`, `stages` bytes at `stage` for copies under way.
+    def build(cls, program: Program, allocated: Any, *, stages: int = 0, rings: int = 0, log: int = 0) -> Arena:
+        """Allocate and poison: memory, SRAM where `allocated[node]`, and bytes for what belongs to no node.
+
+        These are `stages` bytes at `stage` for copies under way, `rings` at `ring` for operands made straight, `log` at
+        `log` for what probes record.
 
         CapacityError if the host has no room.
         """
@@ -67,7 +72,9 @@ class Arena:
         places = np.flatnonzero(allocated)
         bases[places] = memory + node * np.arange(len(places))
         stage = memory + node * len(places)
-        size = stage + _rounded(stages)
+        ring = stage + _rounded(stages)
+        kept = ring + _rounded(rings)
+        size = kept + _rounded(log)
         shadows = np.full(max(1, len(program.tensors)), -1, np.int64)
         total = 0
         for i, tensor in enumerate(program.tensors):
@@ -84,10 +91,12 @@ class Arena:
             for tensor in program.tensors:
                 if not tensor.is_input:
                     u8[tensor.address : tensor.address + tensor.nbytes // 2 * 2].view(np.uint16)[:] = POISON
+                    if tensor.nbytes % 2:
+                        u8[tensor.address + tensor.nbytes - 1] = POISON & 0xFF
             shadow = np.zeros(max(1, total), np.uint8)
         except MemoryError:
             raise _too_large(program, size) from None
-        return cls(program, u8, bases, shadow, shadows, stage)
+        return cls(program, u8, bases, shadow, shadows, stage, ring, kept)
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Copy the input tensors (arrays of storage codes) into memory; InputError for wrong names, shapes or types."""

@@ -20,6 +20,9 @@ from accel.numerics.formats import fmt
 
 if TYPE_CHECKING:
     from accel.isa.program import Program
+    from accel.machine.probes import Record
+
+    Recorder = Callable[[Record], None]
 
 __all__ = ["Box", "Execution", "Needed", "execute", "execute_sample", "needed"]
 
@@ -60,13 +63,16 @@ class _Run:
     """The tables of one run and the calls that work on them."""
 
     def __init__(self, program: Program, arena: Arena, stages: Stages, buffers: Any, *, engine: str, seed: int | None,
-                 limit: int, wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
+                 limit: int, random_seed: int = 0, record: Recorder | None = None, wanted: Any = None,
+                 kept: Any = None) -> None:  # fmt: skip
         from accel.machine.fast import fast_path
         from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
+        from accel.machine.probes import LOG_ROWS
+        from accel.machine.rings import scratch_bytes
         from accel.machine.schedule import flight
-        from accel.machine.units import leaves_of, unit_space
+        from accel.machine.units import leaves_of, unit_space, uses_codes
 
         self.program, self.arena, self.views, self.needed = program, arena, stages.views, buffers
         self.engine, self.limit = _functions(engine), limit
@@ -86,7 +92,12 @@ class _Run:
                 self.queue[count], count = at, count + 1
         config[s.C_READY] = count
         config[s.C_STAGE], config[s.C_STAGES], config[s.C_STAGE_BYTES] = arena.stage, stages.slots, stages.nbytes
-        config[s.C_VIEWS] = len(stages.views) // 2 if stages.slots else len(stages.views)
+        config[s.C_VIEWS], config[s.C_SEED] = stages.own, np.uint64(random_seed).astype(np.int64)
+        config[s.C_RING], config[s.C_RING_BYTES] = arena.ring, scratch_bytes(stages.views)
+        self.record = record
+        config[s.C_PROBES] = record is not None
+        config[s.C_LOG_BYTE], config[s.C_LOG_END] = arena.log, len(arena.u8)
+        self.log = np.zeros((LOG_ROWS if record else 1, s.LOG_WORDS), np.int64)
         init = np.asarray(program.semaphore_init, np.int64).ravel()
         self.sems = np.tile(init, (nodes, 1)) if init.size else np.zeros((nodes, 0), np.int64)
         self.groups = np.zeros((BARRIERS, s.GROUP_WORDS), np.int64)
@@ -102,9 +113,12 @@ class _Run:
         jit = engine == "jit"
         fast = jit and wanted is None and MATMUL in program.code[:, w.W_OPCODE] and fast_path().on
         self.work, self.nest = unit_space(fast), nest_space()
-        self.units = addresses(self.leaves[: None if jit else 0], random=jit and seed is not None,
-                               mark=jit and wanted is not None)  # fmt: skip
-        self.rect, self.value = np.zeros(4, np.int64), np.zeros(max(8, MOST), np.int64)
+        self.units = addresses(
+            self.leaves[: None if jit else 0], codes=jit and uses_codes(program, self.leaves),
+            rings=jit and config[s.C_RING_BYTES] > 0, random=jit and seed is not None,
+            mark=jit and wanted is not None, probes=jit and record is not None,
+        )  # fmt: skip
+        self.rect, self.value = np.zeros(4, np.int64), np.zeros(MOST + 1, np.int64)  # its last word: see `rings`
         self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
     def go(self) -> int:
@@ -112,16 +126,31 @@ class _Run:
         with np.errstate(all="ignore"):
             self._shards(w.DIR_PRELOAD)
             p, a, u8 = self.program, self.arena, self.arena.u8
-            code = self.engine[0](
-                p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
-                self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
-                u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
-                a.shadows, self.units, self.leaves, *self.work, self.nest, self.rect, self.value, self.error,
-            )  # fmt: skip
+            code = s.FULL
+            while code == s.FULL:
+                code = self.engine[0](
+                    p.code, self.views, p.exprs, p.preds, p.targets, p.params, p.role_of, self.threads, self.sems,
+                    self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
+                    u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
+                    a.shadows, self.units, self.leaves, *self.work, self.nest, self.rect, self.value, self.log,
+                    self.error,
+                )  # fmt: skip
+                self._hand_over()
             if code:
                 raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)
             self._shards(w.DIR_COLLECT)
         return int(self.config[s.C_EXECUTED])
+
+    def _hand_over(self) -> None:
+        """Give what probes have recorded to the recorder and make room for more."""
+        if self.record is None:
+            return
+        from accel.machine.probes import records
+
+        config = self.config
+        for found in records(self.program, self.log, int(config[s.C_LOG]), self.arena.u8):
+            self.record(found)
+        config[s.C_LOG], config[s.C_LOG_BYTE] = 0, self.arena.log
 
     def _shards(self, direction: int) -> None:
         p, a = self.program, self.arena
@@ -151,26 +180,46 @@ def _seed(schedule: str | int) -> int | None:
     return int(schedule)
 
 
+def _key(seed: object) -> int:
+    """Return the seed of random numbers; InputError unless it is an integer of 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+        raise InputError(f"the seed of random numbers cannot be {seed!r}; use an integer from 0 to 2^64 - 1")
+    return int(seed)
+
+
 def _all_buffers(program: Program) -> Any:
     return np.ones((program.nodes, max(1, len(program.buffers))), np.uint8)
 
 
+def _prepared(program: Program, allocated: Any, seed: int | None, record: Recorder | None) -> tuple[Arena, Stages]:
+    """Return the arena of a run, with all the room it needs, and its stages."""
+    from accel.machine.probes import log_bytes
+    from accel.machine.rings import SLOTS, scratch_bytes
+
+    views = executable_views(program)
+    log = log_bytes(program, views) if record else 0
+    stages = stages_for(program, views, seed, probes=log > 0)
+    rings = SLOTS * scratch_bytes(views)
+    return Arena.build(program, allocated, stages=stages.slots * stages.nbytes, rings=rings, log=log), stages
+
+
 def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int = "natural", engine: str = "jit",
-            semaphore_limit: int = SEMAPHORE_LIMIT) -> dict[str, Any]:  # fmt: skip
+            semaphore_limit: int = SEMAPHORE_LIMIT, random_seed: int = 0,
+            record: Recorder | None = None) -> dict[str, Any]:  # fmt: skip
     """Run a program and return its outputs by name.
 
     inputs and outputs are arrays of storage codes (bf16 as uint16, fp32 as float32) in the shapes of the tensors.
     schedule: "natural", or an integer seed for a random legal order of threads, copies and tokens. engine: "jit", or
-    "plain" for the same functions uncompiled. semaphore_limit: the largest count of a semaphore.
+    "plain" for the same functions uncompiled. semaphore_limit: the largest count of a semaphore. random_seed: key of
+    random numbers, 0 <= random_seed < 2^64. record: called with a `Record` for each visit of a probe, in the order of
+    the run.
     Raises InputError, ProgramError, BoundsError, DeadlockError, UnwrittenError.
     """
-    views = executable_views(program)
     seed = _seed(schedule)
-    buffers = _all_buffers(program)
-    stages = stages_for(program, views, seed)
-    arena = Arena.build(program, program.role_of >= -1, stages.slots * stages.nbytes)
+    arena, stages = _prepared(program, program.role_of >= -1, seed, record)
     arena.load(inputs)
-    _Run(program, arena, stages, buffers, engine=engine, seed=seed, limit=semaphore_limit).go()
+    _Run(program, arena, stages, _all_buffers(program), engine=engine, seed=seed, limit=semaphore_limit,
+         random_seed=_key(random_seed), record=record).go()  # fmt: skip
     arena.require_written()
     return arena.outputs()
 
@@ -221,27 +270,28 @@ def needed(program: Program, regions: Mapping[str, Sequence[Box]], *, engine: st
     empty = Arena(program, np.zeros(64, np.uint8), np.full(program.nodes, -1, np.int64), np.zeros(1, np.uint8),
                   np.full(max(1, len(program.tensors)), -1, np.int64))  # fmt: skip
     while True:
-        run = _Run(program, empty, Stages(0, 0, views), buffers, engine=engine, seed=None, limit=semaphore_limit,
-                   wanted=wanted, kept=kept)  # fmt: skip
+        run = _Run(program, empty, Stages(0, 0, views, len(views)), buffers, engine=engine, seed=None,
+                   limit=semaphore_limit, wanted=wanted, kept=kept)  # fmt: skip
         run.go()
         if not run.config[s.C_CHANGED]:
             return Needed(buffers)
 
 
 def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *, schedule: str | int = "natural",
-                   engine: str = "jit", semaphore_limit: int = SEMAPHORE_LIMIT) -> Execution:  # fmt: skip
+                   engine: str = "jit", semaphore_limit: int = SEMAPHORE_LIMIT, random_seed: int = 0,
+                   record: Recorder | None = None) -> Execution:  # fmt: skip
     """Run the same program with data only where `what` says it matters; all control flow of all nodes still runs.
 
-    Elements outside `written` hold no result. Raises as `execute` does, except for outputs never written.
+    Elements outside `written` hold no result; probes record only views of buffers that matter. Raises as `execute`
+    does, except for outputs never written.
     """
     if what.buffers.shape != _all_buffers(program).shape:
         raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
-    views = executable_views(program)
     seed = _seed(schedule)
-    stages = stages_for(program, views, seed)
-    arena = Arena.build(program, what.buffers.any(axis=1), stages.slots * stages.nbytes)
+    arena, stages = _prepared(program, what.buffers.any(axis=1), seed, record)
     arena.load(inputs)
-    run = _Run(program, arena, stages, what.buffers, engine=engine, seed=seed, limit=semaphore_limit)
+    run = _Run(program, arena, stages, what.buffers, engine=engine, seed=seed, limit=semaphore_limit,
+               random_seed=_key(random_seed), record=record)  # fmt: skip
     rows = run.go()
     written = {t.name: arena.written(i).copy() for i, t in enumerate(program.tensors) if t.is_output}
     return Execution(arena.outputs(), written, rows)

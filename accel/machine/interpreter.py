@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from accel.errors import InternalError
 from accel.isa.layout import (
     CODE_WORDS,
     DIR_COLLECT,
@@ -25,27 +26,33 @@ from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.jit import types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
+from accel.machine.codes import AT_CODES, AT_LEAVES, CODES, CODES_ARGUMENTS
 from accel.machine.effects import compute, land, part
 from accel.machine.inner import entry, inner
 from accel.machine.links import address, link
 from accel.machine.moves import move
 from accel.machine.operands import decode, outside, place, rectangle
+from accel.machine.probes import record
 from accel.machine.raw import peek
+from accel.machine.rings import ring_rows, straight, wraps
 from accel.machine.schedule import admit, below, push_event, ready, take_event, take_thread
 from accel.machine.sliced import mark_copy
 from accel.machine.tokens import add_tokens, join
-from accel.machine.units import ARGUMENTS, LEAVES, VIEWS
+from accel.machine.units import ARGUMENTS, AT_RINGS, LEAVES, RINGS_ARGUMENTS, VIEWS
 
 __all__ = ["addresses", "interpret", "run_shards"]
 
 OP_WAIT, OP_INC, OP_BARRIER = (BY_MNEMONIC[name].opcode for name in ("wait", "inc", "barrier"))
-OP_LOOP, OP_END, OP_MARK, OP_COPY = (BY_MNEMONIC[name].opcode for name in ("loop", "end", "mark", "copy"))
+OP_LOOP, OP_END, OP_MARK, OP_PROBE = (BY_MNEMONIC[name].opcode for name in ("loop", "end", "mark", "probe"))
+OP_PULL = BY_MNEMONIC["pull"].opcode
 LOOP_END_WORD = BY_MNEMONIC["loop"].word("end")
 WAIT_SEM, WAIT_N = place("wait", "sem"), place("wait", "n")
 INC_SEM, INC_N = place("inc", "sem"), place("inc", "n")
 LOOP_TRIPS, LOOP_END, END_BEGIN = place("loop", "trips"), place("loop", "end"), place("end", "begin")
 COPY_DST_WORD, COPY_SRC_WORD = BY_MNEMONIC["copy"].word("dst"), BY_MNEMONIC["copy"].word("src")
 DST, SRC, DONE, SENT = (place("copy", name) for name in ("dst", "src", "done", "sent"))
+if [place("pull", name) for name in ("dst", "src", "done", "sent")] != [DST, SRC, DONE, SENT]:
+    raise InternalError("copy and pull, which share their code, have their operands in different places")
 TARGET_PLACE = np.full(len(VIEWS), -1, np.int64)  # by opcode: which operand is a target, -1 where none is
 for _row in ROWS:
     for _j, _operand in enumerate(_row.operands):
@@ -60,7 +67,10 @@ def _read(copies: Any, slot: int, config: Any, u8: Any, views: Any, bases: Any, 
     if views[view, V_SPACE] == SPACE_SRAM:
         if needed[issuer, views[view, V_OBJECT]] == 0:
             return -1
-        src += bases[issuer]
+        if wraps(views, view, src):
+            src = straight(views, view, src, bases[issuer], u8, config, s.ONE)
+        else:
+            src += bases[issuer]
     stage = config[s.C_STAGE] + slot * config[s.C_STAGE_BYTES]
     if copies[slot, s.K_READ] == 0:
         copies[slot, s.K_READ] = 1
@@ -84,10 +94,10 @@ def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copie
         stage = _read(copies, a, config, u8, views, bases, needed, nest)
         if kind == s.PART and stage >= 0:
             land(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
-                 copies[a, s.K_SRC_VIEW] + config[s.C_VIEWS], stage, b)  # fmt: skip
+                 copies[a, s.K_SRC_VIEW] + config[s.C_VIEWS], stage, b, config)  # fmt: skip
     else:
         part(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
-             copies[a, s.K_SRC_VIEW], copies[a, s.K_SRC], copies[a, s.K_ISSUER], b)  # fmt: skip
+             copies[a, s.K_SRC_VIEW], copies[a, s.K_SRC], copies[a, s.K_ISSUER], b, config)  # fmt: skip
     if kind == s.PART and copies[a, s.K_DONE] >= 0:
         push_event(events, config, s.TOKEN, b, copies[a, s.K_DONE], s.ONE)
     copies[a, s.K_LEFT] -= 1
@@ -106,19 +116,30 @@ _LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
 _BYTES, _MAP, _STATE = types.Array(_BYTE, 1, "C"), types.Array(_BYTE, 2, "C"), types.Array(types.uint64, 1, "C")
 DELIVER = (_TABLE, _TABLE, _LINE, _LINE, _TABLE, _TABLE, _STATE, _BYTES, _BYTES, _LINE, _TABLE, _LINE, _MAP, _TABLE,
            _LINE)  # fmt: skip
+RECORD = (types.Array(_WORD, 2, "C", readonly=True), _WORD, _LINE, _TABLE, _WORD, _WORD, _BYTES, _LINE, _TABLE, _TABLE)
 MARK = (_TABLE, _WORD, _WORD, _WORD, _WORD, _LINE, _WORD, _MAP, _TABLE, _TABLE, _LINE)
-AT_DELIVER = len(LEAVES)
-AT_MARK = AT_DELIVER + 1
+AT_DELIVER, AT_MARK, AT_RECORD, SIZE = range(AT_RINGS + 1, AT_RINGS + 5)
 call_deliver = link((deliver,), DELIVER)
 call_mark = link((mark_copy,), MARK)
+call_record = link((record,), RECORD)
 
 
-def addresses(leaves: Any, *, random: bool, mark: bool) -> Any:
-    """Return the table of addresses that a run of rows with these leaves needs, 0 for what it does without."""
-    table = np.zeros(AT_MARK + 1, np.int64)
+def addresses(leaves: Any, *, codes: bool, rings: bool, random: bool, mark: bool, probes: bool) -> Any:
+    """Return the table of addresses that a run of rows with these leaves needs, 0 for what it does without.
+
+    codes: whether a row reads or writes numbers other than fp32, bf16 and integers; rings: whether a view is a ring.
+    """
+    table = np.zeros(SIZE, np.int64)
     for leaf in np.unique(leaves).tolist():
         if leaf >= 0 and not mark:
-            table[leaf] = address(LEAVES[leaf], ARGUMENTS)
+            table[AT_LEAVES + leaf] = address(LEAVES[leaf], ARGUMENTS)
+    if codes and not mark:
+        for j, function in enumerate(CODES):
+            table[AT_CODES + j] = address(function, CODES_ARGUMENTS)
+    if rings and not mark:
+        table[AT_RINGS] = address(ring_rows, RINGS_ARGUMENTS)
+    if probes:
+        table[AT_RECORD] = address(record, RECORD)
     if random:
         table[AT_DELIVER] = address(deliver, DELIVER)
     if mark:
@@ -129,7 +150,10 @@ def addresses(leaves: Any, *, random: bool, mark: bool) -> Any:
 @inner
 def _launch(events: Any, copies: Any, config: Any, rng: Any, pc: int, node: int, value: Any, dst_view: int,
             src_view: int, rect: Any) -> None:  # fmt: skip
-    """Put a copy in flight: one part for every destination node, and where a coin and a stage allow, its read."""
+    """Put a copy in flight: one part for every destination node, and where a coin and a stage allow, its read.
+
+    node: the one whose SRAM is read and that hears when it was: the issuer, but of a pull.
+    """
     slot = 0
     while copies[slot, s.K_ROW] >= 0:
         slot += 1
@@ -154,13 +178,14 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
               code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
               u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any,
-              units: Any, leaves: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any,
+              units: Any, leaves: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any, log: Any,
               error: Any) -> Any:  # fmt: skip
     """Run every thread to its end and return an error code of `words`; `error` says where it happened.
 
     The tables are the program's, `views` extended. threads, queue, groups, config, events, copies: state of control
     (`words`). u8 to f32: one arena; bases[node]: where the SRAM of a node begins. needed[node, buffer]: whether its
     contents matter; under config[C_MARK] no bits move and `needed` grows instead (`sliced`). leaves[row]: see `units`.
+    log: what probes record (`probes`); when it is full the result is FULL, and a call with room in it goes on.
     """
     random, mark, cols = config[s.C_RANDOM], config[s.C_MARK], config[s.C_COLS]
     nodes = config[s.C_ROWS] * cols
@@ -219,25 +244,31 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                         pc += 1
                     else:
                         dst_view, src_view = code[pc, COPY_DST_WORD], code[pc, COPY_SRC_WORD]
-                        alone = rect[0] * cols + rect[2] == node and rect[1] * cols + rect[3] == node
-                        if views[dst_view, V_SPACE] == SPACE_MEMORY and not alone:
+                        first, final = rect[0] * cols + rect[2], rect[1] * cols + rect[3]
+                        reader = node
+                        if op == OP_PULL:  # the same as a copy by that node to this one
+                            reader = first
+                            error[0] = s.OK if first == final else s.TARGET
+                            rect[0] = rect[1] = node // cols
+                            rect[2] = rect[3] = node % cols
+                        elif views[dst_view, V_SPACE] == SPACE_MEMORY and (first != node or final != node):
                             error[0] = s.TARGET
-                        elif random:
-                            _launch(events, copies, config, rng, pc, node, value, dst_view, src_view, rect)
-                        else:
+                        if error[0] == s.OK and random:
+                            _launch(events, copies, config, rng, pc, reader, value, dst_view, src_view, rect)
+                        elif error[0] == s.OK:
                             if mark:
-                                call_mark(units, AT_MARK, 0, (views, dst_view, value[DST], src_view, node, rect, cols,
+                                call_mark(units, AT_MARK, 0, (views, dst_view, value[DST], src_view, reader, rect, cols,
                                                               needed, wanted, kept, config))  # fmt: skip
                             for r in range(rect[0], rect[1] + 1):
                                 for c in range(rect[2], rect[3] + 1):
                                     if not mark:
                                         part(u8, shadow, shadows, views, bases, needed, nest, dst_view, value[DST],
-                                             src_view, value[SRC], node, r * cols + c)  # fmt: skip
+                                             src_view, value[SRC], reader, r * cols + c, config)  # fmt: skip
                                     if value[DONE] >= 0:
                                         add_tokens(threads, sems, queue, config, r * cols + c, value[DONE], s.ONE,
                                                    error)  # fmt: skip
                             if value[SENT] >= 0:
-                                add_tokens(threads, sems, queue, config, node, value[SENT], s.ONE, error)
+                                add_tokens(threads, sems, queue, config, reader, value[SENT], s.ONE, error)
                         pc += 1
                 elif op == OP_LOOP:
                     depth = threads[thread, s.S_DEPTH]
@@ -257,7 +288,19 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                         threads[thread, s.S_DEPTH] = depth
                         pc += 1
                 else:
-                    if op != OP_MARK:
+                    if op == OP_PROBE:
+                        if config[s.C_PROBES] and needed[node, views[code[pc, COPY_DST_WORD], V_OBJECT]]:
+                            call_record(units, AT_RECORD, 0, (code, pc, value, views, bases[node], node, u8, config,
+                                                              log, nest))  # fmt: skip
+                            if config[s.C_FULL]:  # comes back to this row, before any other thread runs
+                                config[s.C_FULL] = 0
+                                config[s.C_EXECUTED] += executed - 1
+                                threads[thread, s.S_PC] = pc
+                                config[s.C_HEAD] = (config[s.C_HEAD] + queue.shape[0] - 1) % queue.shape[0]
+                                queue[config[s.C_HEAD]] = thread
+                                config[s.C_READY] += 1
+                                return s.FULL
+                    elif op != OP_MARK:
                         compute(code, pc, value, views, needed, node, bases[node], config, units, leaves, u8, u16,
                                 u32, f32, work, work32, nest, error)  # fmt: skip
                     pc += 1
@@ -296,7 +339,7 @@ def run_shards(shards: Any, direction: int, views: Any, exprs: Any, params: Any,
                 error[s.F_NODE], error[s.F_ROW] = node, i
                 return error[0]
             if config[s.C_MARK] == 0:
-                part(u8, shadow, shadows, views, bases, needed, nest, dst_view, dst, src_view, src, node, node)
+                part(u8, shadow, shadows, views, bases, needed, nest, dst_view, dst, src_view, src, node, node, config)
             elif direction == DIR_COLLECT:
                 rect[0] = rect[1] = node // cols
                 rect[2] = rect[3] = node % cols

@@ -12,7 +12,7 @@ from accel.jit import cgutils, intrinsic, ir, types
 from accel.machine.inner import inner
 from accel.machine.words import X_ITEM
 
-__all__ = ["move", "nest_space", "touch"]
+__all__ = ["move", "move_bytes", "nest_space", "touch", "walk"]
 
 
 def _move_bytes_plain(u8: Any, dst: int, src: int, count: int) -> None:
@@ -59,15 +59,38 @@ def _squeeze(view: Any, shape: Any, stride: Any) -> int:
 
 
 @inner
+def _innermost(u8: Any, at: int, of: int, to: int, by: int, count: int, run: int) -> None:
+    """Move `count` runs of `run` bytes; single elements in loops of their own, which need no call."""
+    if run == 1:
+        for i in range(count):
+            move_bytes(u8, at + i * to, of + i * by, 1)
+    elif run == 2:
+        for i in range(count):
+            move_bytes(u8, at + i * to, of + i * by, 2)
+    elif run == 4:
+        for i in range(count):
+            move_bytes(u8, at + i * to, of + i * by, 4)
+    else:
+        for i in range(count):
+            move_bytes(u8, at + i * to, of + i * by, run)
+
+
+@inner
 def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> None:
     """Move the elements of view `src` at byte src_at to view `dst` at dst_at; equal shapes after dropping ones.
 
     nest: work space of `nest_space`. Elements move in row-major order, neighbours in one piece.
     """
+    n = _squeeze(dst, nest[0], nest[1])
+    _squeeze(src, nest[0], nest[2])
+    walk(u8, dst_at, src_at, dst[X_ITEM], n, nest)
+
+
+@inner
+def walk(u8: Any, dst_at: int, src_at: int, item: int, n: int, nest: Any) -> None:
+    """Move elements of `item` bytes through n loops: nest[0] their sizes, nest[1] strides of dst, nest[2] of src."""
     shape, to, by = nest[0], nest[1], nest[2]
-    n = _squeeze(dst, shape, to)
-    _squeeze(src, shape, by)
-    run = dst[X_ITEM]
+    run = item
     while n > 0 and to[n - 1] == run and by[n - 1] == run:
         run *= shape[n - 1]
         n -= 1
@@ -87,13 +110,7 @@ def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> No
             for i2 in range(s2):
                 at = dst_at + i0 * d0 + i1 * d1 + i2 * d2
                 of = src_at + i0 * e0 + i1 * e1 + i2 * e2
-                if run == 2:
-                    for i3 in range(s3):
-                        u8[at + i3 * d3] = u8[of + i3 * e3]
-                        u8[at + i3 * d3 + 1] = u8[of + i3 * e3 + 1]
-                else:
-                    for i3 in range(s3):
-                        move_bytes(u8, at + i3 * d3, of + i3 * e3, run)
+                _innermost(u8, at, of, d3, e3, s3, run)
 
 
 @inner

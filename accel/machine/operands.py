@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from accel.isa.layout import CODE_WORDS, T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF, W_OPCODE
+from accel.isa.layout import CODE_WORDS, T_COL0, T_COL1, T_ROW0, TARGET_ALL, TARGET_SELF, V_RING_BYTES, W_OPCODE
 from accel.isa.schema import Kind
 from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.machine import words as s
 from accel.machine.addresses import evaluate
 from accel.machine.inner import inner
 from accel.machine.raw import peek, poke
+from accel.machine.rings import around
 
 __all__ = ["MOST", "decode", "outside", "place", "rectangle"]
 
-VIEW, SEM, VALUE = int(Kind.VIEW), int(Kind.SEM), int(Kind.VALUE)
+VIEW, SEM, VALUE, PLACE = int(Kind.VIEW), int(Kind.SEM), int(Kind.VALUE), int(Kind.INDEX)
 MOST = max(len(row.operands) for row in ROWS)
 # PLAN_WORDS a row of the table: how many operands, then kind and first word of each.
 PLAN_WORDS = 1 + 2 * MOST
@@ -26,7 +27,8 @@ for _row in ROWS:
     for _j, _operand in enumerate(_row.operands):
         _plan[_row.opcode, 1 + 2 * _j : 3 + 2 * _j] = int(_operand.kind), _row.word(_operand.name)
 PLAN = _plan.ravel()
-OP_COPY = BY_MNEMONIC["copy"].opcode  # the only row whose semaphores may be -1, none
+# The only rows whose semaphores may be -1, none.
+OP_COPY, OP_PULL = BY_MNEMONIC["copy"].opcode, BY_MNEMONIC["pull"].opcode
 
 
 def place(mnemonic: str, operand: str) -> int:
@@ -56,20 +58,21 @@ def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, t
            value: Any, error: Any) -> bool:  # fmt: skip
     """Write the operands of a row to `value` and return True; False (and a note in `error`) where one breaks a rule.
 
-    A view becomes its byte address, a semaphore its index (-1 = none), a value its number, other words themselves.
+    A view becomes its byte address (in a ring that of `rings.around`), a semaphore its index (-1 = none), a value its
+    number, an index that of its first element, other words themselves.
     """
     row = pc * CODE_WORDS
     op = peek(code, row + W_OPCODE)
     plan = op * PLAN_WORDS
     for j in range(peek(PLAN, plan)):
         kind, at = peek(PLAN, plan + 1 + 2 * j), row + peek(PLAN, plan + 2 + 2 * j)
-        if kind > VALUE:
+        if kind > VALUE and kind != PLACE:
             poke(value, j, peek(code, at))
             continue
         if kind == VIEW:
             at += 1  # the view itself comes first
         number = peek(code, at)
-        if kind == SEM and number == -1 and op == OP_COPY:
+        if kind == SEM and number == -1 and op in (OP_COPY, OP_PULL):
             poke(value, j, number)
             continue
         expr = peek(code, at + 1)
@@ -77,13 +80,19 @@ def decode(code: Any, pc: int, views: Any, exprs: Any, params: Any, node: int, t
             number += evaluate(exprs, expr, params, node, threads, thread)
         poke(value, j, number)
         if kind == VIEW:
-            if outside(views, peek(code, at - 1), number, error):
-                return False
+            view = peek(code, at - 1)
+            if outside(views, view, number, error):
+                if peek(views, view * s.VX_WORDS + V_RING_BYTES) == 0:
+                    return False
+                error[0] = s.OK
+                poke(value, j, around(views, view, number, error))
+                if error[0] != s.OK:
+                    return False
         elif kind == SEM:
             if number < 0 or number >= sems:
                 error[0], error[s.F_A] = s.SEMAPHORE, number
                 return False
-        elif number < 0:
+        elif kind == VALUE and number < 0:
             error[0], error[s.F_A] = s.COUNT, number
             return False
     return True

@@ -109,7 +109,15 @@ def failure(program: Program, error: Any, threads: Any, sems: Any, groups: Any, 
             at=at,
         )
     if code == s.TARGET:
-        return ProgramError(f"{where} names a target outside the mesh; a store names its own node", at=at)
+        return ProgramError(
+            f"{where} names a target outside the mesh; a store names its own node, a pull one node", at=at
+        )
+    if code == s.INDEX:
+        return BoundsError(
+            f"{where} takes row {a} of a table of {b}: element {int(error[s.F_C])} of its index; "
+            f"keep every index in 0 to {b - 1}",
+            at=at,
+        )
     if code == s.COUNT:
         return ProgramError(f"{where} has a count of {a}; counts and trips cannot be negative", at=at)
     if code == s.GROUPS:

@@ -21,26 +21,33 @@ LINE = 64
 
 
 class Stages(NamedTuple):
-    """`slots` stages of `nbytes` each, and the views of the program followed by their dense twins, if any."""
+    """`slots` stages of `nbytes` each, and the `own` views of the program followed by their dense twins, if any."""
 
     slots: int
     nbytes: int
     views: Any
+    own: int
 
 
-def stages_for(program: Program, views: Any, seed: int | None) -> Stages:
-    """Return the stages of a run: none under the natural schedule, else as many as copies can be under way and fit."""
-    copy = BY_MNEMONIC["copy"]
-    rows = program.code[program.code[:, W_OPCODE] == copy.opcode]
-    if seed is None or not len(rows):
-        return Stages(0, 0, views)
-    sources = views[rows[:, copy.word("src")]]
-    largest = int((sources[:, X_COUNT] * sources[:, X_ITEM]).max())
-    nbytes = -(-largest // LINE) * LINE
+def stages_for(program: Program, views: Any, seed: int | None, *, probes: bool = False) -> Stages:
+    """Return the stages of a run: none under the natural schedule, else as many as copies can be under way and fit.
+
+    probes: whether they record, which takes the dense twins, too.
+    """
+    copies = [BY_MNEMONIC[name] for name in ("copy", "pull")]
+    opcodes = program.code[:, W_OPCODE]
+    sources = np.concatenate([program.code[opcodes == row.opcode, row.word("src")] for row in copies])
+    if not probes and (seed is None or not len(sources)):
+        return Stages(0, 0, views, len(views))
+    slots, nbytes = 0, 0
+    if seed is not None and len(sources):
+        largest = int((views[sources, X_COUNT] * views[sources, X_ITEM]).max())
+        nbytes = -(-largest // LINE) * LINE
+        slots = min(MOST_COPIES, MOST_BYTES // nbytes)
     twins = views.copy()
     twins[:, V_RING_BYTES] = 0
     stride = twins[:, X_ITEM].copy()
     for d in range(DIMS - 1, -1, -1):
         twins[:, V_STRIDE + d] = stride
         stride *= twins[:, V_SHAPE + d]
-    return Stages(min(MOST_COPIES, MOST_BYTES // nbytes), nbytes, np.ascontiguousarray(np.concatenate([views, twins])))
+    return Stages(slots, nbytes, np.ascontiguousarray(np.concatenate([views, twins])), len(views))

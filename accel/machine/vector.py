@@ -14,20 +14,16 @@ from accel.errors import InternalError
 from accel.isa import semantics
 from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
 from accel.isa.schema import Kind
-from accel.isa.table import ROWS, opcode
+from accel.isa.table import ROWS
 from accel.jit import cgutils, intrinsic, ir, njit, types
+from accel.machine.codes import bias_of, decode, encode
 from accel.machine.inner import inner
-from accel.machine.raw import peek, poke, widen
-from accel.numerics.formats import fmt
+from accel.machine.nests import BIASES, FORMATS, PIECE, SIZES, STRIDES, lay_out, offset, outer_runs
 
-__all__ = ["INFO", "INFO_READS", "PIECE", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
+__all__ = ["CHAINS", "ELEMENTWISE", "INFO", "INFO_READS", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
 
-FP32, BF16 = fmt("fp32").code, fmt("bf16").code
-PIECE = 1024  # elements decoded at a time: four pieces of fp32 stay in a first-level cache
 WORK = 5 * PIECE  # work space: dst, x, y, z, and the chains of a reduction
 CHAINS = 16  # interleaved chains of a reduction (contract, section 3)
-CANONICAL_NAN = np.uint32(0x7FC00000)
-CANONICAL_NAN_BF16 = np.uint16(0x7FC0)
 
 MASKS = ("vec.compare", "vec.comparei", "vec.select")
 ELEMENTWISE = tuple(row for row in ROWS if row.cost == "vector" and row.semantics and row.mnemonic not in MASKS)
@@ -53,7 +49,6 @@ for _row in ELEMENTWISE:
 for _row in REDUCTIONS:
     INFO[_row.opcode] = (FUNCTIONS.index(_FOLDS[_row.mnemonic][0]), 1, 0, 1)
     IDENTITY[_row.opcode] = _FOLDS[_row.mnemonic][1]
-OP_COPY = opcode("vec.copy")
 
 
 @intrinsic(plain=semantics.fma)
@@ -114,112 +109,33 @@ def apply(typingctx: Any, index: Any, work: Any, at: Any, x: Any, y: Any, z: Any
 
 
 @inner
-def _decode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, stride: int, count: int) -> None:
-    """Write `count` elements from a byte address to work[at:] as fp32 bits."""
-    if dtype == FP32:
-        first, step = address >> 2, stride >> 2
-        if step == 1:
-            for i in range(count):
-                poke(bits, at + i, peek(u32, first + i))
-        else:
-            for i in range(count):
-                poke(bits, at + i, peek(u32, first + i * step))
-    elif stride == 2:
-        widen(u16, address >> 1, bits, at, count)
-    else:
-        first, step = address >> 1, stride >> 1
-        for i in range(count):
-            poke(bits, at + i, np.uint32(np.uint32(peek(u16, first + i * step)) << np.uint32(16)))
-
-
-@inner
-def _canonical(bits: Any) -> Any:
-    """Return fp32 bits with any NaN made the canonical one."""
-    return CANONICAL_NAN if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else bits
-
-
-@inner
-def _rounded(bits: Any) -> Any:
-    """Return fp32 bits rounded to bf16, nearest even; any NaN becomes the canonical one."""
-    half = np.uint32(np.uint32(0x7FFF) + np.uint32((bits >> np.uint32(16)) & np.uint32(1)))
-    code = np.uint16(np.uint32(bits + half) >> np.uint32(16))
-    return CANONICAL_NAN_BF16 if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else code
-
-
-@inner
-def _encode(u16: Any, u32: Any, bits: Any, at: int, dtype: int, address: int, stride: int, count: int) -> None:
-    """Round work[at:] to the format of dst and store it."""
-    if dtype == FP32:
-        first, step = address >> 2, stride >> 2
-        if step == 1:
-            for i in range(count):
-                poke(u32, first + i, _canonical(peek(bits, at + i)))
-        else:
-            for i in range(count):
-                poke(u32, first + i * step, _canonical(peek(bits, at + i)))
-    else:
-        first, step = address >> 1, stride >> 1
-        if step == 1:
-            for i in range(count):
-                poke(u16, first + i, _rounded(peek(bits, at + i)))
-        else:
-            for i in range(count):
-                poke(u16, first + i * step, _rounded(peek(bits, at + i)))
-
-
-@inner
 def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any,
                     work: Any, work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """Run one elementwise row over views of one shape; an immediate takes the place of the first view not read.
 
-    The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins. u8 and f32 are unused:
-    all leaves of `units` take the same arguments.
+    The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins; config and error are
+    unused: all leaves of `units` take the same arguments.
     """
     op = code[pc, W_OPCODE]
     index, reads = INFO[op, INFO_FUNCTION], INFO[op, INFO_READS]
-    # nest: sizes, then strides of dst and of what is read; ones dropped, runs common to all operands merged.
-    n = 0
-    for d in range(DIMS):
-        size = views[code[pc, W_FIRST], V_SHAPE + d]
-        if size == 1:
-            continue
-        run = n > 0
-        for j in range(reads + 1):
-            stride = views[code[pc, W_FIRST + 3 * j], V_STRIDE + d]
-            run = run and nest[1 + j, n - 1] == stride * size
-        if run:
-            nest[0, n - 1] *= size
-        else:
-            nest[0, n] = size
-            n += 1
-        for j in range(reads + 1):
-            nest[1 + j, n - 1] = views[code[pc, W_FIRST + 3 * j], V_STRIDE + d]
-    while n < 1:
-        nest[0, n], nest[1, n], nest[2, n], nest[3, n], nest[4, n] = 1, 0, 0, 0, 0
-        n += 1
-    inner, last = nest[0, n - 1], n - 1
-    outer = 1
-    for d in range(last):
-        outer *= nest[0, d]
+    n = lay_out(code, pc, views, base, u8, reads, 0, nest)
+    inner, last = nest[SIZES, n - 1], n - 1
     if INFO[op, INFO_IMM]:
         at = (reads + 1) * PIECE
         for i in range(min(PIECE, inner)):
             work32[at + i] = np.uint32(value[reads + 1])
-    for flat in range(outer):
+    for flat in range(outer_runs(nest, n)):
         for first in range(0, inner, PIECE):
             count = min(PIECE, inner - first)
             for j in range(reads, -1, -1):
-                address = base + value[j] + first * nest[1 + j, last]
-                rest = flat
-                for d in range(last - 1, -1, -1):
-                    address += (rest % nest[0, d]) * nest[1 + j, d]
-                    rest //= nest[0, d]
-                dtype = views[code[pc, W_FIRST + 3 * j], V_DTYPE]
+                stride = nest[STRIDES + j, last]
+                address = base + value[j] + first * stride + offset(nest, n, j, flat)
                 if j > 0:
-                    _decode(u16, u32, work32, j * PIECE, dtype, address, nest[1 + j, last], count)
+                    decode(u8, u16, u32, work32, j * PIECE, nest[FORMATS, j], nest[BIASES, j], address, stride, count,
+                           units)  # fmt: skip
                 else:
                     apply(index, work, 0, PIECE, 2 * PIECE, 3 * PIECE, count)
-                    _encode(u16, u32, work32, j, dtype, address, nest[1, last], count)
+                    encode(u8, u16, u32, work32, j, nest[FORMATS, j], nest[BIASES, j], address, stride, count, units)
 
 
 @inner
@@ -230,6 +146,8 @@ def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
     Arguments as for `run_elementwise`.
     """
     dst, x = views[code[pc, W_FIRST]], views[code[pc, W_FIRST + 3]]
+    to_bias = bias_of(views, code[pc, W_FIRST], base, u8)
+    of_bias = bias_of(views, code[pc, W_FIRST + 3], base, u8)
     index, identity = INFO[code[pc, W_OPCODE], INFO_FUNCTION], IDENTITY[code[pc, W_OPCODE]]
     chains = 4 * PIECE
     length = x[V_SHAPE + 3]
@@ -243,7 +161,8 @@ def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
             work[chains + i] = identity
         for first in range(0, length, PIECE):
             count = min(PIECE, length - first)
-            _decode(u16, u32, work32, PIECE, x[V_DTYPE], of + first * x[V_STRIDE + 3], x[V_STRIDE + 3], count)
+            decode(u8, u16, u32, work32, PIECE, x[V_DTYPE], of_bias, of + first * x[V_STRIDE + 3], x[V_STRIDE + 3],
+                   count, units)  # fmt: skip
             for i in range(0, count, CHAINS):
                 apply(index, work, chains, chains, PIECE + i, 0, min(CHAINS, count - i))
         width = CHAINS
@@ -251,4 +170,4 @@ def run_reduce(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u
             width //= 2
             for i in range(width):
                 apply(index, work, chains + i, chains + 2 * i, chains + 2 * i + 1, 0, 1)
-        _encode(u16, u32, work32, chains, dst[V_DTYPE], to, 4, 1)
+        encode(u8, u16, u32, work32, chains, dst[V_DTYPE], to_bias, to, 4, 1, units)
