@@ -90,13 +90,13 @@ def nearest(dtype: str, x: np.ndarray, bias: int = 0, ieee: bool = False) -> np.
 
 
 def stochastic(dtype: str, x: float, drawn: int, bias: int = 0, ieee: bool = False) -> int:
-    """Return the code of a float32 or int32 number rounded by a 32-bit random number, in exact arithmetic."""
+    """Return the code of a float32 number rounded by a 32-bit random number, in exact arithmetic."""
     if dtype in INTEGERS and np.isfinite(x):
         low = int(abs(x) // 1)
         away = drawn * 1 < (Fraction(abs(float(x))) - low) * 2**32
         bound = INTEGERS[dtype]
         return min(max((low + away) * (-1 if x < 0 else 1), bound[0]), bound[1]) & ((1 << 8 * BYTES[dtype]) - 1)
-    if not np.isfinite(x) or dtype in INTEGERS:
+    if not np.isfinite(x) or dtype in INTEGERS or dtype == "fp32":  # a float32 is exact in fp32
         return int(nearest(dtype, np.array([x]), bias, ieee)[0])
     code, low, high = neighbours(dtype, abs(float(x)), bias, ieee)
     if high != float("inf"):

@@ -12,7 +12,7 @@ from programs import Asm
 from accel.isa import layout as w
 from accel.machine import execute
 
-SRAM = 1 << 14
+SRAM = 1 << 16
 
 
 @dataclass(frozen=True)
