@@ -59,7 +59,7 @@ def values(dtype: str, codes: np.ndarray, bias: int = 0, ieee: bool = False) -> 
 
 
 def neighbours(dtype: str, size: float, bias: int, ieee: bool) -> tuple[int, float, float]:
-    """Return (code, value) of the largest number not above a finite magnitude, and the value one code up (inf: none)."""
+    """Return (code, value) of the largest number not above a finite magnitude, and the value one code up (or inf)."""
     sizes = magnitudes(dtype, bias, ieee)
     low = int(np.searchsorted(sizes, size, "right")) - 1
     return low, float(sizes[low]), float(sizes[low + 1]) if low + 1 < len(sizes) else float("inf")

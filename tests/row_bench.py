@@ -62,7 +62,7 @@ def dense(dtype: str, shape: tuple[int, ...], address: int, **more: Any) -> Oper
 
 
 def scattered(rng: np.random.Generator, operand: Operand, first: int, room: int, broadcast: bool) -> Operand:
-    """A random layout of the same shape in bytes first .. first + room: gaps, reversed or permuted, repeated, a ring."""
+    """A random layout of the same shape in bytes first .. first + room: gaps, reversed, permuted, repeated, a ring."""
     item, shape = BYTES[operand.dtype], operand.shape
     order, strides, step = rng.permutation(len(shape)), [0] * len(shape), item * int(rng.integers(1, 3))
     for d in order:
@@ -75,7 +75,9 @@ def scattered(rng: np.random.Generator, operand: Operand, first: int, room: int,
     assert high - low <= room
     if rng.random() < 0.5:
         slack = room - (high - low)
-        return replace(operand, strides=tuple(strides), address=first - low + int(rng.integers(0, slack // item + 1)) * item)
+        return replace(
+            operand, strides=tuple(strides), address=first - low + int(rng.integers(0, slack // item + 1)) * item
+        )
     size = (high - low) + int(rng.integers(0, (room - (high - low)) // item + 1)) * item
     address = first + item * int(rng.integers(-3 * size // item, 3 * size // item))
     return replace(operand, strides=tuple(strides), address=address, ring=(first, size))
