@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from accel.isa.codec import Bits
 from accel.isa.table import BY_MNEMONIC, ROWS
 from accel.machine import execute
-from accel.machine.formats import NO_LEAF
 from accel.numerics.formats import fmt
 from accel.testing.choices import Choices
 from accel.testing.drawn_rows import COMPUTE
@@ -22,7 +21,8 @@ from accel.testing.slow_run import slow_run
 from accel.testing.strategies import instructions, legal_programs
 
 # What the executor takes; a row or a format that it learns leaves these lists.
-LIMITS = Limits(floats=("fp32", "bf16"), integers=(), rings=False, without=tuple(NO_LEAF))
+LIMITS = Limits(without=("matmul",))
+PRODUCTS = Limits(floats=("fp32", "bf16"), integers=())  # with matmul
 FLOATS, INTEGERS = LIMITS.floats, LIMITS.integers
 SHORT = [f for f in FLOATS + INTEGERS if fmt(f).bytes < 4]
 DRAWN = [m for m in COMPUTE if m not in LIMITS.without]
@@ -32,7 +32,7 @@ SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 def same(case: Case, **options) -> None:
     """Fail unless the executor's outputs have the bits of the slow model's."""
     want = slow_run(case.program, case.inputs, seed=case.seed).outputs
-    got = execute(case.program, case.inputs, **options)
+    got = execute(case.program, case.inputs, random_seed=case.seed, **options)
     for name, codes in want.items():
         bits = f"u{codes.itemsize}"
         np.testing.assert_array_equal(got[name].view(bits), codes.view(bits), err_msg=f"{case.blocks} {name}")
@@ -51,6 +51,12 @@ def test_a_drawn_instruction_has_the_bits_of_the_slow_model(mnemonic, data):
 @given(data=st.data())
 def test_a_drawn_instruction_in_the_plain_engine(mnemonic, data):
     same(data.draw(instructions(mnemonic, LIMITS)), engine="plain")
+
+
+@settings(max_examples=40, **SLOW)
+@given(case=legal_programs(PRODUCTS), schedule=st.sampled_from(["natural", 1, 2, 3]))
+def test_a_whole_legal_program_with_matmul_has_the_bits_of_the_slow_model(case, schedule):
+    same(case, schedule=schedule)
 
 
 @settings(max_examples=80, **SLOW)
