@@ -112,7 +112,7 @@ def run_console(block: Block, folder: Path, where: str) -> None:
         if words[0] in FOR_THE_READER or words[:3] in (["python3", "-m", "venv"], ["python3", "-m", "pip"]):
             continue
         if words[0] == "accel":
-            words[:1] = [sys.executable, "-c", "from accel.cli import main; main()"]
+            words[:1] = [sys.executable, "-m", "accel"]
         elif words[0] in {"python", "python3"}:
             words[0] = sys.executable
         else:
@@ -166,6 +166,7 @@ def test_blocks_share_a_namespace_and_write_files(tmp_path: Path) -> None:
         ("```pycon\n>>> 1 + 1\n3\n```\n", "Expected"),
         ("```console\n$ python -c 'raise SystemExit(3)'\n```\n", "SystemExit"),
         ("<!-- compare -->\n```console\n$ python -c 'print(1)'\n2\n```\n", "printed"),
+        ("```console\n$ accel chips nowhere\n```\n", "unknown chip"),
         ("```console\n$ rm -r x\n```\n", "cannot run 'rm'"),
         ("```console\nno command\n```\n", "needs a line"),
         ("```pythn\n1\n```\n", "unknown language"),
