@@ -145,6 +145,13 @@ class InternalError(AccelError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    """Return `"; did you mean 'x'?"` for the known name closest to `name`, or an empty string.
+
+    A name that begins some of the known ones means those: 'a100' means both of the A100's ids.
+    """
+    known = list(known)
+    begun = [other for other in known if len(name) > 2 and other.lower().startswith(name.lower())]
+    if begun:
+        return f"; did you mean {' or '.join(map(repr, begun[:3]))}?"
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

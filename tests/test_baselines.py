@@ -252,3 +252,8 @@ def test_a_shape_is_held_out_by_the_parity_of_its_hash() -> None:
         assert [is_scored(row) for row in rows] == [odd, odd]
         held.append(odd)
     assert 0 < sum(held) < len(held)
+
+
+def test_a_family_name_offers_its_members() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'a100-sxm-40gb' or 'a100-sxm-80gb'\?"):
+        baselines.gpu("a100")
