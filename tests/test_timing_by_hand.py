@@ -155,9 +155,7 @@ def test_ports_that_are_too_slow_to_count() -> None:
     x, b = p.tensor("x", (512,)), p.sram("b", (512,))
     with p.thread("main"):
         p.copy(p.at(b), p.at(x))
-    with pytest.raises(
-        UnsupportedError, match="Cannot time a port as slow as 'west', 1e-16 bytes a cycle"
-    ):
+    with pytest.raises(UnsupportedError, match="Cannot time a port as slow as 'west', 1e-16 bytes a cycle"):
         simulate(p.program(), MINI.replace(**{"ports.west.bytes_per_cycle": 1e-16}))
 
 

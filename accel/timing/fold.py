@@ -8,16 +8,18 @@ from typing import NamedTuple
 import numpy as np
 
 from accel import jit
-from accel.errors import InternalError, Location
+from accel.errors import InternalError
 from accel.hardware import ChipSpec
 from accel.isa.program import Program, Table
 from accel.timing import ledger
 from accel.timing import state as s
 from accel.timing.energy import energy_of
+from accel.timing.lines import line_totals
 from accel.timing.memory import Memory
-from accel.timing.path import critical_path, line_of
+from accel.timing.path import critical_path
 from accel.timing.prepare import Prepared
 from accel.timing.result import Replay, Segment, Timing
+from accel.timing.waits import KINDS, blocked_cycles
 
 __all__ = ["Work", "bound_timing", "packet_timing"]
 
@@ -54,10 +56,10 @@ def packet_timing(work: Work, memory: Memory, replay: Replay) -> Timing:
     )  # fmt: skip
     loss = dict(zip(ledger.CAUSES, (int(n) for n in grid.sum(axis=0)), strict=True))
     loss["unused_nodes"] += (work.chip.nodes - program.nodes) * cycles * work.prepared.parts
-    blocked = ledger.stalls(log[:count], len(program.code))
+    blocked = blocked_cycles(program, log[:count])
     path = critical_path(program, log, cycles, int(m[s.S_LAST_THREAD]), int(m[s.S_LAST_LOG]))
     by_node = grid.reshape(program.rows, program.cols, len(ledger.CAUSES))
-    return _timing(work, memory, "packet", cycles, loss, path, _by_line(program, blocked), by_node, replay)
+    return _timing(work, memory, "packet", cycles, loss, path, blocked, by_node, replay)
 
 
 def bound_timing(work: Work, counted: Memory) -> Timing:
@@ -74,13 +76,14 @@ def bound_timing(work: Work, counted: Memory) -> Timing:
     loss["issue"] = work.total(costs.COST_FILL, kind) * parts
     loss["unused_nodes"] = (work.chip.nodes - int(np.count_nonzero(busy))) * cycles * parts
     loss[_BINDING[binding]] += work.chip.nodes * cycles * parts - sum(loss.values())
+    unblocked = np.zeros((len(work.program.code), len(KINDS)), np.int64)
     nowhere: Table = np.zeros((0, 0, len(ledger.CAUSES)), np.int64)
-    return _timing(work, counted, "bound", cycles, loss, (), {}, nowhere)
+    return _timing(work, counted, "bound", cycles, loss, (), unblocked, nowhere)
 
 
 def _timing(
     work: Work, memory: Memory, fidelity: str, cycles: int, loss: dict[str, int], path: tuple[Segment, ...],
-    stalled: dict[Location, int], by_node: Table, replay: Replay | None = None,
+    blocked: Table, by_node: Table, replay: Replay | None = None,
 ) -> Timing:  # fmt: skip
     program, chip, parts = work.program, work.chip, work.prepared.parts
     kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
@@ -94,6 +97,8 @@ def _timing(
     if sum(loss.values()) != total:
         raise InternalError(f"the ledger of {program.name!r} has a residual of {total - sum(loss.values())} parts")
     losses = _shares(loss, total)
+    lines = line_totals(program, chip, work.prepared, work.executed, blocked, path, cycles)
+    stalled = sorted(((where, own.stalled) for where, own in lines.items() if own.stalled), key=lambda x: (-x[1], x[0]))
     seconds = cycles / chip.clock_hz + chip.host.launch_s
     links, injected, ejected = memory.link_bytes()
     accesses = sum(work.total(column, unit) for column in (ledger.COST_LOADS, ledger.COST_STORES)
@@ -112,8 +117,8 @@ def _timing(
         energy_high_j=energy.high, energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
         bytes={"memory_read": read, "memory_write": written, "mesh_byte_hops": int(links.sum()), "sram": sram},
         busy={name: memory.node(column) for name, column in _BUSY.items()},
-        link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=stalled, critical_path=path,
-        bound_cycles=max(work.bounds.values()), bounds=work.bounds, replay=replay,
+        link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=dict(stalled), lines=lines,
+        critical_path=path, bound_cycles=max(work.bounds.values()), bounds=work.bounds, replay=replay,
     )  # fmt: skip
 
 
@@ -123,13 +128,3 @@ def _shares(parts: dict[str, int], total: int) -> dict[str, float]:
         return dict.fromkeys(parts, 0.0)
     ends = [done * (1 << 53) // total for done in itertools.accumulate(parts.values())]
     return {name: (end - begin) / (1 << 53) for name, begin, end in zip(parts, [0, *ends], ends, strict=False)}
-
-
-def _by_line(program: Program, blocked: Table) -> dict[Location, int]:
-    """Blocked thread-cycles by source line, worst first; lines that never block are absent."""
-    lines: dict[Location, int] = {}
-    for pc in np.flatnonzero(blocked):
-        line = line_of(program, int(pc))
-        if line is not None:
-            lines[line] = lines.get(line, 0) + int(blocked[pc])
-    return dict(sorted(lines.items(), key=lambda item: (-item[1], item[0])))

@@ -21,7 +21,7 @@ from accel.timing.state import (
     LOG_VECTOR,
 )
 
-__all__ = ["CAUSES", "account", "stalls"]
+__all__ = ["CAUSES", "account"]
 
 CAUSES = (
     "useful", "tile_quantisation", "accumulator", "sram_port", "issue", "vector", "wait_memory", "wait_mesh",
@@ -130,12 +130,3 @@ def account(
             out[node, cause] += whole[node, cause] * parts
         out[node, TILE] -= out[node, USEFUL]
     return flops
-
-
-def stalls(log: Table, rows: int) -> Table:
-    """Return the blocked cycles of every wait, full queue, barrier and busy unit, by code row."""
-    blocked = np.zeros(rows, np.int64)
-    ops, waits = log[log[:, G_KIND] <= LOG_VECTOR], log[(log[:, G_KIND] > LOG_VECTOR) & (log[:, G_KIND] < LOG_INC)]
-    np.add.at(blocked, ops[:, G_ROW], ops[:, G_MID] - ops[:, G_START])
-    np.add.at(blocked, waits[:, G_ROW], waits[:, G_END] - waits[:, G_START])
-    return blocked

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from accel.errors import InputError, Location
+from accel.files import write_whole
 from accel.hardware import ChipSpec
 from accel.isa.program import Program, Table
 
 if TYPE_CHECKING:
     from accel.timing.trace import Trace
 
-__all__ = ["Replay", "Segment", "Timing"]
+__all__ = ["LineTotals", "Replay", "Segment", "Timing"]
 
 
 class Segment(NamedTuple):
@@ -25,6 +27,36 @@ class Segment(NamedTuple):
     thread: int
     line: Location | None
     cause: str
+
+
+@dataclass(frozen=True)
+class LineTotals:
+    """What the instructions of one source line did in a run, summed over all nodes, threads and repetitions.
+
+    instructions: executions with an effect (not of loops and of rows that are switched off); issue_cycles: thread
+    cycles spent on issuing them; matrix_cycles, vector_cycles, sram_port_cycles: busy cycles of the units;
+    memory_read_bytes, memory_write_bytes, mesh_bytes: bytes of copies, counted once where they leave; sram_bytes: port
+    accesses of operations; stalls: thread cycles that stood still, by kind (`trace.WAITS`); path_cycles and
+    path_share: of the critical path.
+    """
+
+    instructions: int
+    issue_cycles: int
+    matrix_cycles: int
+    vector_cycles: int
+    sram_port_cycles: int
+    memory_read_bytes: int
+    memory_write_bytes: int
+    mesh_bytes: int
+    sram_bytes: int
+    stalls: dict[str, int]
+    path_cycles: int
+    path_share: float
+
+    @property
+    def stalled(self) -> int:
+        """Return the thread cycles that stood still, whatever the reason."""
+        return sum(self.stalls.values())
 
 
 class Replay(NamedTuple):
@@ -47,7 +79,8 @@ class Timing:
     node adding up to cycles x parts_per_cycle; padding that the problem did not ask for is still `useful` there, nodes
     outside the mesh have no place, and fidelity "bound" has none: (0, 0, causes). busy: per unit the busy cycles of
     each node (rows, cols). link_bytes: (site rows, site cols, 4), bytes that left each router east, west, south,
-    north. stall_cycles: blocked thread-cycles of each source line. energy_j with energy_low_j and energy_high_j,
+    north. stall_cycles: blocked thread-cycles of each source line; lines: the totals of each, most critical first (no
+    stalls at fidelity "bound"). energy_j with energy_low_j and energy_high_j,
     energy_shares by consumer of the nominal. events: packets leaving routers plus instruction starts and ends (0 for
     fidelity "bound", which simulates none). replay: how to repeat the run, None where none was simulated.
     """
@@ -73,6 +106,7 @@ class Timing:
     busy: dict[str, Table]
     link_bytes: Table
     stall_cycles: dict[Location, int]
+    lines: dict[Location, LineTotals]
     critical_path: tuple[Segment, ...]
     bound_cycles: int
     bounds: dict[str, int] = field(default_factory=dict)
@@ -95,6 +129,22 @@ class Timing:
         from accel.timing.trace import record_trace  # here, because it loads the compiler
 
         return record_trace(self.replay, self.cycles, nodes, window, bins)
+
+    def perfetto(
+        self, path: str | os.PathLike[str], *, nodes: Iterable[tuple[int, int]] | None = None,
+        window: tuple[int, int] | None = None, limit: int = 200_000,
+    ) -> None:  # fmt: skip
+        """Write the run as a trace that ui.perfetto.dev and Chrome open; gzip where the name ends in .gz.
+
+        Nodes are processes; threads, units, copies in flight and phases their tracks; links and memory ports are
+        counters; arrows lead from what ended a wait to the wait; a microsecond there is a cycle here. nodes, window:
+        as in `trace`. limit: slices and copies at most; where there are more, nodes evenly spaced are kept, then early
+        cycles, and the trace's metadata (otherData.left_out) says what is missing. Written whole or not at all.
+        """
+        from accel.timing.perfetto import chrome_trace, encoded  # here, because it loads the compiler
+
+        data = chrome_trace(self.trace(nodes, window), limit=limit)
+        write_whole(path, encoded(data, str(path).endswith(".gz")), "trace")
 
     def __str__(self) -> str:
         worst = sorted(self.losses.items(), key=lambda item: -item[1])

@@ -21,16 +21,10 @@ from accel.timing.memory import Memory
 from accel.timing.path import line_of
 from accel.timing.prepare import Prepared, prepare
 from accel.timing.result import Replay
+from accel.timing.waits import CONTROL, ISSUE, KINDS, MATRIX, OFF, UNIT_BUSY, VECTOR, WAITS, causes
 
 __all__ = ["KINDS", "WAITS", "WAYS", "Trace", "record_trace"]
 
-KINDS = (
-    "issue", "control", "off", "matrix", "vector", "unit_busy", "wait_memory", "wait_mesh", "wait_peer", "wait_local",
-    "queue_full", "barrier",
-)  # fmt: skip
-(ISSUE, CONTROL, OFF, MATRIX, VECTOR, UNIT_BUSY, WAIT_MEMORY, WAIT_MESH, WAIT_PEER, WAIT_LOCAL, QUEUE_FULL,
- BARRIER) = range(len(KINDS))  # fmt: skip
-WAITS = frozenset(KINDS[UNIT_BUSY:])  # the kinds in which a thread stands still
 WAYS = ("read", "mesh", "write", "pull")  # memory to SRAM, SRAM to SRAM, SRAM to memory, another SRAM to SRAM here
 
 FIRST_SEEN = 1 << 18  # rows without a log entry for which the first repetition has room: 8 MiB
@@ -218,7 +212,7 @@ def _slices(
     add(~late, ISSUE, start - issue, start)
     add(is_op, UNIT_BUSY, start, mid)
     add(is_op, np.where(kind == s.LOG_MATRIX, MATRIX, VECTOR)[is_op], mid, end)
-    add(blocked, _causes(program, log, own[blocked]), start, end, own[blocked, s.G_REF])
+    add(blocked, causes(program, log, own[blocked]), start, end, own[blocked, s.G_REF])
     effect = seen[seen[:, s.SEEN_HOW] != s.SEEN_MARK]
     how = np.array([0, CONTROL, OFF, ISSUE])[effect[:, s.SEEN_HOW]]
     none = np.full(len(effect), -1)
@@ -233,19 +227,6 @@ def _slices(
     node, number = np.divmod(threads, program.threads)
     columns = (node, number, kinds, rows, first, last, entry, by)
     return {name: np.ascontiguousarray(c[order], np.int64) for name, c in zip(_SLICES, columns, strict=True)}
-
-
-def _causes(program: Program, log: Table, blocked: Table) -> Table:
-    """Why each blocked entry stood still, by what ended it."""
-    ref = blocked[:, s.G_REF]
-    sender = log[np.maximum(ref, 0)]
-    local = sender[:, s.G_THREAD] // program.threads == blocked[:, s.G_THREAD] // program.threads
-    by_kind = np.full(s.LOG_COPY_MESH + 1, WAIT_PEER)
-    by_kind[s.LOG_COPY_MEMORY], by_kind[s.LOG_COPY_MESH] = WAIT_MEMORY, WAIT_MESH
-    cause: Table = by_kind[sender[:, s.G_KIND]]
-    cause = np.where(local & (sender[:, s.G_KIND] == s.LOG_INC), WAIT_LOCAL, cause)
-    cause = np.where(blocked[:, s.G_KIND] == s.LOG_STALL, QUEUE_FULL, cause)
-    return np.where(blocked[:, s.G_KIND] == s.LOG_BARRIER, BARRIER, cause)
 
 
 def _copies(
