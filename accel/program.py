@@ -15,6 +15,7 @@ from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.hardware import names as chip_names
 from accel.isa import assembly, container
+from accel.isa.allocation import Allocation, allocation_of
 from accel.isa.disassembly import disassemble
 from accel.lang import Kernel as TracedKernel
 from accel.lang import TensorSpec
@@ -23,6 +24,7 @@ from accel.numerics import as_storage, from_storage
 if TYPE_CHECKING:
     from accel.machine import Needed
     from accel.timing import Timing
+    from accel.timing.stepping import Step
 
 __all__ = ["Kernel", "Outputs", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
 
@@ -181,6 +183,43 @@ class Program:
                 return timing
             self._timings[key] = timing
         return self._timings[key]
+
+    def explain(self, where: str | None = None) -> str:
+        """Return what a source line costs, "file.py:26": its instructions, bytes, stalls, share of the critical path.
+
+        Without a line, a table of all of them, most critical first, and each in turn. InputError for a line that no
+        instruction comes from; it names the nearest that one does.
+        """
+        from accel.timing.explain import explain_line, explain_lines, find_line
+
+        if where is None:
+            return explain_lines(self.isa, self.time())
+        return explain_line(self.isa, self.time(), find_line(self.isa, where))
+
+    def timeline(
+        self, node: tuple[int, int] = (0, 0), width: int = 100, *, window: tuple[int, int] | None = None
+    ) -> str:
+        """Return the run of one node (row, col) as text: threads and engines as rows, time across, a legend below.
+
+        width: columns, 20 to 1000; window: cycles (first, one past the last), the whole run by default.
+        """
+        from accel.timing.timeline import timeline_text
+
+        return timeline_text(self.time().trace([node], window, bins=1), width)
+
+    def step(self, node: tuple[int, int] = (0, 0), *, window: tuple[int, int] | None = None) -> Iterator[Step]:
+        """Return an iterator over the instructions that a node (row, col) executes, in order of time.
+
+        The debugger's eye: each `Step` has its cycles, thread, text and source line, how long its thread stood still,
+        and what ended the wait, on whatever node. window: cycles, the whole run by default.
+        """
+        from accel.timing.stepping import steps
+
+        return steps(self.time().trace([node], window, bins=1))
+
+    def allocation(self) -> Allocation:
+        """Return the allocation map of a node's SRAM: data, and as text by `str`."""
+        return allocation_of(self.isa, self.chip.name, self.chip.node.sram_bytes)
 
     def findings(self, schedules: int = 4) -> tuple[Finding, ...]:
         """Return every hazard of the program: races, deadlocks, ambiguous waits, ...; empty means clean."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.isa.program import Program
-from accel.timing.result import Segment, Timing
+from accel.timing.result import LineTotals, Segment, Timing
 
-__all__ = ["Segment", "Timing", "simulate"]
+__all__ = ["LineTotals", "Segment", "Timing", "simulate"]
 
 
 def simulate(

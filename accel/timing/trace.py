@@ -33,7 +33,7 @@ MOST_BIN_WORDS = 1 << 23  # 64 MiB of link counters: larger chips get fewer bins
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-_SLICES = ("node", "thread", "kind", "row", "start", "end", "entry", "by")
+_SLICES = ("node", "thread", "kind", "row", "start", "end", "entry", "by", "by_node", "by_row")
 _COPIES = ("entry", "node", "thread", "row", "way", "source", "bytes", "issued", "sent", "done", "row0", "row1", "col0",
            "col1")  # fmt: skip
 _MARKS = ("node", "thread", "row", "cycle")
@@ -47,9 +47,9 @@ class Trace:
     slices, copies and marks are of.
     slices: what the threads did, in order of node, thread and start: columns node, thread, kind (index in `KINDS`), row
     (of `Program.code`), start, end, entry (a number that names the instruction's execution, -1 for rows that leave no
-    entry) and by (the entry that ended a wait, -1 if none). The slices of a thread follow each other without gap or
-    overlap from cycle 0 to its end; those that touch the window are here, whole. A matrix or vector slice occupies its
-    unit, too.
+    entry), by (the entry that ended a wait, -1 if none) with its by_node and by_row. The slices of a thread follow each
+    other without gap or overlap from cycle 0 to its end; those that touch the window are here, whole. A matrix or
+    vector slice occupies its unit, too.
     copies: those issued by the nodes and alive in the window: entry, node, thread, row, way (index in `WAYS`), source
     (the node whose SRAM is read, -1 for memory), bytes (to each destination), issued, sent (the source may be reused),
     done (the last destination has it), and the rectangle row0..row1, col0..col1 of logical destinations.
@@ -225,7 +225,9 @@ def _slices(
     order = np.flatnonzero(keep)
     order = order[np.lexsort((first[order], threads[order]))]
     node, number = np.divmod(threads, program.threads)
-    columns = (node, number, kinds, rows, first, last, entry, by)
+    # by is -1 for none, which picks what is appended
+    by_node = np.append(log[:, s.G_THREAD] // program.threads, -1)[by]
+    columns = (node, number, kinds, rows, first, last, entry, by, by_node, np.append(log[:, s.G_ROW], -1)[by])
     return {name: np.ascontiguousarray(c[order], np.int64) for name, c in zip(_SLICES, columns, strict=True)}
 
 
