@@ -17,13 +17,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from accel.isa.layout import CODE_WORDS, V_SHAPE, V_STRIDE
+from accel.isa.layout import CODE_WORDS, V_DTYPE, V_SHAPE, V_STRIDE
 from accel.machine.host import fma_peak_gflops
 from accel.machine.matmul import A_WORD, B_WORD, DST, DST_WORD, A, B, run_matmul
 from accel.machine.microkernel import TARGET
 from accel.machine.moves import nest_space
 from accel.machine.units import unit_space
-from accel.machine.words import CONFIG_WORDS, VX_WORDS
+from accel.machine.words import CONFIG_WORDS, VX_WORDS, X_ITEM
+from accel.numerics.formats import fmt
 
 SHAPES = [(64, 64, 64), (57, 54, 64), (228, 216, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048)]
 
@@ -41,7 +42,9 @@ def matmul_call(
     u16 = arena[: len(arena) // 4 * 4].view(np.uint16)
     u16[a_at // 2 : a_at // 2 + m * k], u16[b_at // 2 : b_at // 2 + k * n] = codes[0].ravel(), codes[1].ravel()
     views = np.zeros((3, VX_WORDS), np.int64)
-    for i, (rows, cols, item) in enumerate(((m, n, 4), (m, k, 2), (k, n, 2))):
+    for i, (rows, cols, dtype) in enumerate(((m, n, "fp32"), (m, k, "bf16"), (k, n, "bf16"))):
+        item = fmt(dtype).bytes
+        views[i, [V_DTYPE, X_ITEM]] = fmt(dtype).code, item
         views[i, V_SHAPE : V_SHAPE + 4] = 1, rows, 1, cols
         views[i, V_STRIDE : V_STRIDE + 4] = 0, cols * item, 0, item
     code, value = np.zeros((1, CODE_WORDS), np.int64), np.zeros(8, np.int64)

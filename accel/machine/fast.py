@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accel.errors import InputError
-from accel.isa.layout import CODE_WORDS, V_SHAPE, V_STRIDE
+from accel.isa.layout import CODE_WORDS, V_DTYPE, V_SHAPE, V_STRIDE
 from accel.machine.dotkernel import DOT
 from accel.machine.guard import GREATEST_CHAIN, GREATEST_SUM, LEAST_CHAIN, LEAST_SUM
 from accel.machine.matmul import A_WORD, ACCUMULATE, B_WORD, DST, DST_WORD, A, B, run_matmul
 from accel.machine.moves import nest_space
 from accel.machine.panels import FAST_BLOCKS
 from accel.machine.units import unit_space
-from accel.machine.words import CONFIG_WORDS, VX_WORDS
+from accel.machine.words import CONFIG_WORDS, VX_WORDS, X_ITEM
+from accel.numerics.formats import fmt
 
 __all__ = ["FastPath", "Trial", "fast_path", "trials", "try_matmul"]
 
@@ -85,7 +86,9 @@ def try_matmul(trial: Trial, *, fast: bool, engine: Any = run_matmul) -> tuple[A
     if trial.c is not None:
         u32[: m * n] = np.ascontiguousarray(trial.c, np.float32).view(np.uint32).ravel()
     views = np.zeros((3, VX_WORDS), np.int64)
-    for i, (rows, columns, item) in enumerate(((m, n, 4), (m, k, 2), (k, n, 2))):
+    for i, (rows, columns, dtype) in enumerate(((m, n, "fp32"), (m, k, "bf16"), (k, n, "bf16"))):
+        item = fmt(dtype).bytes
+        views[i, [V_DTYPE, X_ITEM]] = fmt(dtype).code, item
         views[i, V_SHAPE : V_SHAPE + 4] = 1, rows, 1, columns
         views[i, V_STRIDE : V_STRIDE + 4] = 0, columns * item, 0, item
     code, value = np.zeros((1, CODE_WORDS), np.int64), np.zeros(8, np.int64)

@@ -52,6 +52,7 @@ class Emitter:
         self.vector = ir.VectorType(self.single, LANES)
         self.wide = ir.VectorType(self.double, LANES)
         self.index = ir.IntType(64)
+        self.zero = ir.Constant(self.vector, [0.0] * LANES)
         name = f"llvm.fma.v{LANES}f32"
         module = builder.module
         fma = module.globals.get(name)
@@ -147,7 +148,7 @@ class Emitter:
         chains = []
         for value in kept:
             phi = builder.phi(self.vector)
-            phi.add_incoming(ir.Constant(self.vector, [0.0] * LANES), start)
+            phi.add_incoming(self.zero, start)
             phi.add_incoming(value, reload)
             chains.append(phi)
         whole = builder.and_(depth, self.index(-UNROLL))

@@ -18,7 +18,7 @@ from accel.machine.codes import AT_LEAVES
 from accel.machine.integers import INTEGER, run_integer, run_integer_reduce
 from accel.machine.links import link
 from accel.machine.masks import run_compare, run_select
-from accel.machine.matmul import run_matmul
+from accel.machine.matmul import run_integer_matmul, run_matmul
 from accel.machine.panels import FAST, SCRATCH
 from accel.machine.rings import ring_rows
 from accel.machine.vector import ELEMENTWISE, REDUCTIONS, WORK, run_elementwise, run_reduce
@@ -33,6 +33,7 @@ __all__ = ["ARGUMENTS", "AT_RINGS", "LEAVES", "RINGS_ARGUMENTS", "VIEWS", "call_
 LEAVES: tuple[Any, ...] = (
     run_matmul, run_elementwise, run_reduce, run_bits, run_integer, run_integer_reduce, run_cast, run_cast_sr,
     run_generate, run_compare, run_select, run_transpose, run_gather, run_scatter_add,
+    run_integer_matmul,
 )  # fmt: skip
 _NAMED: dict[str, Callable[..., Any]] = {
     "vec.copy": run_bits, "vec.cast_sr": run_cast_sr, "vec.compare": run_compare, "vec.comparei": run_compare,
@@ -49,7 +50,7 @@ for _row in ROWS:
         continue
     _kinds: tuple[Any, Any]
     if _row.engine is Engine.MATRIX:
-        _kinds = (run_matmul, run_matmul)
+        _kinds = (run_matmul, run_integer_matmul)
     elif _row.mnemonic in _NAMED:
         _kinds = (_NAMED[_row.mnemonic],) * 2
     elif _row in REDUCTIONS:

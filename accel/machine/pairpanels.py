@@ -1,0 +1,213 @@
+"""Panels of bf16 pairs in the scratch, with the range of the codes that each holds; to fp32 panels and back.
+
+Operands in bf16 are packed straight from their codes. Formats whose every number is a bf16 number are packed as fp32
+first and folded. A block that needs the exact kernel gets its panels turned into fp32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE
+from accel.machine.dotkernel import PAIR_PITCH
+from accel.machine.inner import inner
+from accel.machine.microkernel import COLUMNS, ROW_PITCH
+from accel.machine.pairs import NO_STEP, join_rows, pair_range, swap_pairs
+from accel.machine.panels import LEFT, PAIR_LEFT, PAIR_RIGHT, RANGE_WORDS, RANGES, RIGHT, offset
+from accel.machine.raw import peek, poke
+from accel.machine.words import ONE, TWO, X_ITEM, ZERO
+from accel.numerics.formats import fmt
+
+__all__ = [
+    "fold_left", "fold_right", "pack_left_pairs", "pack_right_pairs", "right_range", "unpack_left", "unpack_right",
+]  # fmt: skip
+
+BF16, INT8 = fmt("bf16").code, fmt("int8").code
+UPPER, HALF = np.uint32(0xFFFF0000), np.uint32(16)
+
+
+@inner
+def _note(work32: Any, panel: int, least: int, greatest: int, widened: int) -> None:
+    """Note the range of the right panel that begins at column `panel`, and whether it stands in RIGHT as well."""
+    note = RANGES + panel // COLUMNS * RANGE_WORDS
+    work32[note], work32[note + 1], work32[note + 2] = np.uint32(least), np.uint32(greatest), np.uint32(widened)
+
+
+@inner
+def fold_left(work32: Any, rows: int, padded: int, depth: int) -> tuple[int, int]:
+    """Turn fp32 rows that hold bf16 numbers into rows of pairs and return their range, as `pack_left_pairs` does."""
+    pairs = (depth + 1) >> 1
+    filled = (pairs + 15) // 16 * 16
+    least, greatest = 0xFFFF, 0
+    for r in range(padded):
+        at, of = PAIR_LEFT + r * PAIR_PITCH, LEFT + r * ROW_PITCH
+        for i in range(depth >> 1):
+            lower = np.uint32(peek(work32, of + 2 * i + 1) >> HALF)
+            poke(work32, at + i, np.uint32(np.uint32(peek(work32, of + 2 * i) & UPPER) | lower))
+        for i in range(depth >> 1, filled):
+            poke(work32, at + i, np.uint32(0))
+        if depth & 1 and r < rows:
+            poke(work32, at + pairs - 1, np.uint32(np.uint32(peek(work32, of + depth - 1) & UPPER) | NO_STEP))
+        low, high = pair_range(work32, at, filled)
+        least, greatest = min(least, low), max(greatest, high)
+    return least, greatest
+
+
+@inner
+def fold_right(work32: Any, depth: int, columns: int) -> None:
+    """Turn fp32 panels that hold bf16 numbers into panels of pairs and note the range of each."""
+    pairs = (depth + 1) >> 1
+    for panel in range(0, columns, COLUMNS):
+        at, of = PAIR_RIGHT + panel * pairs, RIGHT + panel * depth
+        for p in range(depth >> 1):
+            for n in range(COLUMNS):
+                upper = np.uint32(peek(work32, of + 2 * p * COLUMNS + n) & UPPER)
+                lower = np.uint32(peek(work32, of + (2 * p + 1) * COLUMNS + n) >> HALF)
+                poke(work32, at + p * COLUMNS + n, np.uint32(upper | lower))
+        if depth & 1:
+            for n in range(COLUMNS):
+                poke(work32, at + (pairs - 1) * COLUMNS + n, np.uint32(peek(work32, of + (depth - 1) * COLUMNS + n)))
+        low, high = pair_range(work32, at, pairs * COLUMNS)
+        _note(work32, panel, low, high, ONE)
+
+
+@inner
+def _code(u8: Any, u16: Any, dtype: int, address: int) -> Any:
+    """Return the half of a pair that an element becomes: a bf16 code, or an integer of 8 bits as one of 16."""
+    if dtype == BF16:
+        return np.uint32(peek(u16, address >> 1))
+    code = np.uint32(peek(u8, address))
+    if dtype == INT8 and code & np.uint32(0x80):
+        code = np.uint32(code | np.uint32(0xFF00))
+    return code
+
+
+@inner
+def _place(u8: Any, u16: Any, work32: Any, at: int, pairs: int, step: int, lower: int, view: Any, d: int, start: int,
+           first: int, count: int) -> None:  # fmt: skip
+    """Put `count` codes from index `first` on along a pair of dimensions into halves of words.
+
+    pairs 1: along the steps, so two neighbours share a word: element i goes to word i // 2 of those `step` apart.
+    pairs 0: across them: element i goes to word i; `lower` says to which half. An upper half clears the lower one, to
+    which the lower one is then added.
+    """
+    inner, stride, dtype = view[V_SHAPE + d + 1], view[V_STRIDE + d + 1], view[V_DTYPE]
+    done = 0
+    while done < count:
+        index = first + done
+        run = min(count - done, inner - (index if index < inner else index % inner))
+        source = start + offset(view, d, index)
+        for i in range(run):
+            code = _code(u8, u16, dtype, source + i * stride)
+            element = done + i
+            to = at + (element >> 1 if pairs else element) * step
+            if (element & 1 if pairs else lower) == 0:
+                poke(work32, to, np.uint32(code << HALF))
+            else:
+                poke(work32, to, np.uint32(peek(work32, to) | code))
+        done += run
+
+
+@inner
+def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int,
+                    depth: int) -> tuple[int, int]:  # fmt: skip
+    """Put rows x depth of the left operand into rows of pairs and return their range (`pairs.pair_range`).
+
+    The step that an odd depth lacks is NO_STEP; rows up to `padded` and what fills the last line become zero.
+    """
+    pairs = (depth + 1) >> 1
+    filled = (pairs + 15) // 16 * 16
+    unit = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and first + depth <= view[V_SHAPE + 3]
+    least, greatest = 0xFFFF, 0
+    for r in range(padded):
+        at = PAIR_LEFT + r * PAIR_PITCH
+        for i in range(depth >> 1 if r < rows else 0, filled):
+            poke(work32, at + i, np.uint32(0))
+        if r >= rows:
+            continue
+        start = base + offset(view, ZERO, row + r)
+        if unit:
+            source = (start >> 1) + first
+            swap_pairs(u16, source, work32, at, depth >> 1)
+            if depth & 1:
+                code = np.uint32(peek(u16, source + depth - 1))
+                poke(work32, at + pairs - 1, np.uint32((code << np.uint32(16)) | NO_STEP))
+        else:
+            _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
+            if depth & 1:
+                poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
+        low, high = pair_range(work32, at, filled)
+        least, greatest = min(least, low), max(greatest, high)
+    return least, greatest
+
+
+@inner
+def pack_right_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, first: int, depth: int, column: int,
+                     columns: int) -> None:  # fmt: skip
+    """Put depth x columns of the right operand into panels of pairs and note the range of each in RANGES.
+
+    Columns that fill the last panel, and the step that an odd depth lacks, are zero.
+    """
+    pairs = (depth + 1) >> 1
+    unit = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3]
+    for panel in range(0, columns, COLUMNS):
+        width = min(COLUMNS, columns - panel)
+        at = PAIR_RIGHT + panel * pairs
+        whole = unit and width == COLUMNS
+        for i in range(0 if not whole else (pairs - (depth & 1)) * COLUMNS, pairs * COLUMNS):
+            poke(work32, at + i, np.uint32(0))
+        if whole:  # the common case: COLUMNS neighbours a step
+            for p in range(depth >> 1):
+                upper = (base + offset(view, ZERO, first + 2 * p) >> 1) + column + panel
+                lower = (base + offset(view, ZERO, first + 2 * p + 1) >> 1) + column + panel
+                join_rows(u16, upper, lower, work32, at + p * COLUMNS, COLUMNS)
+            if depth & 1:
+                start = base + offset(view, ZERO, first + depth - 1)
+                _place(u8, u16, work32, at + (pairs - 1) * COLUMNS, ZERO, ONE, ZERO, view, TWO, start, column + panel,
+                       width)  # fmt: skip
+        elif view[V_STRIDE + 3] == view[X_ITEM]:
+            for k in range(depth):
+                start = base + offset(view, ZERO, first + k)
+                _place(
+                    u8, u16, work32, at + (k >> 1) * COLUMNS, ZERO, ONE, k & 1, view, TWO, start, column + panel, width
+                )
+        else:  # columns are not neighbours, so steps may be: walk along them
+            for n in range(width):
+                start = base + offset(view, TWO, column + panel + n)
+                _place(u8, u16, work32, at + n, ONE, COLUMNS * ONE, ZERO, view, ZERO, start, first, depth)
+        low, high = pair_range(work32, at, pairs * COLUMNS)
+        _note(work32, panel, low, high, ZERO)
+
+
+@inner
+def right_range(work32: Any, panel: int) -> tuple[Any, Any]:
+    """Return the range of the panel of pairs that begins at column `panel` of the block."""
+    note = RANGES + panel // COLUMNS * RANGE_WORDS
+    return np.int64(work32[note]), np.int64(work32[note + 1])
+
+
+@inner
+def unpack_left(work32: Any, rows: int, depth: int) -> None:
+    """Turn the rows of pairs into rows of fp32."""
+    for r in range(rows):
+        for i in range(depth):
+            pair = peek(work32, PAIR_LEFT + r * PAIR_PITCH + (i >> 1))
+            code = np.uint32(pair << np.uint32(16)) if i & 1 else np.uint32(pair & UPPER)
+            poke(work32, LEFT + r * ROW_PITCH + i, code)
+
+
+@inner
+def unpack_right(work32: Any, panel: int, depth: int) -> None:
+    """Turn a panel of pairs into one of fp32, unless that was done before."""
+    note = RANGES + panel // COLUMNS * RANGE_WORDS + 2
+    if work32[note]:
+        return
+    work32[note] = np.uint32(1)
+    pairs, to = PAIR_RIGHT + panel * ((depth + 1) >> 1), RIGHT + panel * depth
+    for k in range(depth):
+        for n in range(COLUMNS):
+            pair = peek(work32, pairs + (k >> 1) * COLUMNS + n)
+            code = np.uint32(pair << np.uint32(16)) if k & 1 else np.uint32(pair & UPPER)
+            poke(work32, to + k * COLUMNS + n, code)
