@@ -17,28 +17,45 @@ from accel.hardware import names as chip_names
 from accel.isa import assembly, container
 from accel.isa.allocation import Allocation, allocation_of
 from accel.isa.disassembly import disassemble
+from accel.isa.layout import W_OPCODE
+from accel.isa.table import BY_MNEMONIC
 from accel.lang import Kernel as TracedKernel
 from accel.lang import TensorSpec
 from accel.numerics import as_storage, from_storage
 
 if TYPE_CHECKING:
     from accel.machine import Needed
+    from accel.machine.probes import Record
     from accel.timing import Timing
     from accel.timing.stepping import Step
 
-__all__ = ["Kernel", "Outputs", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
+__all__ = ["Kernel", "Outputs", "Probe", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
+
+
+class Probe(NamedTuple):
+    """What a `k.probe` saw: on which (row, col) node, on its how manieth visit there (from 0), and the numbers."""
+
+    node: tuple[int, int]
+    visit: int
+    array: np.ndarray
 
 
 class Outputs(Mapping[str, np.ndarray]):
     """The output tensors of a run by name; bf16 comes as `ml_dtypes.bfloat16`, fp32 as float32.
 
     written: after a sampled run, a boolean mask per tensor of the elements that were computed (None after a full run,
-    where every element is).
+    where every element is). probes: what the probes that were asked for saw, by name, in the order of the run.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], written: dict[str, np.ndarray] | None) -> None:
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        written: dict[str, np.ndarray] | None,
+        probes: dict[str, list[Probe]] | None = None,
+    ) -> None:
         self._arrays = arrays
         self.written = written
+        self.probes = probes or {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._arrays:
@@ -114,21 +131,23 @@ class Program:
         schedule: str | int = "natural",
         engine: str = "jit",
         sample: Sample | None = None,
+        probes: bool | Iterable[str] = False,
         **arrays: Any,
     ) -> Outputs:
         """Execute the program bit-accurately on `inputs` (also given as keywords, one array a tensor).
 
         Arrays of any real dtype and memory order are taken; values that the tensor's format cannot hold are rounded
         to nearest even first. schedule: "natural", or an int that seeds an adversarial order of copies and threads;
-        engine: "jit", or "plain" for the same functions uncompiled. seed keys random numbers (none in these
-        instructions yet). sample: compute only what the sampled output blocks need (see `sample_outputs`).
+        engine: "jit", or "plain" for the same functions uncompiled. seed: key of random numbers, 0 to 2^64 - 1. sample:
+        compute only what the sampled output blocks need (see `sample_outputs`). probes: the names of probes to record,
+        or True for all; what they saw is in `Outputs.probes`.
 
         Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
         """
         from accel.machine import execute, execute_sample
 
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise InputError(f"seed must be an int, got {seed!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+            raise InputError(f"seed must be an int from 0 to 2^64 - 1, got {seed!r}")
         if engine not in ("jit", "plain"):
             raise InputError(f"unknown engine {engine!r}; use 'jit' or 'plain'")
         if isinstance(schedule, bool) or not (schedule == "natural" or isinstance(schedule, int)):
@@ -138,14 +157,41 @@ class Program:
             raise InputError(f"inputs must be a dict of arrays by name, got {type(given).__name__}; or pass name=array")
         storage = self._storage({**given, **arrays})
         limit = (1 << self.chip.node.semaphore_bits) - 1
-        options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit}
+        found, record = self._recorder(probes)
+        options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit, "random_seed": seed}
+        options["record"] = record if found else None
         if sample is None:
             arrays, written = execute(self.isa, storage, **options), None
         else:
             execution = execute_sample(self.isa, storage, sample.needed, **options)
             arrays, written = execution.outputs, execution.written
         dtypes = {t.name: t.dtype for t in self.isa.tensors}
-        return Outputs({n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in arrays.items()}, written)
+        return Outputs({n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in arrays.items()}, written, found)
+
+    def _recorder(self, probes: bool | Iterable[str]) -> tuple[dict[str, list[Probe]], Callable[[Record], None]]:
+        """Return the lists that a run fills, by name of the probes asked for, and what fills them."""
+        row = BY_MNEMONIC["probe"]
+        rows = self.isa.code[self.isa.code[:, W_OPCODE] == row.opcode]
+        known = [self.isa.marks[i] for i in np.unique(rows[:, row.word("name")]).tolist()]
+        wanted: Any = known if probes is True else () if probes is False else probes
+        if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+            raise InputError(
+                f"probes must be True, or names of probes, got {probes!r}; {self.name} has {_listed(known)}"
+            )
+        found: dict[str, list[Probe]] = {}
+        for name in wanted:
+            if name not in known:
+                raise InputError(f"no probe {name!r}; {self.name} has {_listed(known)}{nearest(str(name), known)}")
+            found[name] = []
+        visits: dict[tuple[str, int], int] = {}
+
+        def record(seen: Record) -> None:
+            name = self.isa.marks[seen.name]
+            if name in found:
+                visit = visits[name, seen.node] = visits.get((name, seen.node), -1) + 1
+                found[name].append(Probe(self.isa.node(seen.node), visit, seen.values()))
+
+        return found, record
 
     def _storage(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         wanted = {t.name: t for t in self.isa.tensors if t.is_input}

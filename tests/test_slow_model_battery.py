@@ -97,6 +97,8 @@ def takes(row, dst, x):
 @pytest.mark.parametrize("x", SHORT)
 @pytest.mark.parametrize("row", UNARY, ids=lambda r: r.mnemonic)
 def test_every_unary_row_on_every_code(row, x):
+    if x in INTEGERS and row.integer is None and row.mnemonic != "vec.cast":
+        pytest.skip("the row computes in floats only")
     codes = np.arange(1 << 8 * fmt(x).bytes)
     tried = 0
     for dst in FLOATS + INTEGERS:

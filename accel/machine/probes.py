@@ -12,7 +12,8 @@ from accel.machine.codes import bias_of
 from accel.machine.inner import inner
 from accel.machine.moves import move
 from accel.machine.rings import straight, wraps
-from accel.numerics.formats import by_code
+from accel.numerics import from_storage
+from accel.numerics.formats import by_code, fmt
 
 if TYPE_CHECKING:
     from accel.isa.program import Program
@@ -32,6 +33,14 @@ class Record(NamedTuple):
     codes: Any
     dtype: str
     bias: int
+
+    def values(self) -> Any:
+        """Return the numbers, as `Program.run` returns outputs of this format."""
+        configurable = fmt(self.dtype).kind == "cfp"
+        more: Any = {"bias": self.bias & ~w.BIAS_IEEE} if configurable else {}
+        if self.bias & w.BIAS_IEEE:
+            more["denormals"] = "ieee"
+        return from_storage(self.codes, self.dtype, as_="ml_dtypes", **more)
 
 
 @inner
