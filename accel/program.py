@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,78 +22,14 @@ from accel.isa.table import BY_MNEMONIC
 from accel.lang import Kernel as TracedKernel
 from accel.lang import TensorSpec
 from accel.numerics import as_storage, from_storage
+from accel.results import Outputs, Probe, Sample, Verified
 
 if TYPE_CHECKING:
-    from accel.machine import Needed
     from accel.machine.probes import Record
     from accel.timing import Timing
     from accel.timing.stepping import Step
 
 __all__ = ["Kernel", "Outputs", "Probe", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
-
-
-class Probe(NamedTuple):
-    """What a `k.probe` saw: on which (row, col) node, on its how manieth visit there (from 0), and the numbers."""
-
-    node: tuple[int, int]
-    visit: int
-    array: np.ndarray
-
-
-class Outputs(Mapping[str, np.ndarray]):
-    """The output tensors of a run by name; bf16 comes as `ml_dtypes.bfloat16`, fp32 as float32.
-
-    written: after a sampled run, a boolean mask per tensor of the elements that were computed (None after a full run,
-    where every element is). probes: what the probes that were asked for saw, by name, in the order of the run.
-    """
-
-    def __init__(
-        self,
-        arrays: dict[str, np.ndarray],
-        written: dict[str, np.ndarray] | None,
-        probes: dict[str, list[Probe]] | None = None,
-    ) -> None:
-        self._arrays = arrays
-        self.written = written
-        self.probes = probes or {}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            raise InputError(
-                f"no output {name!r}; this program stores {_listed(self._arrays)}{nearest(name, self._arrays)}"
-            )
-        return self._arrays[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-
-class Sample(NamedTuple):
-    """Sampled output elements and what of the program decides them.
-
-    regions: by output, boxes of (first, one past last) per dimension; needed: the buffers of the nodes in the slice.
-    """
-
-    regions: Mapping[str, tuple[tuple[tuple[int, int], ...], ...]]
-    needed: Needed
-
-
-class Verified(NamedTuple):
-    """Bits of a run against an independent oracle: `checked` of `total` output elements, `wrong` of them differ."""
-
-    checked: int
-    total: int
-    wrong: int
-
-    def __str__(self) -> str:
-        verdict = f"{self.wrong} WRONG" if self.wrong else "bit-equal"
-        return f"verified {self.checked:,} of {self.total:,} outputs: {verdict}"
 
 
 class Program:
@@ -146,7 +82,8 @@ class Program:
         """
         from accel.machine import execute, execute_sample
 
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        key: object = seed
+        if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 1 << 64:
             raise InputError(f"seed must be an int from 0 to 2^64 - 1, got {seed!r}")
         if engine not in ("jit", "plain"):
             raise InputError(f"unknown engine {engine!r}; use 'jit' or 'plain'")

@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("isa", "hardware"),
     ("lang",),
     ("machine", "timing", "check"),
+    ("results",),
     ("program",),
     ("kernels",),
     ("mapping",),

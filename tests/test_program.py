@@ -153,3 +153,50 @@ def test_bytes_after_the_last_table_are_refused(program: accel.Program) -> None:
     body = container.to_bytes(program.isa)[:-32] + bytes(8)
     with pytest.raises(ProgramError, match="8 bytes too many"):
         container.from_bytes(body + hashlib.sha256(body).digest())
+
+
+@accel.kernel
+def probed(k, x, y):
+    """Every node adds its row of x up, step by step, and shows the sum after each step."""
+    buf, total = k.sram((4, 8), "bf16", "buf"), k.sram((1, 8), "bf16", "total")
+    here, put = k.sem(name="here"), k.sem(name="put")
+
+    @k.thread
+    def work():
+        k.copy(buf, x[k.col], done=here)
+        k.wait(here)
+        k.vec.fill(total, 0.0)
+        for i in range(4):
+            k.vec.add(total, total, buf[i : i + 1])
+            k.probe(total, "total")
+        k.probe(buf, "whole")
+        k.copy(y[k.col : k.col + 1], total, sent=put)
+        k.wait(put)
+
+
+def test_probes_by_name():
+    program = probed.build("mini", mesh=(1, 3), x=accel.tensor((3, 4, 8), "bf16"), y=accel.tensor((3, 8), "bf16"))
+    x = np.arange(96).reshape(3, 4, 8) % 16.0
+    assert program.run(x=x).probes == {}
+    out = program.run(x=x, probes=["total"])
+    assert list(out.probes) == ["total"]
+    for col in range(3):
+        seen = [probe for probe in out.probes["total"] if probe.node == (0, col)]
+        assert [probe.visit for probe in seen] == [0, 1, 2, 3]
+        for probe in seen:
+            np.testing.assert_array_equal(probe.array.ravel(), x[col, : probe.visit + 1].sum(axis=0))
+            assert probe.array.dtype.name == "bfloat16"
+    everything = program.run(x=x, probes=True, schedule=3).probes
+    assert set(everything) == {"total", "whole"}
+    assert sorted(probe.node for probe in everything["whole"]) == [(0, 0), (0, 1), (0, 2)]
+    with pytest.raises(InputError, match=r"no probe 'totla'.*did you mean 'total'"):
+        program.run(x=x, probes=["totla"])
+    with pytest.raises(InputError, match="probes must be True, or names of probes, got 'total'"):
+        program.run(x=x, probes="total")
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_seeds_have_64_bits(seed):
+    program = probed.build("mini", mesh=(1, 3), x=accel.tensor((3, 4, 8), "bf16"), y=accel.tensor((3, 8), "bf16"))
+    with pytest.raises(InputError, match=r"seed must be an int from 0 to 2\^64 - 1"):
+        program.run(x=np.zeros((3, 4, 8)), seed=seed)
