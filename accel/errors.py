@@ -18,6 +18,7 @@ __all__ = [
     "InternalError",
     "Location",
     "ProgramError",
+    "Side",
     "SpecError",
     "TraceError",
     "UnsupportedError",
@@ -106,12 +107,21 @@ class AssemblyError(ProgramError):
         return f"{self.at}:{self.column}: {self.message}\n{self.excerpt}"
 
 
+class Side(NamedTuple):
+    """What one line of the author does in a hazard: "write of A by the copy"; the hardware thread it runs on."""
+
+    does: str
+    at: Location | None
+    thread: str = ""
+
+
 class Finding(NamedTuple):
     """One hazard, grouped over the nodes that show it.
 
     kind: race | uninitialised | ambiguous | deadlock | leftover | unawaited | overflow | unwritten
     message: one line; first and second: the author's lines of both sides (second may be None).
-    nodes: logical (row, col) of every node that shows it.
+    nodes: logical (row, col) of every node that shows it. thing: the buffer, tensor or semaphore it is about.
+    sides: every line that takes part; why: an order of events, a line each, that goes wrong; fix: the way out.
     """
 
     kind: str
@@ -119,6 +129,10 @@ class Finding(NamedTuple):
     first: Location | None
     second: Location | None
     nodes: tuple[tuple[int, int], ...]
+    thing: str = ""
+    sides: tuple[Side, ...] = ()
+    why: tuple[str, ...] = ()
+    fix: str = ""
 
     def __str__(self) -> str:
         return f"{self.first}: {self.message}" if self.first else self.message

@@ -1,16 +1,22 @@
-"""Files written whole or not at all, and read up to a limit; every mishap is one InputError."""
+"""Files written whole or not at all, and read up to a limit; every mishap is one InputError; lines to quote."""
 
 from __future__ import annotations
 
+import linecache
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from accel.errors import InputError
+from accel.errors import InputError, Location
 
-__all__ = ["read_whole", "write_folder", "write_whole"]
+__all__ = ["read_whole", "source_text", "write_folder", "write_whole"]
+
+HOME = Path(__file__).resolve().parents[1]  # files of the library are named from here
+LARGEST_SOURCE = 1 << 20  # bytes of a Python file whose lines are quoted
+QUOTED = 200  # characters of a line
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes, what: str = "file") -> None:
@@ -99,3 +105,26 @@ def write_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes], wh
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
     return tuple(folder / name for name in contents)
+
+
+def source_text(line: Location) -> str:
+    """Return the text of a source line, stripped; empty where no such Python file can be read. Nothing is executed.
+
+    A program file from elsewhere may name any path, so only Python files of a size that people write are quoted, and
+    cells of a notebook, which Python keeps in memory.
+    """
+    if line.file.startswith("<") and line.file in linecache.cache:
+        return _printable(linecache.getline(line.file, line.line))
+    for path in (Path(line.file), HOME / line.file):
+        try:
+            found = path.stat() if path.suffix == ".py" else None
+        except (OSError, ValueError):  # ValueError: a null byte in the name
+            continue
+        if found is not None and stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SOURCE:
+            linecache.checkcache(str(path))
+            return _printable(linecache.getline(str(path), line.line))
+    return ""
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:QUOTED]).strip()

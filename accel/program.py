@@ -214,10 +214,10 @@ class Program:
         """Prove the program free of hazards, or raise HazardError (DeadlockError) with all of them in `findings`."""
         findings = self.findings(schedules)
         if findings:
+            from accel.check import report
+
             kind = DeadlockError if any(f.kind == "deadlock" for f in findings) else HazardError
-            count = "1 hazard" if len(findings) == 1 else f"{len(findings)} hazards"
-            text = "\n".join(f"  {f.kind}: {f}" for f in findings)
-            raise kind(f"{self.name} has {count}\n{text}", findings)
+            raise kind(report(self.name, findings), findings)
 
     def sample_outputs(self, blocks: int, seed: int = 0) -> Sample:
         """Draw `blocks` boxes of output elements at random and return the causal slice that computes just them.

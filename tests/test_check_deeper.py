@@ -26,8 +26,8 @@ def test_a_rival_token_behind_an_ordered_one_is_found() -> None:
     with a.thread("use"):  # all three are there: takes the first of "one", whose second follows it; that of "two" not
         a.wait(s)
         a.wait(s, 2)
-    [f] = [f for f in inspect(a.program(), MINI, schedules=0) if f.kind == "ambiguous"]
-    assert "may take a token of the inc at hand.py:3" in f.message
+    found = [f for f in inspect(a.program(), MINI, schedules=0) if f.kind == "ambiguous"]
+    assert any("may take a token of the inc at hand.py:3" in f.message for f in found)
 
 
 @pytest.mark.parametrize("row", [0, 20, 63])

@@ -258,8 +258,14 @@ def test_check_lists_findings_with_both_lines(folder: Path, capsys: pytest.Captu
     assert race["nodes"] == [[0, 0]]
     assert main(["check", *HASTY]) == 1
     out = capsys.readouterr().out
-    assert "\nrace\n" in out
+    assert "1. race: two accesses to the same bytes" in out
     assert f"mine.py:{use}" in out
+    assert f"| {lines[use - 1].strip()}" in out
+    assert race["sides"][1]["text"] == lines[use - 1].strip()
+    assert race["fix"].startswith("k.wait(")
+    assert f"before line {use}" in race["fix"]
+    assert race["fix"] in out
+    assert len(race["why"]) == 2
 
 
 # ------------------------------------------------------------------------------------- catalogs, warm, doctor

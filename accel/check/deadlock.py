@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from accel.check import layout as w
 from accel.check.layout import State
@@ -21,8 +21,14 @@ _GIVERS = (
 )  # fmt: skip
 
 
-def stuck_threads(tables: Tables, state: State, names: Names) -> list[tuple[str, int, int, set[int]]]:
-    """Return (message, first row, second row, nodes) for each group of threads that wait at one line for one thing."""
+Stuck: TypeAlias = tuple[str, str, tuple[str, ...], int, int, set[int]]
+
+
+def stuck_threads(tables: Tables, state: State, names: Names) -> list[Stuck]:
+    """Return what groups of threads wait at one line for one thing.
+
+    Each is (message, what for, who waits for whom, first row, second row, nodes).
+    """
     program = tables.program
     graph = _Waits(tables, state)
     groups: dict[tuple[int, int, str], list[int]] = {}
@@ -36,21 +42,25 @@ def stuck_threads(tables: Tables, state: State, names: Names) -> list[tuple[str,
         i = agents[0]
         if sem < 0:
             what, cure = f"waits at the barrier of {names.place(row)}", "let every node of it join"
+            thing = "barrier"
         else:
             key = int(graph.threads[i, w.T_KEY])
             need, has = int(graph.threads[i, w.T_NEED]), int(graph.queues[key, w.Q_COUNT])
-            what = f"waits for {names.sem(sem)} >= {need} at {names.place(row)}, which has {has}"
+            thing = names.sem(sem)
+            what = f"waits for {thing} >= {need} at {names.place(row)}, which has {has}"
             cure = "give the token earlier or wait for fewer"
         path, closed = graph.follow(i)
         last = path[-1]
         if closed:
-            why = "the waits close a circle: " + " <- ".join(_waiter(graph, names, j) for j in [*path, path[0]])
+            because = "the waits close a circle: " + " <- ".join(_waiter(graph, names, j) for j in [*path, path[0]])
         else:
             hangs = "" if last == i else f"it hangs on {_waiter(graph, names, last)}: "
-            why = f"{hangs}nothing left to run gives it"
+            because = f"{hangs}nothing left to run gives it"
         second = int(graph.threads[last if last != i else path[0], w.T_ROW])
-        text = f"thread {thread!r} {what}{names.nodes(nodes)}: {why}; {cure}"
-        out.append((text, row, second if second != row else -1, nodes))
+        text = f"thread {thread!r} {what}{names.nodes(nodes)}: {because}; {cure}"
+        why = tuple(f"{_waiter(graph, names, j)}, at {names.place(int(graph.threads[j, w.T_ROW]))}" for j in path)
+        why += ("which waits for the first of these" if closed else "and nothing left to run gives that",)
+        out.append((text, f"{thing} for {thread}", why, row, second if second != row else -1, nodes))
     return out
 
 

@@ -20,6 +20,8 @@ from accel.isa.program import Program
 
 __all__ = ["inspect"]
 
+FURTHER = 4  # orders that are walked to find all sides of a hazard: a walk shows one race for each byte and time
+
 
 def inspect(
     program: Program, chip: ChipSpec, *, schedules: int = 4, seed: int = 0, engine: str = "jit"
@@ -27,10 +29,11 @@ def inspect(
     """Return every hazard of `program` on `chip`, grouped over nodes and repetitions; empty = clean.
 
     One natural execution of the control flow, without data, decides by happens-before; `schedules` more orders of
-    threads and copies (drawn from `seed`) must show nothing new. Of `chip` only `node.semaphore_bits` matters.
-    engine: "jit", or "plain" for the same walk in plain Python. Never prints; never raises for a finding.
-    Raises InputError for bad arguments, ProgramError or BoundsError for rows that break the machine, UnsupportedError
-    for programs too large to check.
+    threads and copies (drawn from `seed`) must show nothing. Where the first shows a hazard, a fixed number of orders
+    follows in their place, so that the list is the same whatever `schedules` and `seed` are. Of `chip` only
+    `node.semaphore_bits` matters. engine: "jit", or "plain" for the same walk in plain Python. Never prints; never
+    raises for a finding. Raises InputError for bad arguments, ProgramError or BoundsError for rows that break the
+    machine, UnsupportedError for programs too large to check.
     """
     for name, value, most in (("schedules", schedules, 1000), ("seed", seed, 2**63)):
         if type(value) is not int or not 0 <= value <= most:
@@ -39,15 +42,23 @@ def inspect(
         raise InputError(f"Cannot check with engine={engine!r}; use 'jit' or 'plain'")
     tables = tables_of(program, chip.node.semaphore_bits)
     reporter = Reporter(tables, chip.node.semaphore_bits)
-    for mode in range(schedules + 1):
-        state = first_state(tables, mode, seed)
-        unset = _shards(tables, state, isa.DIR_PRELOAD, engine)
-        state = _walk(program, state, engine)
-        stuck = bool((threads_of(state)[:, w.T_STATUS] != w.OVER).any())
-        if not stuck:
-            unset += _shards(tables, state, isa.DIR_COLLECT, engine)
-        reporter.add(state, unset, stuck)
+    _look(tables, reporter, 0, 0, engine)
+    if reporter.entries:  # what is wrong with it is told in full, and the same whatever `schedules` and `seed` are
+        schedules, seed = FURTHER, 0
+    for mode in range(1, schedules + 1):
+        _look(tables, reporter, mode, seed, engine)
     return reporter.findings()
+
+
+def _look(tables: Tables, reporter: Reporter, mode: int, seed: int, engine: str) -> None:
+    """Walk the program in one order and hand what it shows to the reporter."""
+    state = first_state(tables, mode, seed)
+    unset = _shards(tables, state, isa.DIR_PRELOAD, engine)
+    state = _walk(tables.program, state, engine)
+    stuck = bool((threads_of(state)[:, w.T_STATUS] != w.OVER).any())
+    if not stuck:
+        unset += _shards(tables, state, isa.DIR_COLLECT, engine)
+    reporter.add(state, unset, stuck)
 
 
 def _walk(program: Program, state: State, engine: str) -> State:

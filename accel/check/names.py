@@ -6,12 +6,19 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 from accel.check.prepare import Group
-from accel.errors import Location
+from accel.errors import Location, Side
+from accel.files import source_text
 from accel.isa import layout as isa
 from accel.isa.program import Program
 from accel.isa.table import BY_OPCODE
 
 __all__ = ["Names"]
+
+# What the author writes for an instruction of another name; where there are several, the line itself tells.
+SPELLED = {
+    "vec.addi": ("vec.add", "vec.sub"), "vec.muli": ("vec.mul",), "vec.maxi": ("vec.max",), "vec.mini": ("vec.min",),
+    "vec.comparei": ("vec.compare",), "vec.cast_sr": ("vec.cast",),
+}  # fmt: skip
 
 
 class Names:
@@ -37,9 +44,18 @@ class Names:
         at = self.line(row)
         return f"{PurePath(at.file).name}:{at.line}" if at else f"instruction {row}"
 
-    def what(self, row: int) -> str:
+    def mnemonic(self, row: int) -> str:
         """Return the mnemonic of a code row."""
         return BY_OPCODE[int(self.program.code[row, isa.W_OPCODE])].mnemonic
+
+    def what(self, row: int) -> str:
+        """Return what the author calls the instruction of a code row."""
+        mnemonic = self.mnemonic(row)
+        spellings = SPELLED.get(mnemonic, (mnemonic,))
+        at = self.line(row) if len(spellings) > 1 else None
+        text = source_text(at) if at else ""
+        written = [spelling for spelling in spellings if f"{spelling}(" in text]
+        return written[0] if len(written) == 1 else spellings[0]
 
     def site(self, row: int) -> str:
         """Return `the copy at summa.py:18`."""
@@ -81,6 +97,34 @@ class Names:
         row, col = self.program.node(min(nodes))
         more = len(nodes) - 1
         return f" on node ({row},{col})" + (f" and {more} more" if more else "")
+
+    def runner(self, row: int) -> str:
+        """Return the author's name of the thread that a code row belongs to; empty where it is in none or several."""
+        found = set()
+        for role, spans in enumerate(self.program.spans.tolist()):
+            for thread, (first, last) in enumerate(spans):
+                if first <= row < last:
+                    names = self.program.thread_names[role]
+                    found.add(names[thread] if thread < len(names) and names[thread] else f"thread {thread}")
+        return found.pop() if len(found) == 1 else ""
+
+    def side(self, does: str, row: int) -> Side:
+        """Return the side of a hazard that a code row is."""
+        return Side(does, self.line(row), self.runner(row))
+
+    def brief(self, row: int, beside: int) -> str:
+        """Return `line 12`, or the whole place where `beside` is in another file."""
+        at, other = self.line(row), self.line(beside)
+        return f"line {at.line}" if at and other and at.file == other.file else self.place(row)
+
+    def semaphore(self, row: int, word: int) -> str:
+        """Return the semaphore operand at `word` of a code row: `full`, `full[...]`, empty for none."""
+        index, expr = (int(x) for x in self.program.code[row, word : word + 2])
+        if index == -1:
+            return ""
+        if expr:
+            return next((f"{s.name}[...]" for s in self.program.semaphores if s.index <= index < s.index + s.count), "")
+        return self.sem(index)
 
     def thread(self, agent: int) -> str:
         """Return the author's name of a thread, given node * threads + thread."""

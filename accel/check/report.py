@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from accel.check import layout as w
@@ -12,6 +10,7 @@ from accel.check.layout import State
 from accel.check.names import Names
 from accel.check.pools import hits_of, queues_of
 from accel.check.prepare import Tables
+from accel.check.prose import Entry, told
 from accel.errors import Finding, Location
 from accel.isa import layout as isa
 from accel.isa.table import BY_MNEMONIC
@@ -19,21 +18,7 @@ from accel.isa.table import BY_MNEMONIC
 __all__ = ["Reporter"]
 
 _COPY = BY_MNEMONIC["copy"]
-_READ_WRITE, _WRITE_READ = 1, 2  # 2 * (the first access writes) + (the second writes)
 _ORDER = ("deadlock", "race", "ambiguous", "uninitialised", "unawaited", "leftover", "overflow", "unwritten")
-
-
-@dataclass
-class _Entry:
-    """One finding in the making; the message is written when all its nodes are known."""
-
-    kind: str
-    first: int
-    second: int
-    facts: tuple[int, ...]
-    nodes: set[int] = field(default_factory=set)
-    slots: set[int] = field(default_factory=set)
-    text: str = ""
 
 
 class Reporter:
@@ -42,42 +27,43 @@ class Reporter:
     def __init__(self, tables: Tables, semaphore_bits: int) -> None:
         self.program, self.tables, self.groups, self.bits = tables.program, tables, tables.groups, semaphore_bits
         self.names = Names(self.program, self.groups)
-        self.entries: dict[tuple[object, ...], _Entry] = {}
+        self.entries: dict[tuple[object, ...], Entry] = {}
+        self.walk = 0
 
     def add(self, state: State, shards: list[tuple[int, int, int]], stuck: bool) -> None:
-        """Take in the end of one run; `shards` are (shard, group, node) of collects of unwritten bytes."""
-        for row in hits_of(state).tolist():
+        """Take in the end of one run; `shards` are (shard, group, node) of collects of unwritten bytes.
+
+        What an earlier run has shown is not shown again.
+        """
+        self.walk += 1
+        for row in sorted(hits_of(state).tolist()):
             self._hit(row)
         if stuck:
-            for text, first, second, nodes in stuck_threads(self.tables, state, self.names):
-                self._note(("deadlock", first, text), "deadlock", first, second, (), nodes, text=text)
+            for text, thing, why, first, second, nodes in stuck_threads(self.tables, state, self.names):
+                entry = Entry("deadlock", first, second, (), text=text, why=why, thing=thing)
+                self._note(("deadlock", first, thing), entry, nodes)
             return  # what is left over or unwritten now only follows from it
         for index, group, node in shards:
-            self._note(("collect", index), "uninitialised", -1, -1, (group, index), {node})
+            entry = Entry("uninitialised", -1, -1, (group, index), at=self._shard_line(index))
+            self._note(("collect", index), entry, {node})
         self._tokens(state)
         self._unwritten(state)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings: deadlocks first, then by line."""
-        found = []
-        for e in self.entries.values():
-            text = e.text or getattr(self, f"_say_{e.kind}")(e)
-            nodes = tuple(self.program.node(n) for n in sorted(e.nodes))
-            first, second = self.names.line(e.first), self.names.line(e.second)
-            if e.kind == "uninitialised" and e.first < 0:
-                first = self._shard_line(e.facts[1])
-            found.append(Finding(e.kind, text, first, second, nodes))
         none = Location("", 0)
+        found = [told(e, self.names) for e in self.entries.values()]
         found.sort(key=lambda f: (_ORDER.index(f.kind), f.first or none, f.second or none, f.message))
         return tuple(found)
 
     # --- taking in ------------------------------------------------------------------------------------------------
 
-    def _note(self, key: tuple[object, ...], kind: str, first: int, second: int, facts: tuple[int, ...],
-              nodes: set[int], slot: int = -1, text: str = "") -> None:  # fmt: skip
-        entry = self.entries.setdefault(key, _Entry(kind, first, second, facts, text=text))
-        entry.nodes |= nodes
-        entry.slots.add(slot)
+    def _note(self, key: tuple[object, ...], entry: Entry, nodes: set[int], slot: int = -1) -> None:
+        entry.walk = self.walk
+        known = self.entries.setdefault(key, entry)
+        if known.walk == self.walk:
+            known.nodes |= nodes
+            known.slots.add(slot)
 
     def _hit(self, row: list[int]) -> None:
         kind, obj, first, second, node, way, where, extra, other = row
@@ -88,31 +74,27 @@ class Reporter:
             if self.groups[obj].tensor >= 0:
                 nodes.add(other)
             # the later access is the one that comes too early: it is named first
-            self._note(("race", obj, sides, itself), "race", second, first, (obj, way, extra, itself), nodes, where)
+            across = self.groups[obj].tensor >= 0 and other != node  # memory that another node touches
+            entry = Entry("race", second, first, (obj, way, extra, itself, across))
+            self._note(("race", obj, sides, itself), entry, nodes, where)
         elif kind == w.HIT_UNINITIALISED:
-            self._note(("uninitialised", obj, first), "uninitialised", first, -1, (obj, extra), nodes, where)
+            entry = Entry("uninitialised", first, -1, (obj, extra))
+            self._note(("uninitialised", obj, first), entry, nodes, where)
         elif kind == w.HIT_AMBIGUOUS:
             pair = tuple(sorted((second, where)))  # in another schedule the other of the two comes first
-            self._note(("ambiguous", self._family(obj), first, pair), "ambiguous", first, second,
-                       (obj, where, extra, other), nodes, obj)  # fmt: skip
+            entry = Entry("ambiguous", first, second, (obj, where, extra, other))
+            self._note(("ambiguous", self._family(obj), first, pair), entry, nodes, obj)
         elif kind == w.HIT_RIVALS:
             threads = self.program.threads
             a, b = (self.names.thread(node * threads + x) for x in sorted((extra, other)))
-            self._note(
-                ("rivals", obj, a, b), "ambiguous", first, -1, (), nodes,
-                text=f"threads {a!r} and {b!r} wait for {self.names.sem(obj)} in no order{self.names.nodes(nodes)}, so "
-                f"either may take the other's token ({self.names.place(first)}); give each thread its own semaphore",
-            )  # fmt: skip
+            self._note(("rivals", obj, a, b), Entry("rivals", first, -1, (obj, node, extra, other)), nodes)
         elif kind == w.HIT_BARRIER:
-            self._note(
-                ("barrier", *sorted((first, second))), "ambiguous", first, second, (), nodes,
-                text=f"two threads of one node join the barrier at {self.names.place(first)} at once"
-                f"{self.names.nodes(nodes)}; let one thread of each node join it",
-            )  # fmt: skip
+            self._note(("barrier", *sorted((first, second))), Entry("barrier", first, second, ()), nodes)
         elif kind == w.HIT_UNAWAITED:
-            self._note(("unawaited", first), "unawaited", first, -1, (), nodes)
+            self._note(("unawaited", first), Entry("unawaited", first, -1, ()), nodes)
         elif kind == w.HIT_OVERFLOW:
-            self._note(("overflow", self._family(obj), first), "overflow", first, -1, (obj,), nodes, obj)
+            entry = Entry("overflow", first, -1, (obj, self.bits))
+            self._note(("overflow", self._family(obj), first), entry, nodes, obj)
 
     def _family(self, sem: int) -> int:
         """Return the first index of the neighbours a semaphore was declared with."""
@@ -136,7 +118,7 @@ class Reporter:
                     left.append(token)
                     sem, site = key % sems, int(self.tables.sites[token[w.K_ROW]])
                     key_of = ("leftover", self._family(sem), site)
-                    self._note(key_of, "leftover", site, -1, (sem, over), {key // sems})
+                    self._note(key_of, Entry("leftover", site, -1, (sem, over)), {key // sems})
                 k = token[w.K_NEXT]
         firings = {(t[w.K_OWNER], t[w.K_OWNER_TICK], t[w.K_KIND]) for t in left}
         for token in left:
@@ -153,7 +135,7 @@ class Reporter:
                 lost = kind == w.TOKEN_DONE
             if lost:
                 site = int(self.tables.sites[row])
-                self._note(("unawaited", site), "unawaited", site, -1, (), {token[w.K_KEY] // sems})
+                self._note(("unawaited", site), Entry("unawaited", site, -1, ()), {token[w.K_KEY] // sems})
 
     def _unwritten(self, state: State) -> None:
         nodes, groups = self.program.nodes, self.tables.sram_groups
@@ -168,79 +150,14 @@ class Reporter:
             at = int(np.argmax(words != 0xFFFFFFFF))
             bit = next(b for b in range(32) if not int(words[at]) >> b & 1)
             element = self.names.element(index, (32 * at + bit) << grain)
-            self._note(
-                ("unwritten", index), "unwritten", -1, -1, (), set(),
-                text=f"{missing} of {total} elements of output {tensor.name} are never stored, the first is "
-                f"{tensor.name}[{element}]; store every element",
-            )  # fmt: skip
+            name = f"{tensor.name}[{element}]"
+            text = (
+                f"{missing} of {total} elements of output {tensor.name} are never stored, the first is {name}; "
+                "store every element"
+            )
+            why = (f"no copy or collect writes {name}", "so the output holds what the memory held before")
+            self._note(("unwritten", index), Entry("unwritten", -1, -1, (), text=text, why=why, thing=name), set())
 
     def _shard_line(self, shard: int) -> Location | None:
         line = int(self.program.shards[shard, isa.H_LINE])
         return self.program.lines[line] if 0 <= line < len(self.program.lines) else None
-
-    # --- putting into words ----------------------------------------------------------------------------------------
-
-    def _say_race(self, e: _Entry) -> str:
-        obj, way, address, itself = e.facts
-        name, what = self.names.bytes_of(obj, e.slots, address), self.names
-        if itself:
-            return (
-                f"{what.site(e.first)} reads and writes parts of {name} that overlap{what.nodes(e.nodes)}, and its "
-                "elements come in no promised order; write to another buffer, or exactly in place"
-            )
-        late = "write" if way & 1 else "read"
-        early = "write" if way >> 1 else "read"
-        other = f"by {what.site(e.second)}" if e.first != e.second else "by another run of it"
-        copy = what.what(e.second) == "copy"
-        if way == _READ_WRITE:
-            cure = "wait for the copy's sent before overwriting its source" if copy else (
-                "wait for the reader's token before overwriting")  # fmt: skip
-        elif way == _WRITE_READ:
-            cure = "wait for the copy's done before reading" if copy else "wait for the writer's token before reading"
-        else:
-            cure = "wait for the first write's token before the second, or write to different places"
-        return f"{late} of {name} by {what.site(e.first)} races with the {early} {other}{what.nodes(e.nodes)}; {cure}"
-
-    def _say_uninitialised(self, e: _Entry) -> str:
-        if e.first < 0:
-            b, nodes = self.names.bytes_of(e.facts[0], (), self.groups[e.facts[0]].low), self.names.nodes(e.nodes)
-            return f"the collect reads bytes of {b} that nothing has written{nodes}; write them before the end"
-        obj, address = e.facts
-        name = self.names.bytes_of(obj, e.slots, address)
-        return (
-            f"read of {name} by {self.names.site(e.first)} finds bytes that nothing has written"
-            f"{self.names.nodes(e.nodes)}; copy, fill or preload them first"
-        )
-
-    def _say_ambiguous(self, e: _Entry) -> str:
-        sem, taken, kind, taken_kind = e.facts
-        n = self.names
-        firing = {w.TOKEN_INC: "", w.TOKEN_DONE: "done of ", w.TOKEN_SENT: "sent of "}
-        earlier = taken == e.second and kind == taken_kind
-        other = "an earlier one of it" if earlier else firing[taken_kind] + n.site(taken)
-        return (
-            f"the wait for {n.sem(sem)} at {n.place(e.first)} may take a token of {firing[kind]}{n.site(e.second)} "
-            f"instead of {other}{n.nodes(e.nodes)}, as nothing orders them; use a semaphore for each slot and giver, "
-            "or wait for all at once"
-        )
-
-    def _say_unawaited(self, e: _Entry) -> str:
-        n = self.names
-        cure = "give it done= and wait for that before using its data"
-        return f"nothing waits for {n.site(e.first)}{n.nodes(e.nodes)}; {cure}"
-
-    def _say_leftover(self, e: _Entry) -> str:
-        sem, over = e.facts
-        n = self.names
-        many = f"{over} token{'s' if over > 1 else ''}"
-        return (
-            f"{n.sem(sem)} still holds {many} of {n.site(e.first)} at the end{n.nodes(e.nodes)}; "
-            "wait for each token or do not give it"
-        )
-
-    def _say_overflow(self, e: _Entry) -> str:
-        n = self.names
-        return (
-            f"{n.site(e.first)} lifts {n.sem(e.facts[0])} above {(1 << self.bits) - 1}, the most {self.bits} bits hold"
-            f"{n.nodes(e.nodes)}; wait for tokens in between"
-        )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-NODES_SHOWN = 4
 WHOLE_MACS = 1 << 30  # above, the schedules compare a causal slice: every one of them is a run
 SLICE_BLOCKS = 4
 
@@ -40,13 +39,15 @@ def check(schedules: int, seed: int, json_to: str | None, **options: Any) -> int
     with compiling("check", "machine"):
         findings = target.program.findings(schedules=schedules)
         unstable = _unstable(target, schedules, seed) if not findings and target.problem is not None else []
+    from accel.check import as_data
+
     data = {
         "kernel": target.label,
         "chip": target.program.chip.name,
         "instructions": target.program.isa.instructions,
         "schedules": schedules,
         "clean": not findings and not unstable,
-        "findings": [_as_dict(finding) for finding in findings],
+        "findings": [as_data(finding) for finding in findings],
         "different_bits": unstable,
     }
     deliver(json_to, lambda: data, lambda: _show(target, findings, schedules, unstable))
@@ -70,16 +71,6 @@ def _unstable(target: Target, schedules: int, seed: int) -> list[int]:
     ]
 
 
-def _as_dict(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "message": finding.message,
-        "first": str(finding.first) if finding.first else None,
-        "second": str(finding.second) if finding.second else None,
-        "nodes": [list(node) for node in finding.nodes],
-    }
-
-
 def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstable: list[int]) -> None:
     if not findings and not unstable:
         runs = " and run, bits equal under all" if schedules and target.problem is not None else ""
@@ -91,19 +82,6 @@ def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstabl
         say(f"{target.label}: DIFFERENT BITS under schedules {', '.join(map(str, unstable))}, and no hazard found; "
             "please report this")  # fmt: skip
         return
-    say(f"{target.label} on {target.program.chip.name}: {len(findings)} finding{'s' if len(findings) > 1 else ''}")
-    for kind in dict.fromkeys(finding.kind for finding in findings):
-        say(f"\n{kind}")
-        for finding in findings:
-            if finding.kind == kind:
-                _show_one(finding)
+    from accel.check import report
 
-
-def _show_one(finding: Finding) -> None:
-    say(f"  {finding}")
-    if finding.second is not None and str(finding.second) not in finding.message:
-        say(f"    and {finding.second}")
-    if finding.nodes:
-        shown = ", ".join(f"({row}, {col})" for row, col in finding.nodes[:NODES_SHOWN])
-        more = len(finding.nodes) - NODES_SHOWN
-        say(f"    on {'node' if len(finding.nodes) == 1 else 'nodes'} {shown}{f' and {more} more' if more > 0 else ''}")
+    say(report(f"{target.label} on {target.program.chip.name}", findings))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import linecache
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from accel.comparison import Comparison
-from accel.errors import InputError, Location
+from accel.errors import InputError
+from accel.files import source_text
 from accel.isa import container
 from accel.program import Program
 
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from accel.timing import Timing
 
 __all__ = ["Reportable", "Subject", "source_text", "subjects_of"]
-
-HOME = Path(__file__).resolve().parents[2]  # files of the library are named from here
-LARGEST_SOURCE = 1 << 20  # bytes of a Python file whose lines a report quotes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +83,3 @@ def _subject(thing: object, fidelity: str) -> Subject:
     raise InputError(
         f"Cannot report on {type(thing).__name__} {thing!r}; give a Program or the Comparison that accel.bench returns"
     )
-
-
-def source_text(line: Location) -> str:
-    """Return the text of a source line; empty where no such Python file can be read.
-
-    A program file from elsewhere may name any path, so only Python files of a size that people write are quoted.
-    """
-    for path in (Path(line.file), HOME / line.file):
-        try:
-            found = path.stat() if path.suffix == ".py" else None
-        except (OSError, ValueError):  # ValueError: a null byte in the name
-            continue
-        if found is not None and stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_SOURCE:
-            return linecache.getline(str(path), line.line).strip()
-    return ""
