@@ -214,10 +214,10 @@ class Program:
         """Prove the program free of hazards, or raise HazardError (DeadlockError) with all of them in `findings`."""
         findings = self.findings(schedules)
         if findings:
-            from accel.check import report
+            from accel.check import hazard_report
 
             kind = DeadlockError if any(f.kind == "deadlock" for f in findings) else HazardError
-            raise kind(report(self.name, findings), findings)
+            raise kind(hazard_report(self.name, findings), findings)
 
     def sample_outputs(self, blocks: int, seed: int = 0) -> Sample:
         """Draw `blocks` boxes of output elements at random and return the causal slice that computes just them.

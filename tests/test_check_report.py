@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import accel
-from accel.check import as_data, nodes_text, report
+from accel.check import as_data, hazard_report, nodes_text
 from accel.errors import DeadlockError, Finding, HazardError, Location
 from accel.files import source_text
 
@@ -197,7 +197,7 @@ def test_data_holds_what_the_report_says() -> None:
         assert data["nodes"] == [list(n) for n in f.nodes]
         assert [s["line"] for s in data["sides"]] == [s.at.line for s in f.sides if s.at]
         assert all(s["text"] for s in data["sides"])
-        assert f.fix in report("p", [f])
+        assert f.fix in hazard_report("p", [f])
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/etc/hostname", "no\0where.py", "missing.py", "<stdin>"])

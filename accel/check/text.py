@@ -8,7 +8,7 @@ from typing import Any
 from accel.errors import Finding, Location
 from accel.files import source_text
 
-__all__ = ["TITLES", "as_data", "nodes_text", "report"]
+__all__ = ["TITLES", "as_data", "hazard_report", "nodes_text"]
 
 NODES_SHOWN = 4
 TITLES = {
@@ -30,7 +30,7 @@ def nodes_text(nodes: Sequence[tuple[int, int]]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def report(name: str, findings: Sequence[Finding]) -> str:
+def hazard_report(name: str, findings: Sequence[Finding]) -> str:
     """Return the report of all findings of program `name`: what, where, why it is a hazard, and the way out."""
     kinds = dict.fromkeys(f.kind for f in findings)
     counts = ", ".join(f"{sum(f.kind == kind for f in findings)} {kind}" for kind in kinds)

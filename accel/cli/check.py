@@ -82,6 +82,6 @@ def _show(target: Target, findings: tuple[Finding, ...], schedules: int, unstabl
         say(f"{target.label}: DIFFERENT BITS under schedules {', '.join(map(str, unstable))}, and no hazard found; "
             "please report this")  # fmt: skip
         return
-    from accel.check import report
+    from accel.check import hazard_report
 
-    say(report(f"{target.label} on {target.program.chip.name}", findings))
+    say(hazard_report(f"{target.label} on {target.program.chip.name}", findings))
