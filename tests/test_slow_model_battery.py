@@ -21,8 +21,7 @@ from accel.testing.slow_run import slow_run
 from accel.testing.strategies import instructions, legal_programs
 
 # What the executor takes; a row or a format that it learns leaves these lists.
-LIMITS = Limits(without=("matmul",))
-PRODUCTS = Limits(floats=("fp32", "bf16"), integers=())  # with matmul
+LIMITS = Limits()
 FLOATS, INTEGERS = LIMITS.floats, LIMITS.integers
 SHORT = [f for f in FLOATS + INTEGERS if fmt(f).bytes < 4]
 DRAWN = [m for m in COMPUTE if m not in LIMITS.without]
@@ -51,12 +50,6 @@ def test_a_drawn_instruction_has_the_bits_of_the_slow_model(mnemonic, data):
 @given(data=st.data())
 def test_a_drawn_instruction_in_the_plain_engine(mnemonic, data):
     same(data.draw(instructions(mnemonic, LIMITS)), engine="plain")
-
-
-@settings(max_examples=40, **SLOW)
-@given(case=legal_programs(PRODUCTS), schedule=st.sampled_from(["natural", 1, 2, 3]))
-def test_a_whole_legal_program_with_matmul_has_the_bits_of_the_slow_model(case, schedule):
-    same(case, schedule=schedule)
 
 
 @settings(max_examples=80, **SLOW)
