@@ -16,7 +16,7 @@ import accel
 from accel.comparison import Comparison
 from accel.errors import AccelError, InputError, UnsupportedError
 from accel.problem import Matmul
-from accel.program import Program
+from accel.program import Program, Verified
 from accel.report import page, text, writing
 from accel.report.figure import CAUSES
 from accel.report.subject import subjects_of
@@ -143,8 +143,8 @@ def test_names_are_text_wherever_they_stand(compared: Comparison, tmp_path: Path
     subject = subjects_of(compared)[0]
     program = Program(compared.program.isa, compared.program.chip.replace(name=HOSTILE))
     hostile = [
-        dataclasses.replace(subject, label=f"{HOSTILE} {n}", program=program, origin=HOSTILE, verified=HOSTILE, wrong=3,
-                            hazards=2)
+        dataclasses.replace(subject, label=f"{HOSTILE} {n}", program=program, origin=HOSTILE,
+                            verified=Verified(64, 64, 3), hazards=2)
         for n in range(2)
     ]  # fmt: skip
     parsed = Page(page.render(hostile, title=HOSTILE, script="0;", facts=[(HOSTILE, HOSTILE)]))
@@ -154,7 +154,7 @@ def test_names_are_text_wherever_they_stand(compared: Comparison, tmp_path: Path
     words = " ".join(HOSTILE.split())
     assert parsed.text.count(words) > 10
     assert parsed.all("dd", **{"class": "bad"})
-    assert "WRONG" in parsed.text
+    assert "3 WRONG" in parsed.text
     assert f"{HOSTILE} 0" in parsed.data["figures"]["all-ledgers"]["labels"]
     written = text.markdown(hostile, title=HOSTILE)
     assert "<script" not in written

@@ -63,8 +63,7 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     ]
     subjects = [
         Subject(label=f"{s.layer.network}: {s.layer.name}", program=s.comparison.program, timing=s.comparison.timing,
-                comparison=s.comparison, origin=s.layer.source, verified=str(s.verified), wrong=s.verified.wrong,
-                hazards=s.hazards)
+                comparison=s.comparison, origin=s.layer.source, verified=s.verified, hazards=s.hazards)
         for s in done
     ]  # fmt: skip
     title = f"Layers of real networks on {spec.name}"

@@ -21,6 +21,7 @@ __all__ = [
     "Spans",
     "Stack",
     "Swatch",
+    "View",
 ]
 
 
@@ -48,8 +49,13 @@ CAUSES: dict[str, Swatch] = {
     "epilogue": Swatch("epilogue", "#bdbdbd", "|"),
     "unused_nodes": Swatch("unused nodes", "#dcdcdc", "."),
     "matrix": Swatch("matrix unit", "#009e73"),
-    "copy": Swatch("copy", "#0072b2"),
-    "wait": Swatch("wait", "#a6cee3", "x"),
+    "unit_busy": Swatch("wait for a unit", "#f0e442", "/"),
+    "wait_local": Swatch("wait for a thread of the node", "#b2df8a", "\\"),
+    "queue_full": Swatch("copy queue full", "#d55e00", "x"),
+    "barrier": Swatch("barrier", "#6e6e6e", "x"),
+    "copy_read": Swatch("copy from memory", "#0072b2"),
+    "copy_mesh": Swatch("copy over the mesh", "#56b4e9"),
+    "copy_write": Swatch("copy to memory", "#e69f00"),
 }
 
 
@@ -185,28 +191,36 @@ class Span(NamedTuple):
     text: str
 
 
+class View(NamedTuple):
+    """Spans on lanes, seen through a window [start, end) of cycles."""
+
+    label: str
+    lanes: tuple[str, ...]
+    spans: tuple[Span, ...]
+    window: tuple[int, int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spans(Figure):
-    """What happened when, lane by lane; several views to choose from, each with lanes and spans of its own."""
+    """What happened when, lane by lane; one view or several to choose from."""
 
     kind: ClassVar[str] = "spans"
-    views: tuple[tuple[str, tuple[str, ...], tuple[Span, ...]], ...]
-    window: tuple[int, int]
+    views: tuple[View, ...]
 
     def spec(self) -> dict[str, Any]:
         """Return plain data: spans column by column, their texts each once."""
         views = []
-        for label, lanes, spans in self.views:
+        for label, lanes, spans, window in self.views:
             texts = list(dict.fromkeys(span.text for span in spans))
             at = {text: index for index, text in enumerate(texts)}
             causes = list(dict.fromkeys(span.cause for span in spans))
             views.append({
-                "label": label, "lanes": lanes, "causes": causes, "texts": texts,
+                "label": label, "window": window, "lanes": lanes, "causes": causes, "texts": texts,
                 "lane": [span.lane for span in spans], "start": [span.start for span in spans],
                 "end": [span.end for span in spans], "cause": [causes.index(span.cause) for span in spans],
                 "text": [at[span.text] for span in spans],
             })  # fmt: skip
-        return {"kind": self.kind, "window": self.window, "views": views}
+        return {"kind": self.kind, "views": views}
 
 
 def listed(words: Sequence[str]) -> str:

@@ -166,15 +166,17 @@ def _cards(subject: Subject) -> str:
         ("Energy", energy(t.energy_j), f"{energy(t.energy_low_j)} to {energy(t.energy_high_j)}"),
     ]
     if subject.comparison is not None:
-        cards += [(f"Next to {row.name}", ratio(subject.comparison.speedup[row.name]).replace(" x", "x"),
-                   f"its time over ours, {row.source}") for row in subject.comparison.baselines]  # fmt: skip
-    if subject.verified:
-        cards.append(("Bits", "WRONG" if subject.wrong else "equal", subject.verified))
+        for row in subject.comparison.baselines:
+            mark = f"as long {summaries.SIGNS[row.source]} {row.source}"
+            cards.append((f"{row.name} takes", ratio(subject.comparison.speedup[row.name]), mark))
+    if subject.verified is not None:
+        checked = f"{subject.verified.checked:,} of {subject.verified.total:,} outputs"
+        cards.append(("Bits", f"{subject.verified.wrong:,} WRONG" if subject.verified.wrong else "equal", checked))
     if subject.hazards is not None:
         cards.append(
             ("Hazards", f"{subject.hazards:,}" if subject.hazards else "none", "races, deadlocks, stray tokens")
         )
-    bad = {"Bits": bool(subject.wrong), "Hazards": bool(subject.hazards)}
+    bad = {"Bits": bool(subject.verified and subject.verified.wrong), "Hazards": bool(subject.hazards)}
     items = "".join(
         f"<div><dt>{_text(name)}</dt><dd{' class=bad' if bad.get(name) else ''}>{_text(value)}"
         f"<small>{_text(note)}</small></dd></div>"

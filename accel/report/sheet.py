@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Cell", "Column", "Sheet", "csv_text", "markdown_text", "plain"]
+__all__ = ["Cell", "Column", "Sheet", "csv_text", "markdown_text", "plain", "shortened"]
 
 Cell = str | int | float | bool | None
 
@@ -91,6 +91,11 @@ def csv_text(sheets: Sequence[tuple[str, Sheet]], key: str = "subject") -> str:
             writer.writerow([key, *(column.name for column in sheet.columns)])
         writer.writerows([label, *("" if cell is None else cell for cell in row)] for row in sheet.rows)
     return made.getvalue()
+
+
+def shortened(text: str, most: int) -> str:
+    """Return text of at most `most` characters, an ellipsis at the end where some are left out."""
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
 
 
 def markdown_text(text: str) -> str:

@@ -11,7 +11,7 @@ from accel.comparison import Comparison
 from accel.errors import InputError
 from accel.files import source_text
 from accel.isa import container
-from accel.program import Program
+from accel.program import Program, Verified
 
 if TYPE_CHECKING:
     from accel.timing import Timing
@@ -23,8 +23,7 @@ __all__ = ["Reportable", "Subject", "source_text", "subjects_of"]
 class Subject:
     """One program of a report. `origin` says where its shape comes from, `remarks` what else is known about it.
 
-    verified: what a run was compared with, in words, empty where nothing was; wrong: output elements that differed;
-    hazards: findings of the checker, None where it was not asked.
+    verified: what a run gave against an oracle; hazards: findings of the checker; None where nobody asked.
     """
 
     label: str
@@ -32,8 +31,7 @@ class Subject:
     timing: Timing
     comparison: Comparison | None = None
     origin: str = ""
-    verified: str = ""
-    wrong: int = 0
+    verified: Verified | None = None
     hazards: int | None = None
     remarks: tuple[tuple[str, str], ...] = ()
 

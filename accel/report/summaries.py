@@ -6,7 +6,7 @@ import datetime as dt
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -28,6 +28,7 @@ __all__ = [
 
 LISTED_LINES = 12  # source lines that a page lists
 
+SIGNS = {"measured": "\u25cf", "model": "\u25d0", "uncalibrated": "\u25cb"}  # full, half and empty circle
 LARGE = ("cycles", "time", "rate", "utilization", "energy", "bits", "hazards")  # facts that a page sets in large type
 
 # What a figure's origin means, wherever one is marked.
@@ -60,14 +61,30 @@ def headline(subject: Subject, *, brief: bool = False) -> Sheet:
     if subject.comparison is not None:
         pairs.append(("cost", f"{usd(subject.comparison.chip.usd)} to make and power"))
     pairs.append(("program", f"{isa.rows} x {isa.cols} nodes, {isa.roles} roles, {isa.instructions:,} instructions"))
-    if subject.verified:
-        pairs.append(("bits", subject.verified))
+    if subject.verified is not None:
+        pairs.append(("bits", str(subject.verified)))
     if subject.hazards is not None:
         pairs.append(("hazards", f"{subject.hazards:,} found" if subject.hazards else "none found"))
     if subject.origin:
         pairs.append(("shape from", subject.origin))
     kept = [pair for pair in (*pairs, *subject.remarks) if not brief or pair[0] not in LARGE]
     return Sheet.of_pairs("headline", "In short", kept)
+
+
+class Marked(float):
+    """A factor over a baseline that says where the baseline comes from."""
+
+    def __new__(cls, value: float, source: str) -> Self:
+        """Make a number with its `source`: "measured", "model" or "uncalibrated"."""
+        made = super().__new__(cls, value)
+        made.source = source
+        return made
+
+    source: str
+
+
+def _marked(factor: float) -> str:
+    return f"{SIGNS[factor.source]} {ratio(factor)}" if isinstance(factor, Marked) else ratio(factor)
 
 
 def overview(subjects: Sequence[Subject]) -> Sheet:
@@ -79,8 +96,8 @@ def overview(subjects: Sequence[Subject]) -> Sheet:
         Column("energy_j", "energy", energy),
     ]  # fmt: skip
     gpu_names = list(dict.fromkeys(row.name for s in subjects if s.comparison for row in s.comparison.baselines))
-    columns += [Column(f"speedup_{name}", f"{name} time / ours", ratio) for name in gpu_names]
-    checked = any(s.verified or s.hazards is not None for s in subjects)
+    columns += [Column(f"speedup_{name}", name, _marked) for name in gpu_names]
+    checked = any(s.verified is not None or s.hazards is not None for s in subjects)
     if checked:
         columns += [Column("bits", "bits", text=True), Column("hazards", "hazards")]
     rows: list[tuple[Cell, ...]] = []
@@ -89,9 +106,12 @@ def overview(subjects: Sequence[Subject]) -> Sheet:
         bound = s.comparison.chip.bound_seconds if s.comparison else t.bound_cycles / s.program.chip.clock_hz
         row: list[Cell] = [s.label, s.program.chip.name, t.cycles, t.seconds, t.tflops, t.utilization,
                            bound / t.seconds if t.seconds else None, t.energy_j]  # fmt: skip
-        row += [s.comparison.speedup.get(name) if s.comparison else None for name in gpu_names]
+        by_name = {b.name: b.source for b in s.comparison.baselines} if s.comparison else {}
+        for name in gpu_names:
+            found = s.comparison is not None and name in by_name
+            row.append(Marked(s.comparison.speedup[name], by_name[name]) if found and s.comparison else None)
         if checked:
-            row += [s.verified or None, s.hazards]
+            row += [None if s.verified is None else "wrong" if s.verified.wrong else "equal", s.hazards]
         rows.append(tuple(row))
     note = (
         "Longest first. Beside a GPU: its time over that of the chip, above 1 the chip is faster." if gpu_names else ""

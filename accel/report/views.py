@@ -10,10 +10,25 @@ import numpy as np
 
 from accel.baselines import gpu
 from accel.report import summaries
-from accel.report.figure import CAUSES, Figure, Grid, Links, Nodes, Point, Roof, Roofline, Span, Spans, Stack, listed
+from accel.report.figure import (
+    CAUSES,
+    Figure,
+    Grid,
+    Links,
+    Nodes,
+    Point,
+    Roof,
+    Roofline,
+    Span,
+    Spans,
+    Stack,
+    View,
+    listed,
+)
 from accel.report.quantities import number, percent, seconds
 from accel.report.sheet import Column, Sheet
 from accel.report.subject import Subject
+from accel.report.timeline import timeline
 
 if TYPE_CHECKING:
     from accel.timing import Timing
@@ -28,7 +43,14 @@ _BUSY = {"matrix": "matrix unit busy", "vector": "vector unit busy", "sram_port"
 
 def figures(subject: Subject) -> tuple[Figure, ...]:
     """Return every figure that the subject has something to show in."""
-    made = (ledger(subject), roofline(subject), nodes(subject), links(subject), critical_path(subject))
+    made = (
+        ledger(subject),
+        roofline(subject),
+        nodes(subject),
+        links(subject),
+        timeline(subject),
+        critical_path(subject),
+    )
     return tuple(figure for figure in made if figure is not None)
 
 
@@ -219,8 +241,7 @@ def critical_path(subject: Subject) -> Spans | None:
         title="Critical path",
         alt=f"The chain of events that sets the {t.cycles:,} cycles goes through {_largest(shares, 4)}.{sliced}",
         sheet=summaries.path(subject),
-        views=(("critical path", tuple(CAUSES[lane].label for lane in lanes), spans),),
-        window=(0, t.cycles),
+        views=(View("critical path", tuple(CAUSES[lane].label for lane in lanes), spans, (0, t.cycles)),),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from accel.report.subject import Reportable, Subject, subjects_of
 __all__ = ["FORMATS", "INSTALL", "check_plan", "plotly_source", "write_page", "write_report"]
 
 SINGLE = {"html": (".html", ".htm"), "md": (".md", ".markdown")}  # formats of one file, with its endings
-FORMATS = ("html", "md", "csv")
+FORMATS = ("html", "md", "csv", "png", "svg")
 NEEDS = {"html": "plotly", "png": "matplotlib", "svg": "matplotlib"}  # format -> package
 INSTALL = "pip install 'accel-codesign[report]'"
 FACTS = Sequence[tuple[str, str]]
@@ -125,6 +126,12 @@ def _tables(subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
     return {f"{name}.csv": content.encode() for name, content in text.tables(subjects, title=title).items()}
 
 
+def _pictures(kind: str, subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
+    from accel.report.papers import pictures
+
+    return pictures(subjects, kind)
+
+
 _MAKERS: dict[str, Callable[[Sequence[Subject], str], dict[str, bytes]]] = {
-    "html": _html, "md": _markdown, "csv": _tables,
+    "html": _html, "md": _markdown, "csv": _tables, "png": partial(_pictures, "png"), "svg": partial(_pictures, "svg"),
 }  # fmt: skip

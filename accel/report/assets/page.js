@@ -67,7 +67,7 @@
       const height = 60 + (many ? 30 : 44) * figure.labels.length;
       return { data, legend: seen.map(({ cause }) => cause), layout: layout({
         barmode: "stack", bargap: 0.25, height, margin: { l: 10, r: 24, t: 26, b: 30 },
-        xaxis: { range: [0, 100], tickvals: [0, 20, 40, 60, 80, 100], ticksuffix: " %", fixedrange: true },
+        xaxis: { range: [0, 100], tickvals: [0, 20, 40, 60, 80, 100], ticktext: ["0", "20 %", "40 %", "60 %", "80 %", "100 %"], fixedrange: true },
         yaxis: { autorange: "reversed", tickvals: figure.labels.map((_, row) => row), ticktext: many ? figure.labels.map((x) => cut(x, 40)) : [""],
           ticks: "", fixedrange: true, showgrid: false },
       }) };
@@ -97,7 +97,7 @@
           hovertemplate: "%{text}<extra></extra>",
         };
       });
-      const many = figure.points.length > 8;
+      const many = figure.points.filter((p) => p.mark === "program").length > 1;
       figure.points.forEach((point, index) => data.push({
         type: "scatter", mode: many ? "markers+text" : "markers", x: [point.intensity === null ? high / 1.5 : point.intensity], y: [point.tflops],
         name: cut(`${many ? `${index + 1} ` : ""}${point.name}${point.mark === "program" || point.mark === "bound" ? "" : ` (${point.mark})`}`, 34),
@@ -170,7 +170,7 @@
       });
       return { data, legend: view.causes, layout: layout({
         barmode: "overlay", height: 96 + 34 * view.lanes.length, hovermode: "closest", margin: { l: 10, r: 24, t: 26, b: 10 },
-        xaxis: { range: figure.window, title: { text: "cycle" }, tickformat: ",d", nticks: 9 },
+        xaxis: { range: view.window, title: { text: "cycle" }, tickformat: ",d", nticks: 9 },
         yaxis: { autorange: "reversed", range: [view.lanes.length - 0.5, -0.5], tickvals: view.lanes.map((_, lane) => lane), ticktext: view.lanes.map((x) => cut(x, 28)), ticks: "", showgrid: false, fixedrange: true },
       }) };
     },
@@ -195,8 +195,8 @@
     const ratio = Math.min(1.6, Math.max(down / across, 0.2));
     return { ratio, data, layout: layout({
       margin: { l: 10, r: 10, t: 26, b: 10 }, hovermode: "closest",
-      xaxis: { ...ticks(figure.cols), title: { text: `${what} column` }, showgrid: false, constrain: "domain" },
-      yaxis: { ...ticks(figure.rows), title: { text: `${what} row` }, autorange: "reversed", showgrid: false, scaleanchor: "x", constrain: "domain" },
+      xaxis: { ...ticks(figure.cols), title: { text: `${what} column` }, showgrid: false, showline: false, constrain: "domain" },
+      yaxis: { ...ticks(figure.rows), title: { text: `${what} row` }, autorange: "reversed", showgrid: false, showline: false, scaleanchor: "x", constrain: "domain" },
     }) };
   }
 
