@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from report_page import Page
@@ -20,6 +21,7 @@ from accel.program import Program, Verified
 from accel.report import page, text, writing
 from accel.report.figure import CAUSES
 from accel.report.subject import subjects_of
+from accel.report.views import figures
 from accel.timing.ledger import CAUSES as LEDGER
 
 HOSTILE = "</script><script>alert(1)</script> & <b onload=x>\"quoted\" 'name' | `md` $x^2$ %{y}"
@@ -103,12 +105,13 @@ def test_the_roofline_has_the_chip_its_bound_and_the_gpus(compared: Comparison, 
 
 
 def test_the_critical_path_covers_every_cycle_once(compared: Comparison, shown: Page) -> None:
-    (view,) = shown.data["figures"]["s0-critical_path"]["views"]
+    figure = shown.data["figures"]["s0-critical_path"]
+    (view,) = figure["views"]
     spans = sorted(zip(view["start"], view["end"], strict=True))
     assert spans[0][0] == 0
     assert spans[-1][1] == compared.timing.cycles
     assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
-    drawn = [(view["causes"][c], s, e) for c, s, e in zip(view["cause"], view["start"], view["end"], strict=True)]
+    drawn = [(figure["causes"][c], s, e) for c, s, e in zip(view["cause"], view["start"], view["end"], strict=True)]
     assert drawn == [(s.cause, s.start, s.end) for s in compared.timing.critical_path]
 
 
@@ -254,7 +257,7 @@ def test_a_program_that_does_next_to_nothing_is_reported() -> None:
     program = still.build("mini", mesh=(1, 1))
     parsed = Page(page.render(subjects_of(program), title="still", script="0;"))
     names = {name.removeprefix("s0-") for name in parsed.data["figures"]}
-    assert names == {"ledger", "nodes", "links", "critical_path"}  # no flop is counted: no roofline
+    assert names == {"ledger", "nodes", "links", "timeline", "critical_path"}  # no flop is counted: no roofline
     assert "No byte crosses any of the 48 mesh links." in parsed.text
     assert parsed.data["figures"]["s0-nodes"]["rows"] == 1
     assert text.markdown(subjects_of(program), title="still").startswith("# still\n")
@@ -263,3 +266,40 @@ def test_a_program_that_does_next_to_nothing_is_reported() -> None:
 def test_the_bound_has_neither_nodes_nor_path(compared: Comparison) -> None:
     parsed = Page(page.render(subjects_of(compared.program, "bound"), title="t", script="0;"))
     assert {name.removeprefix("s0-") for name in parsed.data["figures"]} == {"ledger", "roofline", "links"}
+
+
+def test_figures_for_papers_say_what_they_show(compared: Comparison, tmp_path: Path) -> None:
+    subject = dataclasses.replace(subjects_of(compared)[0], label="_$x$ <b>&" + 60 * "n")
+    written = accel.write_report(subject, tmp_path / "figures", formats=["svg", "png"])
+    names = {file.name for file in written}
+    stems = {"ledger", "roofline", "nodes", "links", "timeline", "timeline-2", "critical_path"}
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
+    for figure in figures(subject):
+        drawn = (tmp_path / "figures" / f"{figure.name}.svg").read_text("utf-8")
+        root = ET.fromstring(drawn)
+        words = " ".join(" ".join(root.itertext()).split())
+        assert figure.alt in words
+        assert not re.findall(r'(?:href|src)="(?!#|data:)', drawn)
+        assert (tmp_path / "figures" / f"{figure.name}.png").read_bytes().startswith(b"\x89PNG")
+    roofline = " ".join(ET.parse(tmp_path / "figures" / "roofline.svg").getroot().itertext())
+    assert "_$x$ <b>&nnn" in roofline
+    again = accel.write_report(subject, tmp_path / "again", formats=["svg"])
+    assert all(file.read_bytes() == (tmp_path / "figures" / file.name).read_bytes() for file in again)
+
+
+def test_the_timeline_is_that_of_the_trace(compared: Comparison, shown: Page) -> None:
+    t = compared.timing
+    views = shown.data["figures"]["s0-timeline"]["views"]
+    assert len(views) == 2
+    for view in views:
+        row, col = map(int, re.findall(r"\d+", view["label"])[:2])
+        at = {name: lane for lane, name in enumerate(view["lanes"])}
+        drawn = list(zip(view["lane"], view["start"], view["end"], strict=True))
+        busy = sum(end - start for lane, start, end in drawn if lane == at["matrix unit"])
+        assert busy == t.busy["matrix"][row, col]
+        # A thread does or waits for something at every cycle until it ends: no gap, no overlap.
+        for name, lane in at.items():
+            if name.startswith("thread "):
+                spans = sorted((start, end) for own, start, end in drawn if own == lane)
+                assert spans[0][0] == 0
+                assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))

@@ -182,13 +182,14 @@ class Links(Figure):
 
 
 class Span(NamedTuple):
-    """A stretch [start, end) in cycles on a lane, of a kind in `CAUSES`, with words for it."""
+    """A stretch [start, end) in cycles on a lane, of a kind in `CAUSES`, with words for it and a note on them."""
 
     lane: int
     start: int
     end: int
     cause: str
     text: str
+    note: str = ""
 
 
 class View(NamedTuple):
@@ -208,19 +209,20 @@ class Spans(Figure):
     views: tuple[View, ...]
 
     def spec(self) -> dict[str, Any]:
-        """Return plain data: spans column by column, their texts each once."""
-        views = []
-        for label, lanes, spans, window in self.views:
-            texts = list(dict.fromkeys(span.text for span in spans))
-            at = {text: index for index, text in enumerate(texts)}
-            causes = list(dict.fromkeys(span.cause for span in spans))
-            views.append({
-                "label": label, "window": window, "lanes": lanes, "causes": causes, "texts": texts,
-                "lane": [span.lane for span in spans], "start": [span.start for span in spans],
-                "end": [span.end for span in spans], "cause": [causes.index(span.cause) for span in spans],
-                "text": [at[span.text] for span in spans],
-            })  # fmt: skip
-        return {"kind": self.kind, "views": views}
+        """Return plain data: spans column by column, their words each once."""
+        every = [span for view in self.views for span in view.spans]
+        words = {word: at for at, word in enumerate(dict.fromkeys(w for s in every for w in (s.text, s.note)))}
+        causes = {cause: at for at, cause in enumerate(dict.fromkeys(span.cause for span in every))}
+        views = [
+            {
+                "label": view.label, "window": view.window, "lanes": view.lanes,
+                "lane": [span.lane for span in view.spans], "start": [span.start for span in view.spans],
+                "end": [span.end for span in view.spans], "cause": [causes[span.cause] for span in view.spans],
+                "text": [words[span.text] for span in view.spans], "note": [words[span.note] for span in view.spans],
+            }
+            for view in self.views
+        ]  # fmt: skip
+        return {"kind": self.kind, "causes": list(causes), "words": list(words), "views": views}
 
 
 def listed(words: Sequence[str]) -> str:

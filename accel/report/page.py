@@ -27,10 +27,12 @@ LEDE = (
     "Cycles come from a model of the chip that has never been compared with hardware, energy from literature figures. "
     "Utilization is over all enabled nodes. What was timed is what was executed and checked: one program."
 )
+MATRICES = ("matrix_busy", "waits")  # quantities that the fallback of the node map lists node by node
 NO_PLOTLY = (
     "This page has tables and no figures because plotly is not installed; pip install 'accel-codesign[report]' and "
     "write it again."
 )
+SLACK = 10_000  # bytes of a page kept for what joins its parts
 PAIRED = ("nodes", "links")  # figures that stand side by side
 
 
@@ -52,8 +54,9 @@ def render(
     """
     parts = [_overview(subjects)] if len(subjects) > 1 else []
     several = len(subjects) > 1
-    room = LARGEST_PAGE - len((script or "").encode()) - 100_000  # for styles, chips and provenance
     bodies = []
+    frame = "".join((_head(title, script is not None), _chooser(subjects), *_ends(subjects, facts), _asset("page.js")))
+    room = LARGEST_PAGE - SLACK - sum(len(x.encode()) for x in (frame, script or "")) - sum(map(_size, parts))
     for index, subject in enumerate(subjects):
         part = _subject(subject, f"s{index}", several)
         size = _size(part)
@@ -129,7 +132,7 @@ def _chooser(subjects: Sequence[Subject]) -> str:
 
 
 def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -> _Part:
-    made = () if bare else views.figures(subject)
+    made = () if bare else views.figures(subject, brief=several)
     figures = {f"{key}-{figure.name}": figure for figure in made}
     out = [
         f'<section class="subject" id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{_text(subject.label)}</h2>\n'
@@ -199,21 +202,17 @@ def _figure(key: str, figure: Figure) -> str:
 def _numbers(figure: Figure) -> str:
     """Return the table of a figure; for maps a matrix a quantity, of blocks of nodes where there are very many."""
     if isinstance(figure, Nodes):
-        return "".join(
-            _matrix(
-                f"{grid.label}, % of all cycles",
-                figure.rows,
-                figure.cols,
-                [100 * v / figure.cycles for v in grid.values],
-            )
-            for grid in figure.grids
-        )
+        told = {grid.name: [100 * v / figure.cycles for v in grid.values] for grid in figure.grids}
+        matrices = (_matrix(f"{grid.label}, % of all cycles", figure.rows, figure.cols, told[grid.name])
+                    for grid in figure.grids if grid.name in MATRICES)  # fmt: skip
+        return _table(summaries.extremes(figure)) + "".join(matrices)
     if isinstance(figure, Links):
+        ways = [[100 * v / figure.capacity for v in figure.values[index::4]] for index in range(4)]
         return "".join(
-            _matrix(f"bytes that leave {way}ward, % of a link", figure.rows, figure.cols,
-                    [100 * v / figure.capacity for v in figure.values[index::4]])
-            for index, way in enumerate(views.DIRECTIONS)
-        )  # fmt: skip
+            _matrix(f"bytes that leave {way}ward, % of a link", figure.rows, figure.cols, values)
+            for way, values in zip(views.DIRECTIONS, ways, strict=True)
+            if any(values)
+        )
     return _table(figure.sheet)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from accel import __version__
 from accel.comparison import USD_RULE
-from accel.report.figure import CAUSES
+from accel.report.figure import CAUSES, Nodes
 from accel.report.quantities import bytes_text, energy, number, percent, ratio, seconds, usd
 from accel.report.sheet import Cell, Column, Sheet
 from accel.report.subject import Subject, source_text
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from accel.hardware import ChipSpec
 
 __all__ = [
-    "assumptions", "chip_facts", "gpus", "headline", "ledger", "lines", "notes", "overview", "path", "provenance",
+    "chip_facts", "extremes", "gpus", "headline", "ledger", "lines", "notes", "overview", "path", "provenance",
     "traffic",
 ]  # fmt: skip
 
@@ -113,10 +113,9 @@ def overview(subjects: Sequence[Subject]) -> Sheet:
         if checked:
             row += [None if s.verified is None else "wrong" if s.verified.wrong else "equal", s.hazards]
         rows.append(tuple(row))
-    note = (
-        "Longest first. Beside a GPU: its time over that of the chip, above 1 the chip is faster." if gpu_names else ""
-    )
-    return Sheet("overview", "All of them", tuple(columns), tuple(rows), note or "Longest first.")
+    signs = ", ".join(f"{sign} {name}" for name, sign in SIGNS.items())
+    beside = f" Under a GPU: its time over that of the chip, {signs}." if gpu_names else ""
+    return Sheet("overview", "All of them", tuple(columns), tuple(rows), f"Longest first.{beside}")
 
 
 def gpus(subject: Subject) -> Sheet | None:
@@ -225,6 +224,23 @@ def path(subject: Subject) -> Sheet:
     return Sheet("critical_path", "Critical path", columns, tuple(rows), note, listed=2 * LISTED_LINES)
 
 
+def extremes(figure: Nodes) -> Sheet:
+    """Return the least, mean and most of every quantity of a node map, with the nodes where they are."""
+    rows: list[tuple[Cell, ...]] = []
+    for grid in figure.grids:
+        low, high = (pick(range(len(grid.values)), key=lambda i: grid.values[i]) for pick in (min, max))
+        mean = sum(grid.values) / len(grid.values)
+        least, most = (f"({at // figure.cols}, {at % figure.cols})" for at in (low, high))
+        rows.append((grid.label, grid.values[low] / figure.cycles, least, mean / figure.cycles,
+                     grid.values[high] / figure.cycles, most))  # fmt: skip
+    columns = (
+        Column("quantity", "share of all cycles", text=True), Column("least", "least", percent),
+        Column("at_least", "on"), Column("mean", "mean", percent), Column("most", "most", percent),
+        Column("at_most", "on"),
+    )  # fmt: skip
+    return Sheet("extremes", "By node", columns, tuple(rows), "Every node is in nodes.csv.")
+
+
 def traffic(subject: Subject) -> Sheet:
     """Return bytes by level and energy by consumer, with the shares of the nominal energy."""
     t = subject.timing
@@ -295,8 +311,3 @@ def provenance(subjects: Sequence[Subject], facts: Iterable[tuple[str, str]] = (
     pairs += [(f"chip {chip.name}", f"sha256 {chip.digest()}") for chip in chips]
     pairs += [(f"program of {s.label}", f"sha256 {s.digest}") for s in subjects]
     return Sheet.of_pairs("provenance", "Made by", pairs)
-
-
-def assumptions(chips: Iterable[ChipSpec]) -> int:
-    """Return how many figures of the chips are assumptions."""
-    return sum(len(chip.assumptions) for chip in chips)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from accel.report.figure import CAUSES, Span, Spans, View
@@ -27,28 +27,28 @@ class _Slice(NamedTuple):
     lane: str
     cause: str
     text: str
+    more: int = 0  # instructions that follow and are drawn with it
+    note: str = ""
 
 
-def timeline(
-    subject: Subject, nodes: Sequence[tuple[int, int]] = (), window: tuple[int, int] | None = None
-) -> Spans | None:
-    """Return the timeline of `nodes`, or of the most critical and the most waiting node, in `window` of cycles.
+def timeline(subject: Subject, *, brief: bool = False) -> Spans | None:
+    """Return the timeline of the node most on the critical path and of the one that waits most; brief: of the first.
 
-    Without a window: the beginning, the middle and the end of the run, each as long as `MOST_SPANS` spans reach. None
-    where the fidelity records no run. InputError for a node or a window that the program has not.
+    Runs of few spans are drawn whole, others by their beginning, middle and end. None where the fidelity records no
+    run.
     """
     t = subject.timing
     if not t.node_parts.size or not t.cycles:
         return None
-    chosen = dict.fromkeys(nodes, "") or _telling_nodes(subject)
-    trace = t.trace(list(chosen), window)
+    chosen = _telling_nodes(subject, 1 if brief else 2)
+    trace = t.trace(list(chosen))
     views: list[View] = []
     for node, why in chosen.items():
         slices = _slices_of(trace, subject.program.isa.cols * node[0] + node[1])
         lanes = tuple(dict.fromkeys(sorted((s.lane for s in slices), key=_order)))
         for part, low, high in _windows(slices, trace.window):
             spans = tuple(
-                Span(lanes.index(s.lane), s.start, s.end, s.cause, s.text)
+                Span(lanes.index(s.lane), s.start, s.end, s.cause, s.text, s.note or _more(s.more))
                 for s in slices
                 if s.end > low and s.start < high
             )
@@ -57,20 +57,20 @@ def timeline(
     columns = (
         Column("view", "view", text=True), Column("lane", "lane", text=True), Column("start", "from cycle"),
         Column("end", "to cycle"), Column("what", "what", lambda c: CAUSES[c].label, text=True),
-        Column("text", "instruction", text=True),
+        Column("text", "instruction", text=True), Column("note", "note", text=True),
     )  # fmt: skip
-    rows = tuple((v.label, v.lanes[s.lane], s.start, s.end, s.cause, s.text) for v in views for s in v.spans)
+    rows = tuple((v.label, v.lanes[s.lane], s.start, s.end, s.cause, s.text, s.note) for v in views for s in v.spans)
     where = " and ".join(f"({r}, {c})" for r, c in chosen)
     alt = (
         f"What the threads, units and copies of node{'s' if len(chosen) > 1 else ''} {where} did in "
         f"{len(views)} stretch{'es' if len(views) > 1 else ''} of the {t.cycles:,} cycles."
     )
-    sheet = Sheet("timeline", "Timeline", columns, rows, listed=40)
+    sheet = Sheet("timeline", "Timeline", columns, rows, listed=24)
     return Spans(name="timeline", title="Timeline of a node", alt=alt, sheet=sheet, views=tuple(views))
 
 
-def _telling_nodes(subject: Subject) -> dict[tuple[int, int], str]:
-    """Return the node that the critical path spends most cycles on, and the one that waits most, with why."""
+def _telling_nodes(subject: Subject, most: int) -> dict[tuple[int, int], str]:
+    """Return the node that the critical path spends most cycles on, then the one that waits most, with why."""
     t = subject.timing
     spent: dict[tuple[int, int], int] = {}
     for segment in t.critical_path:
@@ -83,7 +83,7 @@ def _telling_nodes(subject: Subject) -> dict[tuple[int, int], str]:
     row, col = divmod(int(waited.argmax()), waited.shape[1])
     if waited.any():
         found.setdefault((row, col), "waits most")
-    return found or {(0, 0): ""}
+    return dict(list(found.items())[:most]) or {(0, 0): ""}
 
 
 def _slices_of(trace: Trace, node: int) -> list[_Slice]:
@@ -99,7 +99,7 @@ def _slices_of(trace: Trace, node: int) -> list[_Slice]:
         cause, text = _DRAWN.get(name, name), _said(trace, row)
         last = found[-1] if found else None
         if last and cause == "issue" == last.cause and last.lane == lane and last.end == start:
-            found[-1] = last._replace(end=end, text=_joined(last.text, text))
+            found[-1] = last._replace(end=end, more=last.more + 1)
         else:
             found.append(_Slice(start, end, lane, cause, text))
         if name in UNITS:
@@ -114,11 +114,8 @@ def _said(trace: Trace, row: int) -> str:
     return f"{trace.text(row)}{f' ({line})' if line else ''}"
 
 
-def _joined(before: str, text: str) -> str:
-    """Return the words of issue slices that follow each other: the first instruction and how many more."""
-    first, _, more = before.partition(" and ")
-    count = int(more.split()[0]) if more.endswith(" more") else 0
-    return f"{first} and {count + 1} more" if count or first != text else before
+def _more(count: int) -> str:
+    return f"and {count} more" if count else ""
 
 
 def _copies_of(trace: Trace, node: int) -> Iterable[_Slice]:
@@ -134,7 +131,7 @@ def _copies_of(trace: Trace, node: int) -> Iterable[_Slice]:
             free.append(0)
         lane = min(lane, MOST_COPY_LANES - 1)
         free[lane] = max(free[lane], end)
-        yield _Slice(issued, end, f"copies {lane + 1}", f"copy_{WAYS[way]}", f"{size:,} B: {_said(trace, row)}")
+        yield _Slice(issued, end, f"copies {lane + 1}", f"copy_{WAYS[way]}", _said(trace, row), note=f"{size:,} B")
 
 
 def _order(lane: str) -> tuple[int, str]:

@@ -37,20 +37,17 @@ __all__ = ["critical_path", "figures", "ledger", "ledgers", "links", "nodes", "r
 
 WAITS = ("wait_memory", "wait_mesh", "wait_peer")
 MOST_SEGMENTS = 400  # spans of the critical path that are drawn one by one; above, slices of time
+LITTLE = 0.01  # share of the time below which a brief report leaves a cause out
 DIRECTIONS = ("east", "west", "south", "north")
 _BUSY = {"matrix": "matrix unit busy", "vector": "vector unit busy", "sram_port": "SRAM ports busy"}
 
 
-def figures(subject: Subject) -> tuple[Figure, ...]:
-    """Return every figure that the subject has something to show in."""
+def figures(subject: Subject, *, brief: bool = False) -> tuple[Figure, ...]:
+    """Return every figure that the subject has something to show in; brief: with less detail, to share a page."""
     made = (
-        ledger(subject),
-        roofline(subject),
-        nodes(subject),
-        links(subject),
-        timeline(subject),
-        critical_path(subject),
-    )
+        ledger(subject), roofline(subject), nodes(subject, brief=brief), links(subject),
+        timeline(subject, brief=brief), critical_path(subject),
+    )  # fmt: skip
     return tuple(figure for figure in made if figure is not None)
 
 
@@ -160,8 +157,11 @@ def _compared(s: Subject, name: str, roofs: dict[str, Roof]) -> list[Point]:
     return points
 
 
-def nodes(subject: Subject) -> Nodes | None:
-    """Return busy and lost cycles of every node; None where the fidelity simulates no node."""
+def nodes(subject: Subject, *, brief: bool = False) -> Nodes | None:
+    """Return busy and lost cycles of every node; None where the fidelity simulates no node.
+
+    brief: without causes that take less than a hundredth of the time.
+    """
     t = subject.timing
     if not t.node_parts.size or not t.cycles:
         return None
@@ -170,7 +170,8 @@ def nodes(subject: Subject) -> Nodes | None:
     by_cause = {c: t.node_parts[:, :, i] / t.parts_per_cycle for i, c in enumerate(t.losses)}
     waits = sum((by_cause[cause] for cause in WAITS), np.zeros((rows, cols)))
     grids.append(Grid("waits", "all waits: memory, mesh, peers", _cells(waits)))
-    grids += [Grid(c, f"ledger: {CAUSES[c].label}", _cells(grid)) for c, grid in by_cause.items() if grid.any()]
+    least = LITTLE * t.cycles * rows * cols if brief else 0.0
+    grids += [Grid(c, f"ledger: {CAUSES[c].label}", _cells(grid)) for c, grid in by_cause.items() if grid.sum() > least]
     columns = (Column("node_row", "row", str), Column("node_col", "col", str),
                *(Column(f"{grid.name}_cycles", grid.label, lambda v: f"{v:,.0f}") for grid in grids))  # fmt: skip
     table = tuple((r, c, *(grid.values[r * cols + c] for grid in grids)) for r in range(rows) for c in range(cols))
@@ -189,8 +190,9 @@ def nodes(subject: Subject) -> Nodes | None:
 
 
 def _cells(grid: np.ndarray) -> tuple[float, ...]:
-    """Return a grid row by row; whole cycles as whole numbers, parts of a cycle to a thousandth."""
-    return tuple(int(v) if float(v).is_integer() else round(float(v), 3) for v in grid.reshape(-1))
+    """Return a grid row by row; whole cycles as whole numbers, parts of a cycle to six digits at least."""
+    digits = max(0, 6 - len(str(int(grid.max(initial=0)))))
+    return tuple(round(float(v), digits) if digits and v % 1 else round(float(v)) for v in grid.reshape(-1))
 
 
 def links(subject: Subject) -> Links | None:

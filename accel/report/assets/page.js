@@ -159,16 +159,19 @@
 
     spans(figure, choice) {
       const view = figure.views[choice];
-      const data = view.causes.map((cause, index) => {
+      const causes = figure.causes.filter((_, index) => view.cause.includes(index));
+      const said = (at) => [figure.words[view.text[at]], figure.words[view.note[at]]].filter(Boolean).map(esc).join("<br>");
+      const data = causes.map((cause) => {
+        const index = figure.causes.indexOf(cause);
         const own = view.cause.map((c, at) => (c === index ? at : -1)).filter((at) => at >= 0);
         return {
           type: "bar", orientation: "h", name: swatch(cause).label, marker: marker(cause), width: 0.78,
           base: own.map((at) => view.start[at]), x: own.map((at) => view.end[at] - view.start[at]), y: own.map((at) => view.lane[at]),
-          customdata: own.map((at) => [esc(view.texts[view.text[at]]), whole(view.start[at]), whole(view.end[at]), whole(view.end[at] - view.start[at])]),
+          customdata: own.map((at) => [said(at), whole(view.start[at]), whole(view.end[at]), whole(view.end[at] - view.start[at])]),
           hovertemplate: `<b>${swatch(cause).label}</b><br>%{customdata[0]}<br>cycle %{customdata[1]} to %{customdata[2]}: %{customdata[3]} cycles<extra></extra>`,
         };
       });
-      return { data, legend: view.causes, layout: layout({
+      return { data, legend: causes, layout: layout({
         barmode: "overlay", height: 96 + 34 * view.lanes.length, hovermode: "closest", margin: { l: 10, r: 24, t: 26, b: 10 },
         xaxis: { range: view.window, title: { text: "cycle" }, tickformat: ",d", nticks: 9 },
         yaxis: { autorange: "reversed", range: [view.lanes.length - 0.5, -0.5], tickvals: view.lanes.map((_, lane) => lane), ticktext: view.lanes.map((x) => cut(x, 28)), ticks: "", showgrid: false, fixedrange: true },
