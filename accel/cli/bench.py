@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from accel.cli.arguments import KernelOptions, kernel_options, parse_names
 from accel.cli.output import deliver, json_option
-from accel.errors import UnsupportedError
+from accel.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from accel.timing import Sensitivity
 
 __all__ = ["bench"]
 
@@ -21,12 +24,17 @@ __all__ = ["bench"]
     "--fidelity", type=click.Choice(["packet", "bound"]), default="packet", show_default=True,
     help="packet: the cycle model; bound: a closed form that is never above it.",
 )  # fmt: skip
+@click.option("--explain", is_flag=True,
+              help="Also show what 10 % more of each resource would change, and the lines that cost most.")  # fmt: skip
 @json_option
-def bench(vs: str | None, baseline: str | None, fidelity: str, json_to: str | None, **options: Any) -> int:
+def bench(
+    vs: str | None, baseline: str | None, fidelity: str, explain: bool, json_to: str | None, **options: Any
+) -> int:  # fmt: skip
     """Time a library kernel's problem on a chip and compare it with GPU baselines.
 
     \b
     accel bench matmul --shape 4096x4096x4096 --chip d1 --vs a100-sxm-80gb,h100-sxm
+    accel bench matmul --shape 1024x1024x1024 --chip d1 --explain
     """
     from accel.cli.target import is_file, is_program, problem_of, tiling_of
 
@@ -35,6 +43,8 @@ def bench(vs: str | None, baseline: str | None, fidelity: str, json_to: str | No
         raise UnsupportedError(
             f"bench compares problems of the library, and {chosen.kernel} names none; time it with accel run"
         )
+    if explain and fidelity != "packet":
+        raise InputError(f"--explain times the program again event by event; leave --fidelity {fidelity} out")
     from accel.baselines import gpu
     from accel.hardware import chip as find_chip
 
@@ -44,16 +54,31 @@ def bench(vs: str | None, baseline: str | None, fidelity: str, json_to: str | No
     from accel.cli.progress import compiling
     from accel.comparison import bench as compare
 
+    found: tuple[Sensitivity, ...] = ()
     with compiling("timing"):
         result = compare(
             problem, spec, gpus, resident=parse_names(chosen.resident), data=baseline, fidelity=fidelity,
             **tiling_of(chosen),
         )  # fmt: skip
+        if explain:
+            from accel.timing import sensitivities
+
+            found = sensitivities(result.program.isa, result.program.chip)
+
+    def data() -> dict[str, Any]:
+        from accel.report.explanation import explanation_data
+
+        own = {"explain": explanation_data(result.timing, found)} if explain else {}
+        return {**result.to_dict(), **own}
 
     def show() -> None:
         from accel.report import tables
 
         tables.show(*tables.comparison(result))
+        if explain:
+            from accel.report.explanation import explanation
 
-    deliver(json_to, result.to_dict, show)
+            tables.show(*explanation(result.timing, found))
+
+    deliver(json_to, data, show)
     return 0

@@ -6,8 +6,9 @@ from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.isa.program import Program
 from accel.timing.result import LineTotals, Segment, Timing
+from accel.timing.sensitivity import Sensitivity, sensitivities
 
-__all__ = ["LineTotals", "Segment", "Timing", "simulate"]
+__all__ = ["LineTotals", "Segment", "Sensitivity", "Timing", "sensitivities", "simulate"]
 
 
 def simulate(

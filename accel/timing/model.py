@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from accel import jit
@@ -16,7 +18,7 @@ from accel.timing.memory import Memory
 from accel.timing.prepare import prepare
 from accel.timing.result import Replay, Timing
 
-__all__ = ["time_program"]
+__all__ = ["cycles_of", "time_program"]
 
 
 def time_program(program: Program, chip: ChipSpec, fidelity: str, packet_bytes: int, plain: bool) -> Timing:
@@ -35,3 +37,13 @@ def time_program(program: Program, chip: ChipSpec, fidelity: str, packet_bytes: 
         return bound_timing(work, counted)
     drive(program, memory, plain)
     return packet_timing(work, memory, Replay(program, chip, packet_bytes, plain))
+
+
+def cycles_of(program: Program, chip: ChipSpec, pace: Mapping[str, float]) -> int:
+    """Return just the cycles of a program at fidelity "packet".
+
+    pace: by unit, "matrix" or "vector", how many times as fast it computes as the chip's.
+    """
+    memory = Memory(program, chip, prepare(program, chip, pace).rows, chip.noc.packet_bytes)
+    drive(program, memory, plain=False)
+    return int(memory.m[s.S_LAST])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +41,12 @@ class Prepared(NamedTuple):
     engine: int
 
 
-def prepare(program: Program, chip: ChipSpec) -> Prepared:
-    """Return the priced rows of a program; errors name what the chip or this model does not take."""
+def prepare(program: Program, chip: ChipSpec, pace: Mapping[str, float] | None = None) -> Prepared:
+    """Return the priced rows of a program; errors name what the chip or this model does not take.
+
+    pace: by unit ("matrix", "vector"), how many times as fast it computes; for cycles only, the ledger knows nothing of
+    it.
+    """
     program.require_sound()
     mesh = chip.mesh
     if program.rows > mesh.rows or program.cols > mesh.cols:
@@ -55,6 +60,8 @@ def prepare(program: Program, chip: ChipSpec) -> Prepared:
             f"{chip.node.threads}; build it for this chip"
         )
     costs = [row_cost(chip, program.views, row) for row in program.code]
+    if pace:
+        costs = [cost and _paced(cost, pace.get("matrix" if cost.accumulator else "vector", 1.0)) for cost in costs]
     matrix = any(c is not None and c.accumulator for c in costs)
     parts = math.lcm(1, *(c.peak_numerator for c in costs if c is not None))
     rows = np.zeros((len(costs), s.ROW_WORDS), np.int64)
@@ -62,6 +69,11 @@ def prepare(program: Program, chip: ChipSpec) -> Prepared:
     for i, (row, cost) in enumerate(zip(program.code, costs, strict=True)):
         _fill_row(program, row, cost, rows[i], table[i], parts)
     return Prepared(rows, table, parts, s.LOG_MATRIX if matrix else s.LOG_VECTOR)
+
+
+def _paced(cost: Cost, pace: float) -> Cost:
+    compute = math.ceil(cost.compute / pace)
+    return cost._replace(compute=compute, cycles=cost.cycles - cost.compute + compute)
 
 
 def _fill_row(program: Program, row: Table, cost: Cost | None, out: Table, table: Table, parts: int) -> None:
