@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accel import baselines, hardware, kernels, numerics, problem
+    from accel.batch import time_many
     from accel.comparison import Comparison, bench
     from accel.errors import AccelError, DeadlockError, Finding, HazardError
     from accel.hardware import ChipSpec, FrameFormat, chip
@@ -23,14 +24,14 @@ _HOMES = {
     "DeadlockError": "accel.errors", "Finding": "accel.errors", "FrameFormat": "accel.hardware",
     "HazardError": "accel.errors", "K": "accel.lang", "Kernel": "accel.program", "Program": "accel.program",
     "assemble": "accel.program", "bench": "accel.comparison", "chip": "accel.hardware", "kernel": "accel.program",
-    "load": "accel.program", "tensor": "accel.lang", "write_report": "accel.report.writing",
+    "load": "accel.program", "tensor": "accel.lang", "time_many": "accel.batch", "write_report": "accel.report.writing",
 }  # fmt: skip
 _PACKAGES = ("baselines", "hardware", "kernels", "numerics", "problem")
 
 __all__ = [
     "AccelError", "ChipSpec", "Comparison", "DeadlockError", "Finding", "FrameFormat", "HazardError", "K", "Kernel",
     "Program", "__version__", "assemble", "baselines", "bench", "chip", "hardware", "kernel", "kernels", "load",
-    "numerics", "problem", "tensor", "write_report",
+    "numerics", "problem", "tensor", "time_many", "write_report",
 ]  # fmt: skip
 
 

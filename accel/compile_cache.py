@@ -30,7 +30,9 @@ _LOCK = ".lock"
 _SUFFIX = ".bin"
 # Parts of the package that stand above every jitted module (tests/test_architecture.py proves it): editing them cannot
 # change compiled code, so they stay out of the key and do not cost a recompilation.
-ABOVE_COMPILED_CODE = frozenset({"baselines", "cli", "comparison.py", "kernels", "report", "testing", "validation"})
+ABOVE_COMPILED_CODE = frozenset(
+    {"baselines", "batch.py", "cli", "comparison.py", "kernels", "report", "testing", "validation"}
+)
 
 
 class CacheInfo(NamedTuple):

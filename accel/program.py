@@ -25,7 +25,6 @@ from accel.numerics import as_storage, from_storage
 from accel.results import Outputs, Probe, Sample, Verified
 
 if TYPE_CHECKING:
-    from accel.isa.program import Tensor
     from accel.machine.probes import Record
     from accel.timing import Timing
     from accel.timing.stepping import Step
@@ -69,19 +68,22 @@ class Program:
         engine: str = "jit",
         sample: Sample | None = None,
         probes: bool | Iterable[str] = False,
+        threads: int | None = None,
         **arrays: Any,
     ) -> Outputs:
         """Execute the program bit-accurately on `inputs` (also given as keywords, one array a tensor).
 
         Arrays of any real dtype and memory order are taken; values that the tensor's format cannot hold are rounded
-        to nearest even first, and raw codes come as `accel.numerics.Codes`. schedule: "natural", or an int that seeds
-        an adversarial order of copies and threads; engine: "jit", or "plain" for the same functions uncompiled. seed:
-        key of random numbers, 0 to 2^64 - 1. sample: compute only what the sampled output blocks need (see
-        `sample_outputs`). probes: the names of probes to record, or True for all; what they saw is in `Outputs.probes`.
+        to nearest even first. schedule: "natural", or an int that seeds an adversarial order of copies and threads;
+        engine: "jit", or "plain" for the same functions uncompiled. seed: key of random numbers, 0 to 2^64 - 1. sample:
+        compute only what the sampled output blocks need (see `sample_outputs`). probes: the names of probes to record,
+        or True for all; what they saw is in `Outputs.probes`. threads: of this machine, at most (default: ACCEL_THREADS
+        or one a processor); the bits are the same for any number.
 
         Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
         """
         from accel.machine import execute, execute_sample
+        from accel.machine.parallel import thread_count
 
         key: object = seed
         if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 1 << 64:
@@ -98,13 +100,14 @@ class Program:
         found, record = self._recorder(probes)
         options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit, "random_seed": seed}
         options["record"] = record if found else None
+        threads = thread_count(threads)
         if sample is None:
-            arrays, written = execute(self.isa, storage, **options), None
+            arrays, written = execute(self.isa, storage, threads=threads, **options), None
         else:
             execution = execute_sample(self.isa, storage, sample.needed, **options)
             arrays, written = execution.outputs, execution.written
-        tensors = {t.name: t for t in self.isa.tensors}
-        return Outputs({n: _values(a, tensors[n]) for n, a in arrays.items()}, written, found)
+        dtypes = {t.name: t.dtype for t in self.isa.tensors}
+        return Outputs({n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in arrays.items()}, written, found)
 
     def _recorder(self, probes: bool | Iterable[str]) -> tuple[dict[str, list[Probe]], Callable[[Record], None]]:
         """Return the lists that a run fills, by name of the probes asked for, and what fills them."""
@@ -144,7 +147,7 @@ class Program:
                 raise InputError(
                     f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array"
                 )
-            array = as_storage(given[name], tensor.dtype, bias=tensor.bias, denormals=tensor.denormals)
+            array = as_storage(given[name], tensor.dtype)
             if array.shape != tensor.shape:
                 raise InputError(
                     f"input {name!r} has shape {array.shape}, the program was built for {tensor.shape}; "
@@ -167,6 +170,10 @@ class Program:
                 return timing
             self._timings[key] = timing
         return self._timings[key]
+
+    def remember(self, timing: Timing) -> None:
+        """Let `time` return a timing of this program that another process made."""
+        self._timings[timing.fidelity, str(None)] = timing
 
     def explain(self, where: str | None = None) -> str:
         """Return what a source line costs, "file.py:26": its instructions, bytes, stalls, share of the critical path.
@@ -333,11 +340,6 @@ def kernel(fn: Callable[..., Any]) -> Kernel:
     made = Kernel(fn)
     made.__doc__ = fn.__doc__
     return made
-
-
-def _values(array: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Return the stored codes of a tensor as numbers."""
-    return from_storage(array, tensor.dtype, as_="ml_dtypes", bias=tensor.bias, denormals=tensor.denormals)
 
 
 def _listed(names: Iterable[str]) -> str:

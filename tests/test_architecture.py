@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("machine", "timing", "check"),
     ("results",),
     ("program",),
+    ("batch",),
     ("kernels",),
     ("mapping",),
     ("baselines",),

@@ -14,6 +14,7 @@ from accel.isa.table import opcode
 from accel.machine import words as s
 from accel.machine.arena import Arena
 from accel.machine.formats import executable_views
+from accel.machine.parallel import Team, thread_count
 from accel.machine.report import failure
 from accel.machine.stages import Stages, stages_for
 from accel.numerics.formats import fmt
@@ -63,14 +64,14 @@ class _Run:
     """The tables of one run and the calls that work on them."""
 
     def __init__(self, program: Program, arena: Arena, stages: Stages, buffers: Any, *, engine: str, seed: int | None,
-                 limit: int, random_seed: int = 0, record: Recorder | None = None, wanted: Any = None,
-                 kept: Any = None) -> None:  # fmt: skip
+                 limit: int, random_seed: int = 0, record: Recorder | None = None, threads: int = 1,
+                 wanted: Any = None, kept: Any = None) -> None:  # fmt: skip
         from accel.machine.fast import fast_path
         from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
         from accel.machine.operands import MOST
         from accel.machine.probes import LOG_ROWS
-        from accel.machine.rings import scratch_bytes
+        from accel.machine.rings import SLOTS, scratch_bytes
         from accel.machine.schedule import flight
         from accel.machine.units import leaves_of, unit_space, uses_codes
 
@@ -118,6 +119,9 @@ class _Run:
             rings=jit and config[s.C_RING_BYTES] > 0, random=jit and seed is not None,
             mark=jit and wanted is not None, probes=jit and record is not None,
         )  # fmt: skip
+        alone = not jit or seed is not None or wanted is not None or record is not None
+        self.team = Team(program, 1 if alone else threads, fast=fast, config=config,
+                         ring_bytes=SLOTS * int(config[s.C_RING_BYTES]))  # fmt: skip
         self.rect, self.value = np.zeros(4, np.int64), np.zeros(MOST + 1, np.int64)  # its last word: see `rings`
         self.error = np.zeros(s.ERROR_WORDS, np.int64)
 
@@ -133,9 +137,16 @@ class _Run:
                     self.queue, self.groups, self.config, self.events, self.copies, self.rng, u8, u8.view(np.uint16),
                     u8.view(np.uint32), u8.view(np.float32), a.bases, self.needed, self.wanted, self.kept, a.shadow,
                     a.shadows, self.units, self.leaves, *self.work, self.nest, self.rect, self.value, self.log,
-                    self.error,
+                    self.team.items, self.team.track, self.team.sets, self.error,
                 )  # fmt: skip
                 self._hand_over()
+                failed = self.team.do((
+                    p.code, self.views, u8, u8.view(np.uint16), u8.view(np.uint32), u8.view(np.float32), a.bases,
+                    self.needed, a.shadow, a.shadows, self.units, self.leaves,
+                ))  # fmt: skip
+                if failed is not None:  # before what control flow ran into, which came later
+                    self.error[:] = failed
+                    raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)
             if code:
                 raise failure(p, self.error, self.threads, self.sems, self.groups, limit=self.limit)
             self._shards(w.DIR_COLLECT)
@@ -191,7 +202,8 @@ def _all_buffers(program: Program) -> Any:
     return np.ones((program.nodes, max(1, len(program.buffers))), np.uint8)
 
 
-def _prepared(program: Program, allocated: Any, seed: int | None, record: Recorder | None) -> tuple[Arena, Stages]:
+def _prepared(program: Program, allocated: Any, seed: int | None, record: Recorder | None,
+              threads: int) -> tuple[Arena, Stages]:  # fmt: skip
     """Return the arena of a run, with all the room it needs, and its stages."""
     from accel.machine.probes import log_bytes
     from accel.machine.rings import SLOTS, scratch_bytes
@@ -199,27 +211,29 @@ def _prepared(program: Program, allocated: Any, seed: int | None, record: Record
     views = executable_views(program)
     log = log_bytes(program, views) if record else 0
     stages = stages_for(program, views, seed, probes=log > 0)
-    rings = SLOTS * scratch_bytes(views)
+    rings = SLOTS * scratch_bytes(views) * threads
     return Arena.build(program, allocated, stages=stages.slots * stages.nbytes, rings=rings, log=log), stages
 
 
 def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int = "natural", engine: str = "jit",
-            semaphore_limit: int = SEMAPHORE_LIMIT, random_seed: int = 0,
-            record: Recorder | None = None) -> dict[str, Any]:  # fmt: skip
+            semaphore_limit: int = SEMAPHORE_LIMIT, random_seed: int = 0, record: Recorder | None = None,
+            threads: int | None = None) -> dict[str, Any]:  # fmt: skip
     """Run a program and return its outputs by name.
 
     inputs and outputs are arrays of storage codes (bf16 as uint16, fp32 as float32) in the shapes of the tensors.
     schedule: "natural", or an integer seed for a random legal order of threads, copies and tokens. engine: "jit", or
     "plain" for the same functions uncompiled. semaphore_limit: the largest count of a semaphore. random_seed: key of
     random numbers, 0 <= random_seed < 2^64. record: called with a `Record` for each visit of a probe, in the order of
-    the run.
+    the run. threads: of the host, at most; None for ACCEL_THREADS or all processors. Bits and errors are the same for
+    any number. Small runs, adversarial schedules, "plain" and runs that record probes take one.
     Raises InputError, ProgramError, BoundsError, DeadlockError, UnwrittenError.
     """
     seed = _seed(schedule)
-    arena, stages = _prepared(program, program.role_of >= -1, seed, record)
+    threads = min(thread_count(threads), max(1, program.nodes))
+    arena, stages = _prepared(program, program.role_of >= -1, seed, record, threads)
     arena.load(inputs)
     _Run(program, arena, stages, _all_buffers(program), engine=engine, seed=seed, limit=semaphore_limit,
-         random_seed=_key(random_seed), record=record).go()  # fmt: skip
+         random_seed=_key(random_seed), record=record, threads=threads).go()  # fmt: skip
     arena.require_written()
     return arena.outputs()
 
@@ -288,7 +302,7 @@ def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *,
     if what.buffers.shape != _all_buffers(program).shape:
         raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
     seed = _seed(schedule)
-    arena, stages = _prepared(program, what.buffers.any(axis=1), seed, record)
+    arena, stages = _prepared(program, what.buffers.any(axis=1), seed, record, 1)
     arena.load(inputs)
     run = _Run(program, arena, stages, what.buffers, engine=engine, seed=seed, limit=semaphore_limit,
                random_seed=_key(random_seed), record=record)  # fmt: skip

@@ -39,6 +39,7 @@ from accel.machine.schedule import admit, below, push_event, ready, take_event, 
 from accel.machine.sliced import mark_copy
 from accel.machine.tokens import add_tokens, join
 from accel.machine.units import ARGUMENTS, AT_RINGS, LEAVES, RINGS_ARGUMENTS, VIEWS
+from accel.machine.worklog import copy_effort, log_part, log_row, row_effort
 
 __all__ = ["addresses", "interpret", "run_shards"]
 
@@ -173,23 +174,38 @@ def _launch(events: Any, copies: Any, config: Any, rng: Any, pc: int, node: int,
             push_event(events, config, s.PART, slot, r * config[s.C_COLS] + c, s.ZERO)
 
 
+@inner
+def _suspend(threads: Any, queue: Any, config: Any, thread: int, pc: int, executed: int) -> Any:
+    """Arrange that the next call goes on with this row, before any other thread runs; return FULL."""
+    config[s.C_EXECUTED] += executed - 1
+    threads[thread, s.S_PC] = pc
+    config[s.C_HEAD] = (config[s.C_HEAD] + queue.shape[0] - 1) % queue.shape[0]
+    queue[config[s.C_HEAD]] = thread
+    config[s.C_READY] += 1
+    return s.FULL
+
+
 @entry
 def interpret(  # noqa: C901 - one branch a control instruction, in one loop on purpose: calls would cost each row
               code: Any, views: Any, exprs: Any, preds: Any, targets: Any, params: Any, roles: Any, threads: Any,
               sems: Any, queue: Any, groups: Any, config: Any, events: Any, copies: Any, rng: Any, u8: Any, u16: Any,
               u32: Any, f32: Any, bases: Any, needed: Any, wanted: Any, kept: Any, shadow: Any, shadows: Any,
               units: Any, leaves: Any, work: Any, work32: Any, nest: Any, rect: Any, value: Any, log: Any,
-              error: Any) -> Any:  # fmt: skip
+              items: Any, track: Any, sets: Any, error: Any) -> Any:  # fmt: skip
     """Run every thread to its end and return an error code of `words`; `error` says where it happened.
 
     The tables are the program's, `views` extended. threads, queue, groups, config, events, copies: state of control
     (`words`). u8 to f32: one arena; bases[node]: where the SRAM of a node begins. needed[node, buffer]: whether its
     contents matter; under config[C_MARK] no bits move and `needed` grows instead (`sliced`). leaves[row]: see `units`.
-    log: what probes record (`probes`); when it is full the result is FULL, and a call with room in it goes on.
+    log: what probes record (`probes`); items, track, sets: work that is logged instead of done (`worklog`), once what a
+    run does alone is used up. When a log is full the result is FULL, and a call with room in it goes on.
     """
     random, mark, cols = config[s.C_RANDOM], config[s.C_MARK], config[s.C_COLS]
     nodes = config[s.C_ROWS] * cols
+    buffers = needed.shape[1]
     executed = 0
+    alone = config[s.C_ALONE]
+    logging = config[s.C_LOGGING] != 0 and alone < 0
     full = False  # a random schedule had no room for what a thread wanted in flight
     while True:
         while config[s.C_EVENTS] > 0 and (full or config[s.C_READY] == 0 or below(rng, s.RANGE) < config[s.C_DELAY]):
@@ -209,6 +225,8 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                 threads[thread, s.S_STATUS] = s.ENDED
                 break
             executed += 1
+            if logging and config[s.C_ITEMS] + nodes > items.shape[0]:
+                return _suspend(threads, queue, config, thread, pc, executed)
             row = pc
             op, pred = peek(code, pc * CODE_WORDS + W_OPCODE), peek(code, pc * CODE_WORDS + W_PRED)
             if pred != 0 and not holds(preds, pred, exprs, params, node, threads, thread):
@@ -261,7 +279,11 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                                                               needed, wanted, kept, config))  # fmt: skip
                             for r in range(rect[0], rect[1] + 1):
                                 for c in range(rect[2], rect[3] + 1):
-                                    if not mark:
+                                    if logging:
+                                        log_part(items, track, sets, config, buffers, views, dst_view, value[DST],
+                                                 src_view, value[SRC], reader, r * cols + c)  # fmt: skip
+                                    elif not mark:
+                                        alone -= copy_effort(views, src_view)
                                         part(u8, shadow, shadows, views, bases, needed, nest, dst_view, value[DST],
                                              src_view, value[SRC], reader, r * cols + c, config)  # fmt: skip
                                     if value[DONE] >= 0:
@@ -292,21 +314,24 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
                         if config[s.C_PROBES] and needed[node, views[code[pc, COPY_DST_WORD], V_OBJECT]]:
                             call_record(units, AT_RECORD, 0, (code, pc, value, views, bases[node], node, u8, config,
                                                               log, nest))  # fmt: skip
-                            if config[s.C_FULL]:  # comes back to this row, before any other thread runs
+                            if config[s.C_FULL]:
                                 config[s.C_FULL] = 0
-                                config[s.C_EXECUTED] += executed - 1
-                                threads[thread, s.S_PC] = pc
-                                config[s.C_HEAD] = (config[s.C_HEAD] + queue.shape[0] - 1) % queue.shape[0]
-                                queue[config[s.C_HEAD]] = thread
-                                config[s.C_READY] += 1
-                                return s.FULL
-                    elif op != OP_MARK:
+                                return _suspend(threads, queue, config, thread, pc, executed)
+                    elif op == OP_MARK:
+                        pass
+                    elif logging:
+                        log_row(items, track, sets, config, code, pc, value, views, node, thread)
+                    else:
+                        alone -= row_effort(code, pc, views)
                         compute(code, pc, value, views, needed, node, bases[node], config, units, leaves, u8, u16,
                                 u32, f32, work, work32, nest, error)  # fmt: skip
                     pc += 1
             if error[0]:
                 error[s.F_NODE], error[s.F_THREAD], error[s.F_ROW] = node, thread, row
                 return error[0]
+            if alone < 0 and not logging:
+                config[s.C_ALONE] = -1
+                logging = config[s.C_LOGGING] != 0
             if random and running:
                 ready(threads, queue, config, thread)
                 running = False

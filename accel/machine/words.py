@@ -34,6 +34,8 @@ C_STAGE, C_STAGES, C_STAGE_BYTES, C_VIEWS = 16, 17, 18, 19
 C_SEED, C_RING, C_RING_BYTES, C_PROBES = 20, 21, 22, 23
 # What probes have recorded: rows of the log, the next byte of the arena, its end; whether one found no room.
 C_LOG, C_LOG_BYTE, C_LOG_END, C_FULL = 24, 25, 26, 27
+# The log of work for several threads: whether it may be kept, the items in it, and the work still to be done without.
+C_LOGGING, C_ITEMS, C_ALONE = 28, 29, 30
 
 # --- copies and tokens in flight under a random schedule ----------------------------------------------------------
 EVENT_WORDS = 4
@@ -47,7 +49,7 @@ GROUP_WORDS = 6  # barriers: rectangle, nodes that arrived, nodes that must
 ERROR_WORDS = 8
 F_NODE, F_THREAD, F_ROW, F_A, F_B, F_C = 1, 2, 3, 4, 5, 6
 OK, DEADLOCK, BOUNDS, ALIGNMENT, SEMAPHORE, OVERFLOW, TARGET, COUNT, DEPTH, GROUPS, MEMBER, INDEX, FULL = range(13)
-# FULL is no error: the log of probes must be emptied before the run can go on.
+# FULL is no error: the log of probes, or of work, must be emptied before the run can go on.
 
 # Arguments of jitted functions: Numba compiles a callee once more for every literal it is called with, not for these.
 ZERO: Any = np.int64(0)
