@@ -25,6 +25,7 @@ from accel.numerics import as_storage, from_storage
 from accel.results import Outputs, Probe, Sample, Verified
 
 if TYPE_CHECKING:
+    from accel.isa.program import Tensor
     from accel.machine.probes import Record
     from accel.timing import Timing
     from accel.timing.stepping import Step
@@ -74,11 +75,12 @@ class Program:
         """Execute the program bit-accurately on `inputs` (also given as keywords, one array a tensor).
 
         Arrays of any real dtype and memory order are taken; values that the tensor's format cannot hold are rounded
-        to nearest even first. schedule: "natural", or an int that seeds an adversarial order of copies and threads;
-        engine: "jit", or "plain" for the same functions uncompiled. seed: key of random numbers, 0 to 2^64 - 1. sample:
-        compute only what the sampled output blocks need (see `sample_outputs`). probes: the names of probes to record,
-        or True for all; what they saw is in `Outputs.probes`. threads: of this machine, at most (default: ACCEL_THREADS
-        or one a processor); the bits are the same for any number.
+        to nearest even first, and raw codes come as `accel.numerics.Codes`. schedule: "natural", or an int that seeds
+        an adversarial order of copies and threads; engine: "jit", or "plain" for the same functions uncompiled. seed:
+        key of random numbers, 0 to 2^64 - 1. sample: compute only what the sampled output blocks need (see
+        `sample_outputs`). probes: the names of probes to record, or True for all; what they saw is in `Outputs.probes`.
+        threads: of this machine, at most (default: ACCEL_THREADS or one a processor); the bits are the same for any
+        number.
 
         Raises InputError for missing, unknown or misshapen arrays, DeadlockError, UnwrittenError.
         """
@@ -106,8 +108,8 @@ class Program:
         else:
             execution = execute_sample(self.isa, storage, sample.needed, **options)
             arrays, written = execution.outputs, execution.written
-        dtypes = {t.name: t.dtype for t in self.isa.tensors}
-        return Outputs({n: from_storage(a, dtypes[n], as_="ml_dtypes") for n, a in arrays.items()}, written, found)
+        tensors = {t.name: t for t in self.isa.tensors}
+        return Outputs({n: _values(a, tensors[n]) for n, a in arrays.items()}, written, found)
 
     def _recorder(self, probes: bool | Iterable[str]) -> tuple[dict[str, list[Probe]], Callable[[Record], None]]:
         """Return the lists that a run fills, by name of the probes asked for, and what fills them."""
@@ -147,7 +149,7 @@ class Program:
                 raise InputError(
                     f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array"
                 )
-            array = as_storage(given[name], tensor.dtype)
+            array = as_storage(given[name], tensor.dtype, bias=tensor.bias, denormals=tensor.denormals)
             if array.shape != tensor.shape:
                 raise InputError(
                     f"input {name!r} has shape {array.shape}, the program was built for {tensor.shape}; "
@@ -340,6 +342,11 @@ def kernel(fn: Callable[..., Any]) -> Kernel:
     made = Kernel(fn)
     made.__doc__ = fn.__doc__
     return made
+
+
+def _values(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """Return the stored codes of a tensor as numbers."""
+    return from_storage(array, tensor.dtype, as_="ml_dtypes", bias=tensor.bias, denormals=tensor.denormals)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """Matrix multiplication, c = a @ b, as a lesson in three versions: one node, SUMMA, stationary accumulators.
 
 What the machine defines (and `reference` repeats in NumPy): every element of c is one chain of fp32 fused
-multiply-adds with k ascending, then one rounding to the format of c. All three versions therefore give the same bits.
+multiply-adds with k ascending (of integers: a sum modulo 2^32), then one rounding to the format of c. All three
+versions therefore give the same bits, in every format: `matmul_formats.py` says what differs between formats.
 
 1. `one_node` - a loop on node (0, 0): load a tile of a and of b, multiply, store. Loads and matrix unit take turns,
    and one node of many works: utilization is below 1/nodes.
@@ -21,7 +22,7 @@ The bound it approaches: max(multiply-adds / matrix units of the mesh, compulsor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -30,27 +31,18 @@ import numpy as np
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
+from accel.kernels.matmul_formats import Formats, biases, buffer, meaning, multiply, reference, require_supported
 from accel.kernels.matmul_parts import Panels, Results
 from accel.kernels.matmul_tiling import GROUP, Tiling, choose, fill_in
 from accel.lang import K, TensorSpec, tensor
-from accel.numerics import as_storage, chain_matmul, fmt, from_storage
+from accel.numerics import Codes, as_storage
 from accel.problem import Matmul
 from accel.program import Program, Verified, kernel
 
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["VERSIONS", "build", "one_node", "reference", "stationary", "summa", "verify"]
-
-
-def reference(a: Any, b: Any, *, out_dtype: str = "bf16", trans_a: bool = False, trans_b: bool = False) -> np.ndarray:
-    """Return a @ b as the machine defines it, in NumPy alone: float64 per step, rounded to fp32, k ascending.
-
-    a (m, k) and b (k, n), or transposed as named, in any real dtype (rounded to bf16 first); c is (m, n).
-    """
-    left, right = (from_storage(as_storage(x, "bf16"), "bf16", as_="float32") for x in (a, b))
-    c = chain_matmul(left.T if trans_a else left, right.T if trans_b else right)
-    return from_storage(as_storage(c, out_dtype), out_dtype, as_="ml_dtypes")
+__all__ = ["VERSIONS", "build", "meaning", "one_node", "reference", "stationary", "summa", "verify"]
 
 
 def verify(program: Program, a: Any, b: Any, *, blocks: int | None = None, seed: int = 0) -> Verified:
@@ -59,16 +51,18 @@ def verify(program: Program, a: Any, b: Any, *, blocks: int | None = None, seed:
     blocks: None runs the whole program; a number runs the same program restricted to the causal slice of that many
     boxes of c, drawn after the build from `seed`, each over the full k.
     """
-    trans = {f"trans_{x}": program.isa.facts.get(f"trans_{x}") == "True" for x in "ab"}
+    known = meaning(program)
     shape, out_dtype = program.outputs["c"]
+    last = known["meaning"].get("c", {})
     sample = None if blocks is None else program.sample_outputs(blocks, seed)
     boxes = [((0, shape[0]), (0, shape[1]))] if sample is None else sample.regions["c"]
-    got = as_storage(program.run(a=a, b=b, sample=sample)["c"], out_dtype)
+    got = as_storage(program.run(a=a, b=b, sample=sample)["c"], out_dtype, **last)
+    left, right = (x if isinstance(x, Codes) else np.asarray(x) for x in (a, b))
     seen, wrong = np.zeros(shape, bool), 0
     for (r0, r1), (c0, c1) in boxes:
-        part_a = np.asarray(a)[:, r0:r1] if trans["trans_a"] else np.asarray(a)[r0:r1]
-        part_b = np.asarray(b)[c0:c1] if trans["trans_b"] else np.asarray(b)[:, c0:c1]
-        want = as_storage(reference(part_a, part_b, out_dtype=out_dtype, **trans), out_dtype)
+        part_a = left[:, r0:r1] if known["trans_a"] else left[r0:r1]
+        part_b = right[c0:c1] if known["trans_b"] else right[:, c0:c1]
+        want = as_storage(reference(part_a, part_b, **known), out_dtype, **last)
         differ = want.view(f"u{want.itemsize}") != got[r0:r1, c0:c1].view(f"u{got.itemsize}")
         wrong += int((differ & ~seen[r0:r1, c0:c1]).sum())
         seen[r0:r1, c0:c1] = True
@@ -78,8 +72,8 @@ def verify(program: Program, a: Any, b: Any, *, blocks: int | None = None, seed:
 @kernel
 def one_node(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: int, bk: int) -> None:
     """Version 1: node (0, 0) does everything, tile after tile; ragged tiles are shorter views."""
-    A, B = k.sram((bm, bk), "bf16", "A"), k.sram((bk, bn), "bf16", "B")
-    acc, out = k.sram((bm, bn), "fp32", "acc"), k.sram((bm, bn), c.dtype, "out")
+    A, B, out = buffer(k, (bm, bk), a, "A"), buffer(k, (bk, bn), b, "B"), buffer(k, (bm, bn), c, "out")
+    acc = k.sram((bm, bn), Formats(a.dtype).sums, "acc")
     loaded, stored = k.sem(name="loaded"), k.sem(name="stored")
     m, depth, n = a.shape[0], a.shape[1], b.shape[1]
     if k.row + k.col != 0:
@@ -95,7 +89,7 @@ def one_node(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: 
                     k.copy(A[:h, :d], a[i : i + h, t : t + d], done=loaded)
                     k.copy(B[:d, :w], b[t : t + d, j : j + w], done=loaded)
                     k.wait(loaded, 2)
-                    k.matmul(acc[:h, :w], A[:h, :d], B[:d, :w], accumulate=t > 0)
+                    multiply(k, acc[:h, :w], A[:h, :d], B[:d, :w], accumulate=t > 0)
                 _round(k, out[:h, :w], acc[:h, :w])
                 k.copy(c[i : i + h, j : j + w], out[:h, :w], sent=stored)
                 k.wait(stored)
@@ -105,8 +99,8 @@ def one_node(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: 
 def summa(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: int, bk: int) -> None:
     """Version 2: one tile of c a node, panels multicast from rotating owners, double-buffered; shapes must divide."""
     (R, P), row, col = k.mesh, k.row, k.col
-    A, B = k.sram((2, bm, bk), "bf16", "A"), k.sram((2, bk, bn), "bf16", "B")
-    acc, out = k.sram((bm, bn), "fp32", "acc"), k.sram((bm, bn), c.dtype, "out")
+    A, B, out = buffer(k, (2, bm, bk), a, "A"), buffer(k, (2, bk, bn), b, "B"), buffer(k, (bm, bn), c, "out")
+    acc = k.sram((bm, bn), Formats(a.dtype).sums, "acc")
     A_full, B_full, A_free, B_free = (k.sem(2, name) for name in ("A_full", "B_full", "A_free", "B_free"))
     ready, stored = k.sem(name="ready"), k.sem(name="stored")
     steps = a.shape[1] // bk
@@ -130,7 +124,7 @@ def summa(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: int
             s = t % 2
             k.wait(A_full[s])
             k.wait(B_full[s])
-            k.matmul(acc, A[s], B[s], accumulate=t > 0)
+            multiply(k, acc, A[s], B[s], accumulate=t > 0)
             if t + 2 < steps:  # credit to the next owner of this slot
                 k.inc(A_free[s], at=(row, (t + 2) % P))
                 k.inc(B_free[s], at=((t + 2) % R, col))
@@ -152,7 +146,7 @@ def stationary(
     T, row, col = tiling, k.row, k.col
     A = Panels(k, "A", a, T, across=T.bm, share=T.rows, owners=T.grid_cols, deep_first=trans_a)
     B = Panels(k, "B", b, T, across=T.bn, share=T.cols, owners=T.grid_rows, deep_first=not trans_b)
-    results = Results(k, c, T)
+    results = Results(k, c, T, Formats(a.dtype, c.dtype))
     if row >= T.grid_rows or col >= T.grid_cols:
         return  # fewer groups of 8 than nodes: these have nothing to do
 
@@ -182,7 +176,7 @@ def stationary(
                 k.wait(B.full[g % T.stages], B.count(t))
                 more = not (isinstance(t, int) and t == 0)
                 panel_a, panel_b = A.panel(g, t, i), B.panel(g, t, j)
-                k.matmul(tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
+                multiply(k, tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
                 if free:  # credit to whoever fills this slot next
                     for owner in A.owners_of(g + T.stages):
                         k.inc(A.free[g % T.stages], at=(row, owner))
@@ -212,8 +206,8 @@ def _load(k: K, side: Panels, passes: list[int]) -> None:
 
 
 def _round(k: K, out: View, acc: View) -> None:
-    """Round the accumulators to the format of the result; fp32 moves bits."""
-    (k.vec.copy if out.dtype == "fp32" else k.vec.cast)(out, acc)
+    """Cast the accumulators to the format of the result; where that is their own, bits move."""
+    (k.vec.copy if out.dtype == acc.dtype else k.vec.cast)(out, acc)
 
 
 def _share(index: Any, size: int, owners: int) -> tuple[Any, int]:
@@ -248,46 +242,43 @@ def build(
     n: int,
     k: int,
     dtype: str = "bf16",
-    out_dtype: str = "bf16",
+    out_dtype: str = "",
     trans_a: bool = False,
     trans_b: bool = False,
     resident: Iterable[str] = (),
+    bias: int | Mapping[str, int] | None = None,
+    denormals: str = "gap",
     version: str = "stationary",
     **tiling: int,
 ) -> Program:
     """Return the program of c = a @ b for `chip`: a (m, k), b (k, n), c (m, n); transposed as stored where named.
 
+    dtype: a format of the chip's matrix unit, or fp32, which the vector unit multiplies. out_dtype: any format
+    (empty: see `Matmul`); integers add up in int32 modulo 2^32, and casts to integer formats saturate. bias,
+    denormals: of operands in cfp8-143, cfp8-152, shp16 and uhp16: one bias for all or a dict by name ("a", "b", "c").
     resident: which of "a", "b", "c" already lie in SRAM. version: "stationary" takes any shape and the fields of
     `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and operands in memory, and
     "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
     """
     spec = find_chip(chip) if isinstance(chip, str) else chip
     problem = Matmul(m, n, k, dtype=dtype, out_dtype=out_dtype, trans_a=trans_a, trans_b=trans_b)
-    _supported(spec, problem)
+    require_supported(spec, problem)
     held = frozenset((resident,) if isinstance(resident, str) else resident)
     if not held <= {"a", "b", "c"}:
         raise InputError(f"matmul has no operand {min(held - {'a', 'b', 'c'})!r} to keep resident; use 'a', 'b' or 'c'")
-    tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
+    own = biases(problem, bias, denormals)
+    tensors: dict[str, Any] = {
+        name: tensor(o.shape, o.dtype, **own.get(name, {})) for name, o in problem.operands.items()
+    }
     if version == "stationary":
-        out_bytes = fmt(out_dtype).bits // 8
-        chosen = choose(spec, m, n, k, resident=held, out_bytes=out_bytes)
-        chosen = fill_in(chosen, spec, resident=held, out_bytes=out_bytes, **tiling) if tiling else chosen
+        formats = Formats(problem.dtype, problem.out_dtype)
+        chosen = choose(spec, m, n, k, resident=held, formats=formats)
+        chosen = fill_in(chosen, spec, resident=held, formats=formats, **tiling) if tiling else chosen
         return stationary.build(
             spec, resident=held, flops=problem.flops, facts={"trans_a": str(trans_a), "trans_b": str(trans_b)},
             tiling=chosen, trans_a=trans_a, trans_b=trans_b, **tensors,
         )  # fmt: skip
     return _lesson(spec, problem, version, held, tensors, tiling)
-
-
-def _supported(chip: ChipSpec, problem: Matmul) -> None:
-    taken = [f for f in ("bf16",) if f in chip.node.matrix.step_cycles]
-    if problem.dtype not in taken:
-        way = f"; use dtype={taken[0]!r}" if taken else "; use another chip"
-        raise UnsupportedError(f"matmul on {chip.name} does not take {problem.dtype}{way}")
-    if problem.out_dtype not in ("bf16", "fp32"):
-        raise UnsupportedError(
-            f"matmul stores bf16 or fp32, not {problem.out_dtype}; cast the result in a kernel of your own"
-        )
 
 
 def _lesson(

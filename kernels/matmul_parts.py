@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from accel.kernels.matmul_formats import Formats, buffer
 from accel.kernels.matmul_tiling import GROUP, Tiling
 from accel.lang import K, TensorSpec
 
@@ -30,8 +31,9 @@ class Panels:
         self.source, self.tiling, self.owners, self.deep_first = source, tiling, owners, deep_first
         self.looped = not source.resident  # which home a piece lies in is no affine function of the step
         bk, piece, homes = tiling.bk, tiling.piece, tiling.homes(owners)
-        self.buffer = k.sram((tiling.stages, *self._shape(across, bk)), "bf16", name)
-        self.home = k.sram((homes, *self._shape(share, piece)), "bf16", f"{name}_home") if source.resident else None
+        self.buffer = buffer(k, (tiling.stages, *self._shape(across, bk)), source, name)
+        home = (homes, *self._shape(share, piece))
+        self.home = buffer(k, home, source, f"{name}_home") if source.resident else None
         self.full, self.free = k.sem(tiling.stages, f"{name}_full"), k.sem(tiling.stages, f"{name}_free")
 
     def _shape(self, across: int, deep: int) -> tuple[int, int]:
@@ -98,18 +100,18 @@ class Panels:
 class Results:
     """The accumulators and the way out: rounded strip by strip and stored, or kept where c is resident.
 
-    direct: c is resident in fp32, so the accumulators are the result and nothing is drained.
+    direct: c is resident in the format of the accumulators, so they are the result and nothing is drained.
     """
 
-    def __init__(self, k: K, c: TensorSpec, tiling: Tiling) -> None:
+    def __init__(self, k: K, c: TensorSpec, tiling: Tiling, formats: Formats) -> None:
         T, self.c, self.tiling = tiling, c, tiling
-        self.direct = c.resident and c.dtype == "fp32"
+        self.direct = c.resident and not formats.rounded
         self.full, self.free = k.sem(T.accumulators, "acc_full"), k.sem(T.accumulators, "acc_free")
         self.sent = k.sem(2, "sent")
-        self.home = k.sram((T.rows, T.cols), c.dtype, "c_home") if c.resident else None
-        self.acc = None if self.direct else k.sram((T.accumulators, T.bm, T.bn), "fp32", "acc")
-        staged = not c.resident and c.dtype == "bf16"
-        self.staging = k.sram((2, T.strip, T.bn), "bf16", "out") if staged else None
+        self.home = buffer(k, (T.rows, T.cols), c, "c_home") if c.resident else None
+        self.acc = None if self.direct else k.sram((T.accumulators, T.bm, T.bn), formats.sums, "acc")
+        staged = not c.resident and formats.rounded
+        self.staging = buffer(k, (2, T.strip, T.bn), c, "out") if staged else None
 
     def place(self, k: K, top: Any, left: Any, row_cuts: list[int], col_cuts: list[int]) -> None:
         """Say where in c this node's block lies and how the passes cut it."""
@@ -155,7 +157,7 @@ class Results:
         self._settle(k, strips)
 
     def _store(self, k: K, slot: int, i: int, j: int, strips: int) -> int:
-        """Send one block of c out in strips through two staging buffers; fp32 leaves from the accumulators."""
+        """Send one block of c out in strips through two staging buffers; sums as they are leave the accumulators."""
         height, strip = self.row_cuts[i + 1] - self.row_cuts[i], self.tiling.strip
         y, x = self.top + self.row_cuts[i], self.left + self.col_cuts[j]
         width = self.col_cuts[j + 1] - self.col_cuts[j]

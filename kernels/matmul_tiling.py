@@ -8,6 +8,7 @@ from math import ceil
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
+from accel.kernels.matmul_formats import Formats
 from accel.lang import SRAM_ALIGN
 
 __all__ = ["Tiling", "choose", "fill_in"]
@@ -74,28 +75,33 @@ class Tiling:
         """Return how many pieces of a resident operand one of `owners` nodes keeps."""
         return ceil(ceil(self.k / self.piece) / owners)
 
-    def sram_bytes(self, *, resident: frozenset[str], out_bytes: int) -> int:
-        """Return the SRAM of one node, in bytes: panels, accumulators, staging and resident homes (bf16 inputs)."""
-        buffers = [2 * self.stages * self.bk * self.bm, 2 * self.stages * self.bk * self.bn]
+    def sram_bytes(self, *, resident: frozenset[str], formats: Formats) -> int:
+        """Return the SRAM of one node, in bytes: panels, accumulators, staging and resident homes."""
+        item = formats.item
+        buffers = [item * self.stages * self.bk * self.bm, item * self.stages * self.bk * self.bn]
         if "a" in resident:
-            buffers.append(2 * self.homes(self.grid_cols) * self.rows * self.piece)
+            buffers.append(item * self.homes(self.grid_cols) * self.rows * self.piece)
         if "b" in resident:
-            buffers.append(2 * self.homes(self.grid_rows) * self.cols * self.piece)
+            buffers.append(item * self.homes(self.grid_rows) * self.cols * self.piece)
         if "c" in resident:
-            buffers.append(out_bytes * self.rows * self.cols)
-        elif out_bytes == 2:
-            buffers.append(2 * out_bytes * self.strip * self.bn)
-        if "c" not in resident or out_bytes == 2:
+            buffers.append(formats.out_item * self.rows * self.cols)
+        elif formats.rounded:
+            buffers.append(2 * formats.out_item * self.strip * self.bn)
+        if "c" not in resident or formats.rounded:
             buffers.append(4 * self.accumulators * self.bm * self.bn)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
 
-    def cycles(self, chip: ChipSpec, *, resident: frozenset[str], out_bytes: int) -> float:
-        """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction.
+    def multiply_cycles(self, chip: ChipSpec, formats: Formats) -> float:
+        """Return the cycles that the busiest node multiplies, accumulators moved in and out.
 
-        Matrix time of the busiest node (16x16 blocks, 16 exposed accumulator cycles a block and step), against the
-        memory traffic of all passes; plus the first step, which nothing hides, and the last store.
+        Matrix unit: micro-steps, and 16 exposed accumulator cycles a 16x16 block and step. Vector unit (fp32): a pass
+        of the whole tile for every column of a.
         """
-        unit, node, bandwidth = chip.node.matrix, chip.node, max(chip.memory_bytes_per_cycle, 1e-9)
+        unit, node = chip.node.matrix, chip.node
+        passes = self.passes_m * self.passes_n
+        if formats.on_vector:
+            lanes = node.vector.bytes_per_cycle // 4
+            return self.k * passes * (self.bm * ceil(self.bn / lanes) + node.vector.fill_cycles)
         groups_m, groups_n = self.rows // GROUP, self.cols // GROUP
         block = unit.accumulator_rows * unit.accumulator_cols * 4 / node.port_bytes
         blocks = (
@@ -104,15 +110,24 @@ class Tiling:
             * self.passes_n
             * ceil(self.bn / unit.accumulator_cols)
         )
-        full = groups_m * groups_n * ceil(self.k / unit.k)
-        matrix = full + self.steps * (blocks * block + self.passes_m * self.passes_n * (unit.fill_cycles + block))
-        a, b = 2 * self.m * self.k, 2 * self.k * self.n
-        c = out_bytes * self.m * self.n
+        full = groups_m * groups_n * ceil(self.k / unit.k) * unit.step_cycles[formats.dtype]
+        return full + self.steps * (blocks * block + passes * (unit.fill_cycles + block))
+
+    def cycles(self, chip: ChipSpec, *, resident: frozenset[str], formats: Formats) -> float:
+        """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction.
+
+        Multiplying time of the busiest node against the memory traffic of all passes; plus the first step, which
+        nothing hides, and the last store.
+        """
+        node, bandwidth, item = chip.node, max(chip.memory_bytes_per_cycle, 1e-9), formats.item
+        matrix = self.multiply_cycles(chip, formats)
+        a, b = item * self.m * self.k, item * self.k * self.n
+        c = formats.out_item * self.m * self.n
         traffic = ("a" not in resident) * a * self.passes_n + ("b" not in resident) * b * self.passes_m
         tile = 4 * self.bm * self.bn / node.port_bytes
         drain = self.passes_m * self.passes_n * tile if self.accumulators == 1 else tile
         depth = min(self.bk, self.k)
-        first_a, first_b = 2 * depth * self.bm, 2 * depth * self.bn
+        first_a, first_b = item * depth * self.bm, item * depth * self.bn
         first = (first_a + first_b) / node.mesh_bytes_per_cycle
         if "a" not in resident:
             first = max(first, first_a * self.grid_rows / bandwidth)
@@ -136,7 +151,7 @@ class Tiling:
         return max(busy, turn) + first + last
 
 
-def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], out_bytes: int) -> Tiling:
+def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], formats: Formats) -> Tiling:
     """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
 
     UnsupportedError where none fits, naming the smallest and what a node has.
@@ -149,12 +164,12 @@ def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], 
     budget = chip.node.sram_bytes
     best: tuple[float, Tiling] | None = None
     least = (1 << 62, base)
-    for candidate in _candidates(base, budget, resident, out_bytes):
-        size = candidate.sram_bytes(resident=resident, out_bytes=out_bytes)
+    for candidate in _candidates(base, budget, resident, formats):
+        size = candidate.sram_bytes(resident=resident, formats=formats)
         if size < least[0]:
             least = (size, candidate)
         if size <= budget:
-            cost = candidate.cycles(chip, resident=resident, out_bytes=out_bytes)
+            cost = candidate.cycles(chip, resident=resident, formats=formats)
             if best is None or cost < best[0]:
                 best = (cost, candidate)
     if best is None:
@@ -166,7 +181,7 @@ def choose(chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], 
     return best[1]
 
 
-def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: int) -> Iterator[Tiling]:
+def _candidates(base: Tiling, budget: int, resident: frozenset[str], formats: Formats) -> Iterator[Tiling]:
     """Yield tilings worth pricing: every pass count, and for each the deep and the shallow k steps that fit."""
     min_m = max(1, (-(-base.m // GROUP)) // base.grid_rows)
     min_n = max(1, (-(-base.n // GROUP)) // base.grid_cols)
@@ -175,11 +190,11 @@ def _candidates(base: Tiling, budget: int, resident: frozenset[str], out_bytes: 
         for passes_n in _passes(base.cols // GROUP, min_n):
             for accumulators in (1, 2) if passes_m * passes_n > 1 and "c" not in resident else (1,):
                 shape = replace(base, passes_m=passes_m, passes_n=passes_n, accumulators=accumulators)
-                shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, 2 * shape.bn))))
+                shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, formats.out_item * shape.bn))))
                 if resident & {"a", "b"}:
                     yield from _resident_steps(shape, shared)
                 else:
-                    yield from _streamed_steps(shape, budget, resident, out_bytes)
+                    yield from _streamed_steps(shape, budget, resident, formats)
 
 
 def _passes(groups: int, least: int) -> list[int]:
@@ -192,10 +207,10 @@ def _passes(groups: int, least: int) -> list[int]:
     return sorted({p for p in (ceil(groups / size) for size in sizes) if p <= limit})
 
 
-def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], out_bytes: int) -> Iterator[Tiling]:
+def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], formats: Formats) -> Iterator[Tiling]:
     for stages in (2, 3, 4, 6, 8):
-        fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=resident, out_bytes=out_bytes)
-        per_column = 2 * stages * (shape.bm + shape.bn)
+        fixed = replace(shape, stages=stages, piece=1).sram_bytes(resident=resident, formats=formats)
+        per_column = formats.item * stages * (shape.bm + shape.bn)
         most = (budget - fixed) // per_column + 1
         if most < 1:
             yield replace(shape, stages=stages, piece=min(shape.k, GROUP))
@@ -223,7 +238,7 @@ def _rounded(depth: int, k: int) -> int:
     return min(k, 4 * ceil(depth / 4))
 
 
-def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], out_bytes: int, **given: int) -> Tiling:
+def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], formats: Formats, **given: int) -> Tiling:
     """Return `tiling` with the fields of `given` replaced and checked; InputError names the field and its range."""
     known = ("passes_m", "passes_n", "piece", "pieces", "stages", "accumulators", "strip")
     for name, value in given.items():
@@ -240,7 +255,7 @@ def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], out_byt
     for name, most in limits.items():
         if getattr(new, name) > most:
             raise InputError(f"matmul tiling parameter {name}={getattr(new, name)} is too large here; use 1 to {most}")
-    size = new.sram_bytes(resident=resident, out_bytes=out_bytes)
+    size = new.sram_bytes(resident=resident, formats=formats)
     if size > chip.node.sram_bytes:
         raise InputError(
             f"matmul tiling needs {size} B of SRAM a node, {chip.name} has {chip.node.sram_bytes}; "

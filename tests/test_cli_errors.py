@@ -74,7 +74,8 @@ ERRORS = {
         "matmul: shape '8x-8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
     "run matmul --shape 2000000x2000000x8": None,
     "run matmul --shape 8x8x8 --dtype bf61": None,
-    "run matmul --shape 8x8x8 --dtype int8 --chip mini": "matmul on mini does not take int8; use dtype='bf16'",
+    "run matmul --shape 8x8x8 --dtype int8 --chip d1":
+        "matmul on d1 does not take int8; use dtype='bf16' or 'cfp8-143' or 'cfp8-152' or 'fp32'",
     "bench conv2d --shape 1,8,8,8,8,3,3":
         "the library has no kernel for conv2d; it has matmul: write one with @accel.kernel",
     "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; time it with accel run",

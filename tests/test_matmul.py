@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import InputError, UnsupportedError
 from accel.kernels import matmul
+from accel.kernels.matmul_formats import Formats
 from accel.kernels.matmul_tiling import choose
 from accel.report.showcase import hard_values
 
@@ -46,7 +47,7 @@ def test_any_shape_is_bit_equal_and_free_of_hazards(
 def test_every_legal_tiling_gives_the_same_bits(m: int, n: int, k: int, data: st.DataObject) -> None:
     chip = accel.chip("mini")
     resident = data.draw(RESIDENT)
-    default = choose(chip, m, n, k, resident=frozenset(resident), out_bytes=2)
+    default = choose(chip, m, n, k, resident=frozenset(resident), formats=Formats())
     tiling = {
         "passes_m": data.draw(st.integers(1, -(-m // 8) // default.grid_rows or 1)),
         "passes_n": data.draw(st.integers(1, -(-n // 8) // default.grid_cols or 1)),
@@ -59,7 +60,9 @@ def test_every_legal_tiling_gives_the_same_bits(m: int, n: int, k: int, data: st
     if resident & {"a", "b"}:
         most = min(default.grid_rows, default.grid_cols, -(-k // tiling["piece"]))
         tiling["pieces"] = data.draw(st.integers(1, most))
-    fits = replace(default, **tiling).sram_bytes(resident=frozenset(resident), out_bytes=2) <= chip.node.sram_bytes
+    fits = (
+        replace(default, **tiling).sram_bytes(resident=frozenset(resident), formats=Formats()) <= chip.node.sram_bytes
+    )
     if not fits:
         with pytest.raises(InputError, match="of SRAM a node"):
             matmul.build(chip, m=m, n=n, k=k, resident=resident, **tiling)
@@ -157,8 +160,10 @@ def test_verify_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"n": 2.5}, InputError, "n"),
         ({"m": 2**41}, InputError, "m"),
         ({"dtype": "bf61"}, InputError, "did you mean 'bf16'?"),
-        ({"dtype": "fp32"}, UnsupportedError, "does not take fp32; use dtype='bf16'"),
-        ({"out_dtype": "int32"}, UnsupportedError, "stores bf16 or fp32, not int32"),
+        ({"dtype": "int32"}, UnsupportedError, "matmul on mini does not take int32; use dtype='bf16' or"),
+        ({"bias": 3}, InputError, "no operand with a bias"),
+        ({"dtype": "cfp8-143", "bias": {"c": 3}}, InputError, "operand 'c' has no bias; give one for 'a' or 'b'"),
+        ({"dtype": "cfp8-143", "bias": 64}, InputError, "0 to 63"),
         ({"resident": ("d",)}, InputError, "no operand 'd' to keep resident"),
         ({"version": "fast"}, InputError, "no version 'fast'"),
         ({"piece": 0}, InputError, "piece must be a whole number >= 1"),

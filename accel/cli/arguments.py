@@ -43,7 +43,11 @@ _OPTIONS = (
     ),
     click.option("--shape", metavar="MxNxK", help="Shape of a library kernel's problem."),
     click.option("--dtype", metavar="FORMAT", help="Number format of the inputs (default bf16)."),
-    click.option("--out-dtype", metavar="FORMAT", help="Number format of the result (default: as --dtype)."),
+    click.option(
+        "--out-dtype",
+        metavar="FORMAT",
+        help="Number format of the result (default: as --dtype; int32 for integers, bf16 for 8-bit floats).",
+    ),
     click.option("--trans-a", is_flag=True, help="a is stored transposed (k, m)."),
     click.option("--trans-b", is_flag=True, help="b is stored transposed (n, k)."),
     click.option("--variant", metavar="NAME", help="Version of the library kernel (default: its best)."),

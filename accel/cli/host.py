@@ -150,7 +150,7 @@ def _works(broken: list[str]) -> dict[str, str]:
         with compiling("machine", "timing", "check"):
             program = matmul.build("mini", m=24, n=16, k=40)
             inputs = random_inputs(program, 0, hard=False)
-            verdict = verify_matmul(Matmul(24, 16, 40), inputs, program.run(inputs), 0)
+            verdict = verify_matmul(program, Matmul(24, 16, 40), inputs, program.run(inputs), 0)
             cycles, findings = program.time().cycles, program.findings(schedules=1)
     except Exception as error:  # noqa: BLE001 - whatever fails here is the finding
         broken.append(f"the self-test failed: {type(error).__name__}: {error}")

@@ -6,11 +6,10 @@ import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import UnsupportedError
-
 if TYPE_CHECKING:
     import numpy as np
 
+    from accel.isa.program import Tensor
     from accel.program import Program
 
 __all__ = ["random_inputs"]
@@ -25,15 +24,44 @@ _HARD_SHARE = 16  # one element in so many
 def random_inputs(program: Program, seed: int, *, hard: bool) -> dict[str, np.ndarray]:
     """Return one array per input tensor, the same for the same seed, name and shape, on every machine.
 
-    Values are +-[2^-7, 2) with every mantissa equally likely, spread over binades so that sums round; `hard` replaces
-    one in 16 by zeros, subnormals, extremes and near-ones, and single elements by infinities and NaN.
+    Floats are +-[2^-7, 2) with every mantissa equally likely, spread over binades so that sums round; in configurable
+    formats they are rounded to the tensor's own values. Integers are anything in range. `hard` replaces one in 16 by
+    zeros, subnormals, extremes and near-ones, and single elements by infinities and NaN; in integer formats by the
+    ends of the range.
     """
+    from accel.numerics import fmt
+
+    tensors = {t.name: t for t in program.isa.tensors}
     arrays = {}
     for name, (shape, dtype) in program.inputs.items():
-        if dtype not in ("bf16", "fp32"):
-            raise UnsupportedError(f"no random values for input {name!r} in {dtype}; use bf16 or fp32 tensors")
-        arrays[name] = _tensor(shape, dtype, [seed, zlib.crc32(name.encode())], hard)
+        key = [seed, zlib.crc32(name.encode())]
+        if fmt(dtype).kind == "int":
+            arrays[name] = _integers(shape, dtype, key, hard)
+        elif dtype in ("bf16", "fp32"):
+            arrays[name] = _tensor(shape, dtype, key, hard)
+        else:
+            arrays[name] = _narrowed(_tensor(shape, "fp32", key, hard), tensors[name])
     return arrays
+
+
+def _integers(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool) -> Any:
+    import numpy as np
+
+    rng = np.random.Generator(np.random.PCG64(seed))
+    limits = np.iinfo(dtype)
+    values = rng.integers(limits.min, int(limits.max) + 1, shape).astype(dtype)
+    if hard:
+        ends = rng.choice(np.array([limits.min, limits.max, 0, 1], dtype), shape)
+        values = np.where(rng.integers(0, _HARD_SHARE, shape) == 0, ends, values)
+    return values
+
+
+def _narrowed(values: Any, tensor: Tensor) -> Any:
+    """fp32 numbers as those of a shorter format, so that an oracle sees what the kernel sees."""
+    from accel.numerics import encode, fmt, from_storage
+
+    options: Any = {"bias": tensor.bias, "denormals": tensor.denormals} if fmt(tensor.dtype).kind == "cfp" else {}
+    return from_storage(encode(values, tensor.dtype, **options), tensor.dtype, as_="ml_dtypes", **options)
 
 
 def _tensor(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool) -> Any:

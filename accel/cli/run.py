@@ -124,7 +124,7 @@ def _verdict(target: Target, ref: str | None, oracle: Callable[..., Any] | None,
         return None
     from accel.problem import Matmul
 
-    return verify_matmul(cast("Matmul", target.problem), inputs, outputs, seed)
+    return verify_matmul(target.program, cast("Matmul", target.problem), inputs, outputs, seed)
 
 
 def _show(target: Target, facts: dict[str, Any], verdict: Verdict | None, unstable: list[int], schedules: int) -> None:

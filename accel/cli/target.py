@@ -101,9 +101,12 @@ def problem_of(options: KernelOptions) -> Problem:
     if options.shape is None:
         raise InputError(f"{options.kernel} needs --shape; give for example --shape 4096x4096x4096")
     dtype = "bf16" if options.dtype is None else options.dtype
-    formats = {"dtype": dtype, "out_dtype": dtype if options.out_dtype is None else options.out_dtype}
     if options.kernel == problem.Matmul.kind:
-        return problem.Matmul.parse(options.shape, **formats, trans_a=options.trans_a, trans_b=options.trans_b)
+        return problem.Matmul.parse(
+            options.shape, dtype=dtype, out_dtype=options.out_dtype or "", trans_a=options.trans_a,
+            trans_b=options.trans_b,
+        )  # fmt: skip
+    formats = {"dtype": dtype, "out_dtype": dtype if options.out_dtype is None else options.out_dtype}
     _refuse(options, ("--trans-a", "--trans-b"), f"{options.kernel} has no transposed operands; leave it out")
     return problem.Conv2d.parse(options.shape, **formats)
 

@@ -35,15 +35,15 @@ class Verdict(NamedTuple):
 
 
 def bits(array: Any) -> np.ndarray:
-    """Return the bit patterns of a 2- or 4-byte array."""
+    """Return the bit patterns of an array of numbers."""
     import numpy as np
 
     codes = np.ascontiguousarray(array)
-    viewed: np.ndarray = codes.view({2: np.uint16, 4: np.uint32}[codes.dtype.itemsize])
+    viewed: np.ndarray = codes.view(f"uint{8 * codes.dtype.itemsize}")
     return viewed
 
 
-def verify_matmul(problem: Matmul, inputs: Mapping[str, Any], outputs: Outputs, seed: int) -> Verdict:
+def verify_matmul(program: Program, problem: Matmul, inputs: Mapping[str, Any], outputs: Outputs, seed: int) -> Verdict:
     """Compare c with `accel.kernels.matmul.reference` over the full k: whole if small, else rows and columns at random.
 
     After a sampled run only the computed elements are looked at.
@@ -56,14 +56,14 @@ def verify_matmul(problem: Matmul, inputs: Mapping[str, Any], outputs: Outputs, 
     a, b, c = inputs["a"], inputs["b"], outputs["c"]
     written = None if outputs.written is None else outputs.written["c"]
     parts = list(_rectangles(written)) if written is not None else [(np.arange(problem.m), np.arange(problem.n))]
+    known = matmul.meaning(program)
     checked = wrong = 0
     first = None
     for all_rows, all_cols in parts:
         rows, cols = _within(rng, all_rows, all_cols, max(1, ORACLE_STEPS // (problem.k * len(parts))))
         expected = matmul.reference(
-            a[:, rows] if problem.trans_a else a[rows], b[cols] if problem.trans_b else b[:, cols],
-            out_dtype=problem.out_dtype, trans_a=problem.trans_a, trans_b=problem.trans_b,
-        )  # fmt: skip
+            a[:, rows] if problem.trans_a else a[rows], b[cols] if problem.trans_b else b[:, cols], **known
+        )
         got = c[np.ix_(rows, cols)]
         unequal = np.argwhere(bits(got) != bits(expected))
         checked, wrong = checked + got.size, wrong + len(unequal)

@@ -127,6 +127,16 @@ class View:
         return self.lay.dtype
 
     @property
+    def bias(self) -> int:
+        """Return the exponent bias of a configurable format, so that another buffer can have the same; 0 of others."""
+        return self.lay.more[2] & ~w.BIAS_IEEE
+
+    @property
+    def denormals(self) -> str:
+        """Return the rule of a configurable format's denormals, "gap" or "ieee"."""
+        return "ieee" if self.lay.more[2] & w.BIAS_IEEE else "gap"
+
+    @property
     def ndim(self) -> int:
         """Return the number of dimensions."""
         return len(self.lay.shape)

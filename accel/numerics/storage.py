@@ -37,6 +37,13 @@ class Codes:
         bias_word(self.dtype, self.bias, self.denormals)
         _check_storage(self.array, require(self.dtype))
 
+    def __getitem__(self, key: Any) -> Codes:
+        """The same part of the codes as of an array; InputError for an index that picks a single code."""
+        part: object = self.array[key]
+        if not isinstance(part, np.ndarray):
+            raise InputError("one code is no tensor; take a slice of codes")
+        return Codes(part, self.dtype, self.bias, self.denormals)
+
 
 def bias_word(fmt: str | Format, bias: int | None, denormals: str = "gap") -> int:
     """Return the bias word of an instruction's view: `bias` (0..63) plus 256 for IEEE denormals; 0 for fixed formats.

@@ -8,6 +8,7 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
+from accel.numerics import fmt
 from accel.problem.checks import check_elements, check_flag, check_format, check_int
 from accel.problem.workload import Operand, Problem
 
@@ -17,7 +18,9 @@ __all__ = ["Matmul"]
 class Matmul(Problem, frozen=True):
     """c (m, n) = a (m, k) @ b (k, n); `trans_a` stores a as (k, m), `trans_b` stores b as (n, k).
 
-    `dtype` is the format of both inputs, `out_dtype` that of c. InputError for sizes below 1, above 2^40 or not whole.
+    `dtype` is the format of both inputs, `out_dtype` that of c; left empty it becomes int32 for integers, bf16 for
+    8-bit floats and for uhp16, which has no signs, and otherwise `dtype`. InputError for sizes below 1, above 2^40 or
+    not whole.
     """
 
     kind: ClassVar[str] = "matmul"
@@ -26,15 +29,16 @@ class Matmul(Problem, frozen=True):
     n: int
     k: int
     dtype: str = "bf16"
-    out_dtype: str = "bf16"
+    out_dtype: str = ""
     trans_a: bool = False
     trans_b: bool = False
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "k"):
             force_setattr(self, name, check_int("matmul", name, getattr(self, name)))
-        for name in ("dtype", "out_dtype"):
-            force_setattr(self, name, check_format("matmul", name, getattr(self, name)))
+        force_setattr(self, "dtype", check_format("matmul", "dtype", self.dtype))
+        out = _default_result(self.dtype) if self.out_dtype == "" else self.out_dtype
+        force_setattr(self, "out_dtype", check_format("matmul", "out_dtype", out))
         for name in ("trans_a", "trans_b"):
             check_flag("matmul", name, getattr(self, name))
         for name, operand in self.operands.items():
@@ -42,7 +46,7 @@ class Matmul(Problem, frozen=True):
 
     @classmethod
     def parse(
-        cls, text: object, *, dtype: str = "bf16", out_dtype: str = "bf16", trans_a: bool = False, trans_b: bool = False
+        cls, text: object, *, dtype: str = "bf16", out_dtype: str = "", trans_a: bool = False, trans_b: bool = False
     ) -> Matmul:
         """Build from "MxNxK", commas allowed for x; InputError otherwise.
 
@@ -77,3 +81,11 @@ class Matmul(Problem, frozen=True):
         formats = self.dtype if self.dtype == self.out_dtype else f"{self.dtype}>{self.out_dtype}"
         flags = f" {'NT'[self.trans_a]}{'NT'[self.trans_b]}" if self.trans_a or self.trans_b else ""
         return f"matmul {self.m}x{self.n}x{self.k} {formats}{flags}"
+
+
+def _default_result(dtype: str) -> str:
+    """The format of c where none is given: one that holds sums of products of `dtype`."""
+    form = fmt(dtype)
+    if form.kind == "int":
+        return "int32"
+    return dtype if form.signed and form.bits > 8 else "bf16"
