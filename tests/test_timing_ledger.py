@@ -345,3 +345,5 @@ def test_nodes_that_only_copy_are_not_unused() -> None:
     # issues 4, 1 and 4, blocked from 5 to 52, then nothing of its own; the other node runs no instruction
     assert t.loss_parts["unused_nodes"] == 15 * 65 * t.parts_per_cycle
     assert cycles_of(t) == {"issue": 9, "wait_memory": 47, "imbalance": 9}
+    bound = simulate(p.program(), MINI, fidelity="bound")
+    assert bound.loss_parts["unused_nodes"] == 15 * bound.cycles * bound.parts_per_cycle

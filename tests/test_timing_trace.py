@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from programs import Asm, copy_program, matmul_program, summa_program
+from test_timing import programs
 
 from accel.errors import InputError
 from accel.hardware import chip
@@ -56,6 +58,16 @@ PROGRAMS = [copy_program(3, 4), matmul_program(40, 24, 20), summa_program(2, 3, 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.name)
 def test_a_trace_repeats_the_run(program: Program) -> None:
+    repeats(program)
+
+
+@settings(max_examples=25)
+@given(program=programs())
+def test_a_trace_repeats_random_programs(program: Program) -> None:
+    repeats(program)
+
+
+def repeats(program: Program) -> None:
     timing = simulate(program, MINI)
     trace = timing.trace()
     assert trace.cycles == timing.cycles
@@ -70,7 +82,8 @@ def test_a_trace_repeats_the_run(program: Program) -> None:
     nodes = (copies["row1"] - copies["row0"] + 1) * (copies["col1"] - copies["col0"] + 1)
     into_nodes = copies["way"] != WAYS.index("write")
     assert trace.received_bytes.sum() == (copies["bytes"] * nodes)[into_nodes].sum()
-    assert trace.sent_bytes.sum() == copies["bytes"][copies["way"] != WAYS.index("read")].sum()
+    sent = np.bincount(copies["source"][copies["source"] >= 0], copies["bytes"][copies["source"] >= 0], program.nodes)
+    assert np.array_equal(trace.sent_bytes.sum(axis=0)[: program.rows, : program.cols].reshape(-1), sent)
     assert (copies["sent"] > copies["issued"]).all()
     assert (copies["done"] >= copies["sent"]).all()
     assert copies["done"].max(initial=0) <= timing.cycles

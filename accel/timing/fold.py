@@ -69,6 +69,8 @@ def bound_timing(work: Work, counted: Memory) -> Timing:
     cycles = bounds[binding]
     kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
     busy = counted.node(s.N_MATRIX_BUSY if kind == s.CLASS_MATRIX else s.N_VECTOR_BUSY)
+    if not busy.any():  # nodes of a program that only copies work as long as their threads do
+        busy = counted.thread(s.T_TIME).reshape(work.program.nodes, -1).max(axis=1)
     loss = dict.fromkeys(ledger.CAUSES, 0)
     loss["useful"] = work.total(costs.COST_USEFUL, kind)
     loss["tile_quantisation"] = work.total(costs.COST_COMPUTE, kind) * parts - loss["useful"]
