@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import click
 
@@ -20,7 +20,7 @@ from accel.errors import AccelError, AssemblyError, CapacityError, InternalError
 
 __all__ = ["VERBS", "main"]
 
-OK, FINDINGS, BAD_INPUT, BROKEN, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 141
+OK, FINDINGS, BAD_INPUT, BROKEN, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 70, 130, 141, 143
 
 # Verb -> module that defines a command of that name, in the order of `accel --help`.
 VERBS = {
@@ -37,8 +37,13 @@ VERBS = {
     "warm": "accel.cli.host",
     "doctor": "accel.cli.host",
 }
-_interrupted = threading.Event()  # Ctrl-C was pressed
-GRACE_S = 1.0  # compiled code does not see Ctrl-C: after this long without an end the process is ended for it
+_interrupted = threading.Event()  # Ctrl-C was pressed, or SIGTERM came
+GRACE_S = 1.0  # compiled code sees neither: after this long without an end the process is ended for it
+_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: ends like Ctrl-C, so that what is half written is taken away, with the exit code that a shell gives."""
 
 
 class _Verbs(click.Group):
@@ -92,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except click.exceptions.Exit as end:
         return _flushed(int(end.exit_code))
+    except _Terminated:
+        return TERMINATED
     except (KeyboardInterrupt, EOFError, click.Abort):
         return INTERRUPTED
     except click.ClickException as error:
@@ -200,7 +207,12 @@ def _silence_stdout() -> None:
 
 
 def _end_on_second_thought() -> None:
-    """Make Ctrl-C end a process that is deep in compiled code, which cannot see the KeyboardInterrupt."""
+    """Make Ctrl-C and SIGTERM end a process that is deep in compiled code, which cannot see the KeyboardInterrupt."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
@@ -208,9 +220,9 @@ def _end_on_second_thought() -> None:
     def watch() -> None:
         while True:
             caught = os.read(read_end, 1)
-            if caught and caught[0] == signal.SIGINT:
+            if caught and caught[0] in _CODES:
                 _interrupted.set()
                 time.sleep(GRACE_S)
-                os._exit(INTERRUPTED)
+                os._exit(_CODES[signal.Signals(caught[0])])
 
     threading.Thread(target=watch, daemon=True, name="interrupt").start()

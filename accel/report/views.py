@@ -116,11 +116,11 @@ def rooflines(subjects: Sequence[Subject], *, bounds: bool = False) -> Roofline 
     if not points:
         return None
     first = points[0]
-    where = "no memory traffic" if first.intensity is None else f"{number(first.intensity)} flop/B of memory traffic"
+    at = None if first.intensity is None else f"at {number(first.intensity)} flop per byte of memory traffic"
     roof = roofs[first.of]
     alt = (
         f"{roof.name} has a peak of {number(roof.peak_tflops)} TFLOPS above a ridge of {number(roof.ridge)} flop/B; "
-        f"{first.name} reaches {number(first.tflops)} TFLOPS at {where}."
+        f"{first.name} reaches {number(first.tflops)} TFLOPS {at or 'without memory traffic'}."
         if len(subjects) == 1
         else f"{len(points)} programs under the roof of {roof.name}: {number(roof.peak_tflops)} TFLOPS above a ridge "
         f"of {number(roof.ridge)} flop/B."
