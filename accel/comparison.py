@@ -13,6 +13,7 @@ from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels import matmul
+from accel.numerics import fmt
 from accel.problem import Matmul, Problem
 from accel.program import Program
 
@@ -66,7 +67,8 @@ class Comparison:
     @property
     def notes(self) -> dict[str, str]:
         """What to know before comparing, by row name: stand-in formats, provenance, prices and how usd is counted."""
-        own = f"{self.chip.dtype} with fp32 accumulation; {USD_RULE}"
+        sums = "int32" if fmt(self.chip.dtype).kind == "int" else "fp32"
+        own = f"{self.chip.dtype} with {sums} accumulation; {USD_RULE}"
         return {self.chip.name: own, **{row.name: row.note for row in self.baselines}}
 
     def to_dict(self) -> dict[str, Any]:

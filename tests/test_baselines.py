@@ -257,3 +257,20 @@ def test_a_shape_is_held_out_by_the_parity_of_its_hash() -> None:
 def test_a_family_name_offers_its_members() -> None:
     with pytest.raises(InputError, match=r"did you mean 'a100-sxm-40gb' or 'a100-sxm-80gb'\?"):
         baselines.gpu("a100")
+
+
+def test_fp8_rows_are_for_results_of_16_bits():
+    shape = (1024, 9216, 14336)
+    assert baselines.estimate(Matmul(*shape, dtype="cfp8-143"), "h100-sxm").source == "measured"
+    for out in ("cfp8-143", "fp32"):
+        assert baselines.estimate(Matmul(*shape, dtype="cfp8-143", out_dtype=out), "h100-sxm").source != "measured"
+
+
+def test_bytes_of_a_result_are_those_of_its_own_format():
+    m, n, k = 64, 48, 32
+    expected = {"bf16": 2, "fp32": 4, "int32": 4, "cfp8-152": 1}
+    for out, size in expected.items():
+        work = as_tiled_work(Matmul(m, n, k, dtype="cfp8-143", out_dtype=out), "fp8")
+        assert work.bytes == m * k + k * n + size * m * n
+    stand_in = as_tiled_work(Matmul(m, n, k, dtype="cfp8-143", out_dtype="cfp8-143"), "bf16")
+    assert stand_in.bytes == 2 * (m * k + k * n + m * n), "a result in the input's format follows its stand-in"

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from accel.baselines.catalog import Gpu
+from accel.numerics import fmt
 from accel.problem import Conv2d, Matmul, Problem
 
 __all__ = ["Parameters", "TiledWork", "as_tiled_work", "roofline_seconds", "tiled_seconds"]
@@ -81,8 +82,8 @@ def as_tiled_work(problem: Problem, dtype: str) -> TiledWork:
 
 
 def _output_bytes(problem: Problem, out_dtype: str, input_bytes: float) -> float:
-    """Bytes of an output element on the GPU: fp32 stays fp32, an output in the input's format follows its stand-in."""
-    return 4.0 if out_dtype in ("fp32", "int32") and problem.engine_dtype != out_dtype else input_bytes
+    """Bytes of an output element on the GPU: an output in the input's format follows its stand-in, others stay."""
+    return input_bytes if out_dtype == problem.engine_dtype else fmt(out_dtype).bits / 8
 
 
 def roofline_seconds(work: TiledWork, gpu: Gpu, dtype: str) -> float:
