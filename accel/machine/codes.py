@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from accel.isa.layout import BIAS_IEEE, V_BIAS, V_SCALAR
+from accel.isa.layout import BIAS_IEEE, V_BIAS, V_SCALAR, VX_WORDS
 from accel.jit import types
-from accel.machine.inner import inner
+from accel.machine.inner import inner, spliced
 from accel.machine.links import link
 from accel.machine.raw import peek, poke, widen
 from accel.numerics.compiled import (
@@ -45,9 +45,10 @@ BIAS_BITS = 63  # what a bias scalar in SRAM says with its byte
 @inner
 def bias_of(views: Any, view: int, base: int, u8: Any) -> Any:
     """Return the bias word of a view now: its immediate, or with the bits of its scalar in the SRAM at byte `base`."""
-    bias, scalar = views[view, V_BIAS], views[view, V_SCALAR]
+    row = view * VX_WORDS
+    bias, scalar = peek(views, row + V_BIAS), peek(views, row + V_SCALAR)
     if scalar != 0:
-        bias = (bias & BIAS_IEEE) | (np.int64(u8[base + scalar - 1]) & BIAS_BITS)
+        bias = (bias & BIAS_IEEE) | (np.int64(peek(u8, base + scalar - 1)) & BIAS_BITS)
     return bias
 
 
@@ -182,7 +183,7 @@ CODES_ARGUMENTS = (_U8, _U16, _U32, _U32, _WORD, _WORD, _WORD, _WORD, _WORD, _WO
 call_codes = link(CODES, CODES_ARGUMENTS)
 
 
-@inner
+@spliced
 def decode(u8: Any, u16: Any, u32: Any, bits: Any, at: int, dtype: int, bias: int, address: int, stride: int,
            count: int, units: Any) -> None:  # fmt: skip
     """Write `count` elements of a float format from a byte address to bits[at:] as fp32 bits."""
@@ -204,7 +205,7 @@ def decode(u8: Any, u16: Any, u32: Any, bits: Any, at: int, dtype: int, bias: in
             poke(bits, at + i, np.uint32(np.uint32(peek(u16, first + i * step)) << np.uint32(16)))
 
 
-@inner
+@spliced
 def encode(u8: Any, u16: Any, u32: Any, bits: Any, at: int, dtype: int, bias: int, address: int, stride: int,
            count: int, units: Any) -> None:  # fmt: skip
     """Round fp32 bits[at:] to nearest even in the format of dst and store `count` codes; bits[at:] may change."""

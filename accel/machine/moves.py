@@ -9,10 +9,12 @@ import numpy as np
 
 from accel.isa.layout import DIMS, V_SHAPE, V_STRIDE
 from accel.jit import cgutils, intrinsic, ir, types
-from accel.machine.inner import inner
+from accel.machine.inner import inner, spliced
 from accel.machine.words import X_ITEM
 
-__all__ = ["move", "move_bytes", "nest_space", "touch", "walk"]
+__all__ = ["WIDTH", "move", "move_bytes", "nest_space", "touch", "walk"]
+
+WIDTH = 8  # of a row of the work space of `nest_space`
 
 
 def _move_bytes_plain(u8: Any, dst: int, src: int, count: int) -> None:
@@ -58,7 +60,7 @@ def _squeeze(view: Any, shape: Any, stride: Any) -> int:
     return n
 
 
-@inner
+@spliced
 def _innermost(u8: Any, at: int, of: int, to: int, by: int, count: int, run: int) -> None:
     """Move `count` runs of `run` bytes; single elements in loops of their own, which need no call."""
     if run == 1:
@@ -135,4 +137,4 @@ def touch(shadow: Any, view: Any, at: int, nest: Any) -> None:
 
 def nest_space() -> Any:
     """Return the work space that `move`, `touch` and elementwise rows take for the loops of a nest."""
-    return np.zeros((8, 8), np.int64)
+    return np.zeros((8, WIDTH), np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 
 from accel.isa.layout import V_RING_BASE, V_RING_BYTES, W_FIRST
 from accel.machine import words as s
-from accel.machine.inner import inner
+from accel.machine.inner import inner, spliced
 from accel.machine.moves import move_bytes
 from accel.machine.raw import peek
 
@@ -36,7 +36,7 @@ def around(views: Any, view: int, address: int, error: Any) -> Any:
     return base - low + (address % size + low - base) % size
 
 
-@inner
+@spliced
 def wraps(views: Any, view: int, address: int) -> Any:
     """Return whether a view at an address from `around`, in bytes of SRAM, runs over the end of its ring."""
     row = view * s.VX_WORDS

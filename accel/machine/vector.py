@@ -12,13 +12,15 @@ import numpy as np
 
 from accel.errors import InternalError
 from accel.isa import semantics
-from accel.isa.layout import DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
+from accel.isa.layout import CODE_WORDS, DIMS, V_DTYPE, V_SHAPE, V_STRIDE, W_FIRST, W_OPCODE
 from accel.isa.schema import Kind
 from accel.isa.table import ROWS
 from accel.jit import cgutils, intrinsic, ir, njit, types
 from accel.machine.codes import bias_of, decode, encode
 from accel.machine.inner import inner
-from accel.machine.nests import BIASES, FORMATS, PIECE, SIZES, STRIDES, lay_out, offset, outer_runs
+from accel.machine.moves import WIDTH
+from accel.machine.nests import BIASES, FORMATS, PIECE, STRIDES, lay_out, offset, outer_runs
+from accel.machine.raw import peek, poke
 
 __all__ = ["CHAINS", "ELEMENTWISE", "INFO", "INFO_READS", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
 
@@ -116,26 +118,27 @@ def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: A
     The row's operands are decoded in `value`; `base` is the byte where the node's SRAM begins; config and error are
     unused: all leaves of `units` take the same arguments.
     """
-    op = code[pc, W_OPCODE]
+    op = peek(code, pc * CODE_WORDS + W_OPCODE)
     index, reads = INFO[op, INFO_FUNCTION], INFO[op, INFO_READS]
     n = lay_out(code, pc, views, base, u8, reads, 0, nest)
-    inner, last = nest[SIZES, n - 1], n - 1
+    last = n - 1
+    inner = peek(nest, last)
     if INFO[op, INFO_IMM]:
         at = (reads + 1) * PIECE
         for i in range(min(PIECE, inner)):
-            work32[at + i] = np.uint32(value[reads + 1])
+            poke(work32, at + i, np.uint32(value[reads + 1]))
     for flat in range(outer_runs(nest, n)):
         for first in range(0, inner, PIECE):
             count = min(PIECE, inner - first)
             for j in range(reads, -1, -1):
-                stride = nest[STRIDES + j, last]
-                address = base + value[j] + first * stride + offset(nest, n, j, flat)
+                stride = peek(nest, (STRIDES + j) * WIDTH + last)
+                dtype, bias = peek(nest, FORMATS * WIDTH + j), peek(nest, BIASES * WIDTH + j)
+                address = base + peek(value, j) + first * stride + offset(nest, n, j, flat)
                 if j > 0:
-                    decode(u8, u16, u32, work32, j * PIECE, nest[FORMATS, j], nest[BIASES, j], address, stride, count,
-                           units)  # fmt: skip
+                    decode(u8, u16, u32, work32, j * PIECE, dtype, bias, address, stride, count, units)
                 else:
                     apply(index, work, 0, PIECE, 2 * PIECE, 3 * PIECE, count)
-                    encode(u8, u16, u32, work32, j, nest[FORMATS, j], nest[BIASES, j], address, stride, count, units)
+                    encode(u8, u16, u32, work32, j, dtype, bias, address, stride, count, units)
 
 
 @inner
