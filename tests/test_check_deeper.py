@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 from programs import Asm
 
+import accel
 from accel.check import inspect
 from accel.hardware.catalog import chip
 from accel.isa import layout as w
 
 MINI = chip("mini")
+LINES = accel.tensor((4, 64), "fp32")
 
 
 def test_a_rival_token_behind_an_ordered_one_is_found() -> None:
@@ -84,3 +86,56 @@ def test_counts_of_one_event_are_rivals_where_an_earlier_wait_is_in_no_order() -
     found = inspect(a.program(), MINI, schedules=0)
     assert [f.kind for f in found] == ["ambiguous"]
     assert "threads 'one' and 'two' wait for s in no order" in found[0].message
+
+
+def drained(k, x, *, order):
+    """Four rows are loaded on one semaphore, and taken one by one before or after their use."""
+    A, B, full = k.sram((4, 64), "fp32", "A"), k.sram((4, 64), "fp32", "B"), k.sem(name="full")
+    for i in range(4):
+        k.copy(A[i], x[i], done=full)
+    if order == "one by one":
+        for i in range(4):
+            k.wait(full)
+            k.vec.neg(B[i], A[i])
+        return
+    for _ in range(3 if order == "too few" else 4):
+        k.wait(full)
+    k.vec.neg(B[: 3 if order == "too few" else 4], A[: 3 if order == "too few" else 4])
+    if order == "too few":
+        k.wait(full)
+
+
+@pytest.mark.parametrize(("order", "harmless"), [("all first", True), ("one by one", False), ("too few", False)])
+def test_waits_with_nothing_in_between_are_one(order: str, harmless: bool) -> None:
+    kinds = {f.kind for f in accel.kernel(drained).build("mini", x=LINES, order=order).findings()}
+    assert kinds == set() if harmless else "ambiguous" in kinds
+
+
+def test_a_drain_at_the_end_takes_tokens_in_any_order() -> None:
+    def kernel(k, x, y):
+        A, put, full = k.sram((4, 64), "fp32", "A"), k.sem(name="put"), k.sem(name="full")
+        with k.when(k.row + k.col == 0):
+            k.copy(A, x, done=full)
+            k.wait(full)
+            for i in range(4):
+                k.copy(y[i], A[i], sent=put)
+            for _ in k.loop(4):
+                k.wait(put)
+
+    assert accel.kernel(kernel).build("mini", x=LINES, y=LINES).findings() == ()
+
+
+def test_a_token_that_comes_after_a_drain_is_compared_with_the_wait_before_it() -> None:
+    a = Asm(1, 2)
+    x, s, t = a.sram("x", (4,), "fp32"), a.sem("s"), a.sem("t")
+    with a.thread("one"):
+        a.wait(s)  # meant for the first of "two"
+        a.emit("vec.fill", dst=a.at(x), imm=1.0)
+        a.wait(s)
+        a.wait(t)
+    with a.thread("two"):
+        a.inc(s)
+        a.inc(t)
+    with a.thread("three"):  # nothing orders this one with the first wait
+        a.inc(s)
+    assert {f.kind for f in inspect(a.program(), MINI)} == {"ambiguous"}

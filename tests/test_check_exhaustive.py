@@ -3,7 +3,8 @@
 The model knows nothing of clocks. A copy is in flight from its issue until its sent and its writes, in any order, have
 happened; threads step in any order. From all reachable states it says whether two conflicting accesses can be under
 way at once (race), whether a state without steps is reachable (deadlock), and which tokens have surely fired when a
-wait passes: fewer than the waits so far have taken means that the wait is ambiguous.
+thread goes on to act after a wait: fewer than its waits so far have taken means that one of them is ambiguous. (Waits
+with nothing in between are one, and after the last act of a thread it no longer matters which token they took.)
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ LIMIT = 60_000  # states of one program
 class Op:
     """One instruction of the model: what it reads and writes at once, or a copy, an inc, a wait."""
 
-    kind: str  # read | write | copy | inc | wait
+    kind: str  # read | write | copy | pull | inc | wait
     cells: tuple[int, int] = (0, 0)  # [first, last) of x: the source of a copy
     into: tuple[int, int] = (0, 0)  # where a copy writes
-    nodes: tuple[int, ...] = ()  # destinations of a copy or an inc
-    sem: int = -1  # of a wait or an inc; done of a copy
+    nodes: tuple[int, ...] = ()  # destinations of a copy or an inc; the one node that a pull reads from
+    sem: int = -1  # of a wait or an inc; done of a copy or a pull
     sent: int = -1
     n: int = 1
 
@@ -66,10 +67,24 @@ class Tiny:
                             a.inc(op.sem, op.n, at=a.target(0, 0, op.nodes[0], op.nodes[-1]))
                         elif op.kind == "wait":
                             a.wait(op.sem, op.n)
+                        elif op.kind == "pull":
+                            of = a.target(0, 0, op.nodes[0], op.nodes[0])
+                            into, source = a.at(x, slice(*op.into)), a.at(x, cells)
+                            a.emit("pull", dst=into, src=source, of=of, done=(op.sem, 0), sent=(op.sent, 0))
                         else:
                             to = a.target(0, 0, op.nodes[0], op.nodes[-1])
                             a.copy(a.at(x, slice(*op.into)), a.at(x, cells), to=to, done=op.sem, sent=op.sent)
         return a.program()
+
+
+def reader(agent: tuple[int, int], op: Op) -> int:
+    """The node whose cells a copy or a pull reads, where its sent fires."""
+    return op.nodes[0] if op.kind == "pull" else agent[0]
+
+
+def writers(agent: tuple[int, int], op: Op) -> tuple[int, ...]:
+    """The nodes whose cells a copy or a pull writes, where its done fires."""
+    return (agent[0],) if op.kind == "pull" else op.nodes
 
 
 def meets(a: tuple[int, int], b: tuple[int, int]) -> bool:
@@ -91,9 +106,9 @@ class Model:
                 events: list[tuple[tuple[Any, ...], int, int]] = []
                 if op.kind == "inc":
                     events = [((agent, at, node, k), node, op.sem) for node in op.nodes for k in range(op.n)]
-                elif op.kind == "copy":
-                    events = [((agent, at, node, 0), node, op.sem) for node in op.nodes]
-                    events += [((agent, at, -1, 0), agent[0], op.sent)] if op.sent >= 0 else []
+                elif op.kind in ("copy", "pull"):
+                    events = [((agent, at, node, 0), node, op.sem) for node in writers(agent, op)]
+                    events += [((agent, at, -1, 0), reader(agent, op), op.sent)] if op.sent >= 0 else []
                 for event, node, sem in events:
                     self.tokens[event] = (1 << bit, node, sem)
                     self.mask[node, sem] |= 1 << bit
@@ -117,9 +132,11 @@ class Model:
             if len(seen) > LIMIT:
                 return False
         for (agent, at), fired in self.surely.items():
-            op = self.tiny.ops[agent][at]
-            taken = sum(o.n for o in self.tiny.ops[agent][: at + 1] if o.kind == "wait" and o.sem == op.sem)
-            self.ambiguous |= (fired & self.mask[agent[0], op.sem]).bit_count() < taken
+            taken: Counter[int] = Counter()
+            for op in self.tiny.ops[agent][:at]:
+                taken[op.sem] += op.n * (op.kind == "wait")
+            for sem, n in taken.items():
+                self.ambiguous |= (fired & self.mask[agent[0], sem]).bit_count() < n
         return True
 
     def steps(self, state: Any) -> list[Any]:
@@ -134,20 +151,20 @@ class Model:
             op = self.tiny.ops[agent][at]
             now = flights
             more = 0
+            if op.kind != "wait":
+                self.surely[agent, at] = self.surely.get((agent, at), -1) & fired
             if op.kind in ("read", "write"):
                 accesses.append((agent[0], op.cells, op.kind == "write"))
             elif op.kind == "wait":
                 taken = self.taken(pcs, agent[0], op.sem)
                 if (fired & self.mask[agent[0], op.sem]).bit_count() - taken < op.n:
                     continue
-                key = (agent, at)
-                self.surely[key] = self.surely.get(key, -1) & fired
             elif op.kind == "inc":
                 for node in op.nodes:
                     for k in range(op.n):
                         more |= self.tokens[agent, at, node, k][0]
             else:
-                now = flights | {(agent, at, op.sent >= 0, op.nodes)}
+                now = flights | {(agent, at, op.sent >= 0, writers(agent, op))}
             out.append(((*pcs[:index], at + 1, *pcs[index + 1 :]), now, fired | more))
         self.stepping(accesses, flights)
         for flight in flights:
@@ -171,7 +188,7 @@ class Model:
         agent, at, sending, left = flight
         op = self.tiny.ops[agent][at]
         reading = bool(left) and (sending or op.sent < 0)
-        return [(agent[0], op.cells, False)] * reading + [(node, op.into, True) for node in left]
+        return [(reader(agent, op), op.cells, False)] * reading + [(node, op.into, True) for node in left]
 
     def flying(self, flights: Any) -> None:
         """Conflicts of copies with each other, and of a copy with itself unless it is exactly in place."""
@@ -191,7 +208,7 @@ def conflict(a: tuple[int, tuple[int, int], bool], b: tuple[int, tuple[int, int]
     return a[0] == b[0] and (a[2] or b[2]) and meets(a[1], b[1])
 
 
-def draw(rng: random.Random) -> Tiny:
+def draw(rng: random.Random) -> Tiny:  # noqa: C901 - one branch an instruction
     """A program that can run to its end in the order it is drawn in; how well it synchronises is chance."""
     nodes, threads = rng.choice([(1, 2), (1, 3), (2, 2), (2, 1), (3, 1)])
     tiny = Tiny(nodes, threads, {(n, t): [] for n in range(nodes) for t in range(threads)})
@@ -223,20 +240,37 @@ def draw(rng: random.Random) -> Tiny:
             tiny.ops[last].append(Op("inc", nodes=(agent[0],), sem=sem, n=n))
             pending[agent[0], sem] = pending.get((agent[0], sem), 0) + n
             wait(agent, sem)
-        kind = rng.choice(["read", "write", "copy"])
-        if kind != "copy":
-            tiny.ops[agent].append(Op(kind, cells()))
+        kind = rng.choice(["read", "write", "copy", "pull"])
+        source = cells()
+        width = source[1] - source[0]
+        first = rng.randint(0, CELLS - width)
+        into = (first, first + width)
+        if kind in ("read", "write"):
+            tiny.ops[agent].append(Op(kind, source))
+        elif kind == "pull":
+            of, sent = rng.randrange(nodes), -1
+            waiter = (agent[0], rng.randrange(threads)) if rng.random() < 0.3 else agent
+            freed = (of, rng.randrange(threads))
+            if rng.random() < 0.5:
+                sent = semaphore(freed, agent)
+                pending[of, sent] = pending.get((of, sent), 0) + 1
+            done = semaphore(waiter, agent)
+            tiny.ops[agent].append(Op("pull", source, into, (of,), done, sent))
+            pending[agent[0], done] = pending.get((agent[0], done), 0) + 1
+            if rng.random() < care:
+                wait(waiter, done)
+                agent = waiter
+            elif sent >= 0 and rng.random() < care:
+                wait(freed, sent)
+                agent = freed
         else:
             waiter = rng.choice([agent, rng.choice(agents)])
-            source = cells()
-            width = source[1] - source[0]
-            first = rng.randint(0, CELLS - width)
             to = (waiter[0],) if rng.random() < 0.7 else tuple(range(nodes))
             done, sent = semaphore(waiter, agent), -1
             if rng.random() < 0.4:
                 sent = 2 * agent[1] + rng.randrange(2)
                 pending[agent[0], sent] = pending.get((agent[0], sent), 0) + 1
-            tiny.ops[agent].append(Op("copy", source, (first, first + width), to, done, sent))
+            tiny.ops[agent].append(Op("copy", source, into, to, done, sent))
             for node in to:
                 pending[node, done] = pending.get((node, done), 0) + 1
             if rng.random() < care:

@@ -66,10 +66,10 @@ R_WORDS = 10
 
 # --- threads ---------------------------------------------------------------------------------------------------------
 # T_KEY: the queue it waits for, or the rectangle of its barrier; T_LOG: newest entry of its log; T_NEXT: the one before
-# it at its barrier, plus 1
-T_NODE, T_THREAD, T_PC, T_LAST, T_STATUS, T_DEPTH, T_KEY, T_NEED, T_ROW, T_TICK, T_LOG, T_NEXT = range(12)
-T_BEGIN, T_TRIP, T_TRIPS = 12, 16, 20  # four each: row of the loop, trip count, trips
-T_WORDS = 24
+# it at its barrier, plus 1; T_OPEN: a queue that it waited at and has done nothing since, plus 1
+T_NODE, T_THREAD, T_PC, T_LAST, T_STATUS, T_DEPTH, T_KEY, T_NEED, T_ROW, T_TICK, T_LOG, T_NEXT, T_OPEN = range(13)
+T_BEGIN, T_TRIP, T_TRIPS = 13, 17, 21  # four each: row of the loop, trip count, trips
+T_WORDS = 25
 READY, BLOCKED, GATHERED, OVER = range(4)
 
 # --- what threads have learned: entries of the log, by `order.py` ----------------------------------------------------
@@ -89,11 +89,14 @@ K_WORDS = 12
 TOKEN_INC, TOKEN_DONE, TOKEN_SENT = range(3)
 
 # --- queues, one per (node, semaphore), and the last waits of each thread on it --------------------------------------
-Q_HEAD, Q_TAIL, Q_COUNT, Q_WAIT_COMP, Q_WAIT_TICK, Q_WAIT_SERIAL, Q_WAIT_ROW, Q_TAKEN = range(8)  # tick 0: no wait yet
-Q_WORDS = 8
+# tick 0: no wait yet; Q_NOW...: waits whose thread has done nothing since, and the tokens that they took (0: none)
+(Q_HEAD, Q_TAIL, Q_COUNT, Q_WAIT_COMP, Q_WAIT_TICK, Q_WAIT_SERIAL, Q_WAIT_ROW, Q_TAKEN, Q_NOW, Q_NOW_COMP, Q_NOW_TICK,
+ Q_NOW_SERIAL, Q_NOW_ROW) = range(13)  # fmt: skip
+Q_WORDS = 13
 # last wait and the one before, each with its serial; the event whose counts the last one took
-Y_LAST, Y_SERIAL, Y_BEFORE, Y_BEFORE_SERIAL, Y_COMP, Y_TICK = range(6)
-Y_WORDS = 6
+# Y_LISTED: 1 while the queue is in the list of its thread that begins at T_OPEN; Y_NEXT: the next of that list, plus 1
+Y_LAST, Y_SERIAL, Y_BEFORE, Y_BEFORE_SERIAL, Y_COMP, Y_TICK, Y_LISTED, Y_NEXT = range(8)
+Y_WORDS = 8
 
 # --- access records; a copy's read is also over when all of its A_MANY writes are, events from A_FIRST on -------------
 A_NEXT, A_COMP, A_TICK, A_SERIAL, A_LOW, A_FOOT, A_WRITE, A_ROW, A_FIRST, A_MANY, A_NODE = range(11)

@@ -8,7 +8,7 @@ from accel.check.layout import Ints, State
 from accel.check.order import join, knows, own_tick, serial_of, token_knows, token_knows_at_once
 from accel.check.shadow import hit, site_of
 
-__all__ = ["deliver", "fire", "make_runnable", "queue_of", "take"]
+__all__ = ["deliver", "fire", "make_runnable", "queue_of", "settle", "take"]
 
 
 @inner
@@ -85,7 +85,8 @@ def deliver(s: State, k: int) -> None:
     """Let token k arrive at its semaphore, compare it with the last wait there, and wake who waits for it.
 
     A token that follows neither the last wait W nor every token that W took could have let W pass in place of one of
-    them. Earlier waits need no look: what follows W, or all that W took, was compared with them through those.
+    them (W: the last wait after which its thread has acted, see `settle`). Earlier waits need no look: what follows W,
+    or all that W took, was compared with them through those.
     """
     m = s.m
     key = m[k + w.K_KEY]
@@ -113,14 +114,8 @@ def deliver(s: State, k: int) -> None:
 
 
 @inner
-def _pull(m: Ints, q: int, n: int) -> None:
-    """Move n counts from the queue to the list of the last wait; a token of several counts may be split."""
-    a = m[q + w.Q_TAKEN]
-    while a != 0:
-        following = m[a + w.K_NEXT]
-        _free_token(m, a)
-        a = following
-    m[q + w.Q_TAKEN] = 0
+def _take_counts(m: Ints, q: int, n: int) -> None:
+    """Move n counts from the queue to the list of the waits at hand; a token of several counts may be split."""
     m[q + w.Q_COUNT] -= n
     while n > 0:
         k = m[q + w.Q_HEAD]
@@ -137,8 +132,57 @@ def _pull(m: Ints, q: int, n: int) -> None:
             m[k + w.K_COUNT] = n
             m[rest + w.K_COUNT] -= n
             n = 0
-        m[k + w.K_NEXT] = m[q + w.Q_TAKEN]
-        m[q + w.Q_TAKEN] = k
+        m[k + w.K_NEXT] = m[q + w.Q_NOW]
+        m[q + w.Q_NOW] = k
+
+
+@inner
+def _settle_queue(s: State, q: int) -> None:
+    """The waits at hand at queue q become the last wait there: compare the tokens that are left with it."""
+    m = s.m
+    a = m[q + w.Q_TAKEN]
+    while a != 0:
+        following = m[a + w.K_NEXT]
+        _free_token(m, a)
+        a = following
+    m[q + w.Q_TAKEN], m[q + w.Q_NOW] = m[q + w.Q_NOW], 0
+    m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK] = m[q + w.Q_NOW_COMP], m[q + w.Q_NOW_TICK]
+    m[q + w.Q_WAIT_SERIAL], m[q + w.Q_WAIT_ROW] = m[q + w.Q_NOW_SERIAL], m[q + w.Q_NOW_ROW]
+    k = m[q + w.Q_HEAD]
+    head = True
+    while k != 0:
+        # a token that follows the one before it in the queue follows all that that one follows
+        if head or m[k + w.K_CHAIN] == 0:
+            _compare(s, k, q)
+        head = False
+        k = m[k + w.K_NEXT]
+
+
+@inner
+def _waits_of(m: Ints, i: int, key: int) -> int:
+    """Return the address of what is kept of the waits of thread i at queue `key`."""
+    threads = m[w.M_THREADS]
+    return int(m[w.M_WAITS] + (key * threads + i % threads) * w.Y_WORDS)
+
+
+@inner
+def settle(s: State, i: int) -> None:
+    """Thread i is about to act: from here on it matters which tokens its waits took.
+
+    Waits with nothing in between are one wait for the sum: however the tokens fall to them, what the thread knows
+    afterwards is the same, and it has done nothing before. So tokens are compared with all of them at once, and not at
+    all if the thread does nothing more.
+    """
+    m = s.m
+    th = m[w.M_TH] + i * w.T_WORDS
+    key = m[th + w.T_OPEN] - 1
+    m[th + w.T_OPEN] = 0
+    while key >= 0:
+        q, y = queue_of(m, key), _waits_of(m, i, key)
+        if m[q + w.Q_NOW] != 0 and m[q + w.Q_NOW_COMP] == i:
+            _settle_queue(s, q)
+        m[y + w.Y_LISTED] = 0
+        key = m[y + w.Y_NEXT] - 1
 
 
 @inner
@@ -165,29 +209,26 @@ def _rivals(s: State, i: int, key: int, row: int, comp: int, tick: int) -> None:
 def take(s: State, i: int, key: int, n: int, row: int) -> None:
     """Let thread i pass a wait for n counts that are there."""
     m = s.m
-    q = queue_of(m, key)
-    _pull(m, q, n)
-    a = m[q + w.Q_TAKEN]
+    q, y = queue_of(m, key), _waits_of(m, i, key)
+    if m[q + w.Q_NOW] != 0 and m[q + w.Q_NOW_COMP] != i:
+        _settle_queue(s, q)
+    before = m[q + w.Q_NOW]
+    _take_counts(m, q, n)
+    a = m[q + w.Q_NOW]
     comp, tick = m[a + w.K_COMP], m[a + w.K_TICK]
-    while a != 0:
+    while a != before:
         if m[a + w.K_COMP] != comp or m[a + w.K_TICK] != tick:
             comp = w.NEVER
         a = m[a + w.K_NEXT]
     _rivals(s, i, key, row, comp, tick)
-    a = m[q + w.Q_TAKEN]
-    while a != 0:
+    a = m[q + w.Q_NOW]
+    while a != before:
         join(s, i, a)
         a = m[a + w.K_NEXT]
-    m[q + w.Q_WAIT_COMP], m[q + w.Q_WAIT_TICK], m[q + w.Q_WAIT_ROW] = i, own_tick(m, i), row
-    m[q + w.Q_WAIT_SERIAL] = serial_of(m)
-    y = m[w.M_WAITS] + (key * m[w.M_THREADS] + i % m[w.M_THREADS]) * w.Y_WORDS
+    m[q + w.Q_NOW_COMP], m[q + w.Q_NOW_TICK] = i, own_tick(m, i)
+    m[q + w.Q_NOW_SERIAL], m[q + w.Q_NOW_ROW] = serial_of(m), row
     m[y + w.Y_BEFORE], m[y + w.Y_BEFORE_SERIAL], m[y + w.Y_SERIAL] = m[y + w.Y_LAST], m[y + w.Y_SERIAL], serial_of(m)
     m[y + w.Y_LAST], m[y + w.Y_COMP], m[y + w.Y_TICK] = own_tick(m, i), comp, tick
-    k = m[q + w.Q_HEAD]
-    head = True
-    while k != 0:
-        # a token that follows the one before it in the queue follows all that that one follows
-        if head or m[k + w.K_CHAIN] == 0:
-            _compare(s, k, q)
-        head = False
-        k = m[k + w.K_NEXT]
+    if m[y + w.Y_LISTED] == 0:
+        th = m[w.M_TH] + i * w.T_WORDS
+        m[y + w.Y_LISTED], m[y + w.Y_NEXT], m[th + w.T_OPEN] = 1, m[th + w.T_OPEN], key + 1

@@ -9,7 +9,7 @@ from accel.check.engines import compute, foot_of, inside, move
 from accel.check.layout import Ints, State
 from accel.check.order import own_tick, tell
 from accel.check.shadow import mark_written, place_of, written
-from accel.check.tokens import deliver, fire, make_runnable, queue_of, take
+from accel.check.tokens import deliver, fire, make_runnable, queue_of, settle, take
 from accel.isa import layout as isa
 from accel.isa.table import BY_MNEMONIC
 
@@ -91,6 +91,8 @@ def _step(s: State, i: int) -> int:
     if kind == w.C_NONE:
         result = fail(m, i, row, w.WRONG_OPCODE)
     elif runs:
+        if m[th + w.T_OPEN] != 0 and kind not in (w.C_WAIT, w.C_FREE):
+            settle(s, i)
         if kind == w.C_BARRIER:
             return barrier(s, i, row)
         if kind == w.C_WORK:
