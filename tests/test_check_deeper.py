@@ -19,7 +19,7 @@ LINES = accel.tensor((4, 64), "fp32")
 
 def test_a_rival_token_behind_an_ordered_one_is_found() -> None:
     a = Asm()
-    s = a.sem("s")
+    s, x = a.sem("s"), a.sram("x", (4,), "fp32")
     with a.thread("one"):
         a.inc(s)
         a.inc(s)
@@ -27,6 +27,7 @@ def test_a_rival_token_behind_an_ordered_one_is_found() -> None:
         a.inc(s)
     with a.thread("use"):  # all three are there: takes the first of "one", whose second follows it; that of "two" not
         a.wait(s)
+        a.emit("vec.fill", dst=a.at(x), imm=1.0)
         a.wait(s, 2)
     found = [f for f in inspect(a.program(), MINI, schedules=0) if f.kind == "ambiguous"]
     assert any("may take a token of the inc at hand.py:3" in f.message for f in found)
