@@ -154,16 +154,29 @@ def _show_gpu(row: Gpu) -> None:
     tables.show(tables.pairs(facts, title=f"{row.name}: {row.title}"), Text(), tables.pairs(sources, title=marks))
 
 
-@click.command()
-@click.option("--markdown", is_flag=True, help="Print the manual as Markdown.")
+@click.command(short_help="The instruction set, or one instruction.")
+@click.argument("name", required=False, metavar="[INSTRUCTION]")
+@click.option("--markdown", is_flag=True, help="Print the whole manual as Markdown: docs/isa.md.")
 @json_option
-def isa(markdown: bool, json_to: str | None) -> int:
-    """Show the instruction set."""
+def isa(name: str | None, markdown: bool, json_to: str | None) -> int:
+    """List the instructions, or show one: its words, operands, formats, and what it costs on the catalog's chips."""
     from accel.isa import manual
+
+    if name is not None:
+        if markdown:
+            raise InputError(f"--markdown prints the whole manual; leave {name!r} or --markdown out")
+        from accel.report.datasheet import datasheet_entry
+
+        section = datasheet_entry(name)
+        row = next(r for r in manual.rows_as_dicts() if section.startswith(f"### {r['mnemonic']}\n"))
+        deliver(json_to, lambda: row, lambda: say(section.rstrip("\n")))
+        return 0
 
     def show() -> None:
         if markdown:
-            say(manual.manual().rstrip("\n"))
+            from accel.report.datasheet import datasheet
+
+            say(datasheet().rstrip("\n"))
             return
         from accel.report import tables
 

@@ -45,7 +45,8 @@ class MeshSpec(Spec, frozen=True, kw_only=True):
         """Holes on sites; logical grid injective and on enabled sites only."""
         for hole in self.holes:
             if hole[0] >= self.site_rows or hole[1] >= self.site_cols:
-                raise self.refuse("holes", f"{hole} lies outside the {self.site_rows} x {self.site_cols} sites")
+                where = f"{self.site_rows} x {self.site_cols} sites"
+                raise self.refuse("holes", f"{hole} lies outside the {where}; use a site inside")
         if len(set(self.holes)) != len(self.holes):
             raise self.refuse("holes", "names a site twice; list every disabled site once")
         for name, size, sites, index in (

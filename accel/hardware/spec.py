@@ -177,7 +177,7 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
         """Chip from JSON text; SpecError on malformed text or content."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError(f"chip JSON cannot be read: {error}; write it with to_json") from None
         return cls.from_dict(data)
 

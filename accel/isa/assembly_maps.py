@@ -201,7 +201,7 @@ class Maps:
             count = line.take_number("a count", 1, MOST_SEMAPHORES)
             line.expect("]", "a bracket is open")
         index = max((s.index + s.count for s in self.names.semaphores), default=0)
-        init = line.take_number("a first count", 0, LARGEST) if line.accept("=") else 0
+        init = line.take_number("a first count", 0) if line.accept("=") else 0
         if line.accept("@"):
             index = line.take_number("an index", 0, MOST_SEMAPHORES)
         if index + count > MOST_SEMAPHORES:

@@ -254,7 +254,9 @@ class Reader:
         row = FORMATS[owner.dtype]
         if word is not None and word.group() not in ("ieee", "gap") and line.text[word.end() : word.end() + 1] != "=":
             row = self._format(line)
-        shape: list[int] = [n for n in owner.shape if n != 1] or [1]
+        shape = list(owner.shape)
+        if not 1 <= len(shape) <= w.DIMS:
+            shape = [n for n in shape if n != 1] or [1]
         strides: list[int] | None = None
         if line.accept("["):
             shape = line.take_list("sizes", ":]")

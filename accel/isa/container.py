@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -36,6 +37,17 @@ PLAIN = (
     "flops",
     "facts",
 )
+
+
+KINDS = {
+    "int": "a whole number", "str": "text", "array": "a list", "object": "an object", "bool": "true or false",
+}  # fmt: skip
+
+
+class Version(msgspec.Struct):
+    """The one field of a header that every version has."""
+
+    format_version: int
 
 
 class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -83,16 +95,7 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
     length = int.from_bytes(image[8:16], "little")
     if length > len(image) - 48:
         raise ProgramError(f"{source} is damaged: its header claims {length} bytes; save the program again")
-    try:
-        header = msgspec.json.decode(image[16 : 16 + length], type=Header)
-    except msgspec.MsgspecError as error:
-        raise ProgramError(
-            f"{source} has a header this version cannot read ({error}); save the program again"
-        ) from None
-    if header.format_version != FORMAT_VERSION:
-        raise ProgramError(
-            f"{source} has format version {header.format_version}, this package reads {FORMAT_VERSION}; build it again"
-        )
+    header = _header(image[16 : 16 + length], source)
     tables: dict[str, Any] = {}
     at = 16 + length
     for name, width in TABLES.items():
@@ -116,6 +119,35 @@ def from_bytes(image: bytes, source: str = "program") -> Program:
         buffers=tuple(_located(b) for b in header.buffers), semaphores=tuple(_located(s) for s in header.semaphores),
         tensors=header.tensors, lines=tuple(Location(*at) for at in header.lines), **tables, **plain,
     )  # fmt: skip
+
+
+def _header(content: bytes, source: str) -> Header:
+    """Return the header; the version is read first, since another version's header may hold anything else."""
+    try:
+        text = content.decode("utf-8")
+        version = msgspec.json.decode(text, type=Version).format_version
+        if version != FORMAT_VERSION:
+            raise ProgramError(
+                f"{source} has format version {version}, this package reads {FORMAT_VERSION}; build it again"
+            )
+        return msgspec.json.decode(text, type=Header)
+    except (UnicodeDecodeError, RecursionError):
+        raise ProgramError(f"{source} has a header that is no JSON text; save the program again") from None
+    except msgspec.MsgspecError as error:
+        raise ProgramError(f"{source} has a header with {_fault(str(error))}; save the program again") from None
+
+
+def _fault(error: str) -> str:
+    """Return what is wrong with a header in words of the format, from the decoder's message."""
+    what, _, path = error.partition(" - at ")
+    place = f"at {path.strip('`$').lstrip('.')}" if path.strip("`$") else "as a whole"
+    expected = re.match(r"Expected `([a-z]+)", what)
+    if expected is not None:
+        return f"something else than {KINDS.get(expected.group(1), expected.group(1))} {place}"
+    missing = re.search(r"(missing required|unknown) field `(.*)`", what)
+    if missing is not None:
+        return f"{'no' if missing.group(1) != 'unknown' else 'an unknown'} field {missing.group(2)!r} {place}"
+    return f"a mistake {place}"
 
 
 def _located(item: Any) -> Any:

@@ -13,7 +13,6 @@ from accel.isa.assembly_maps import TEXT_VERSION, chip_digest
 from accel.isa.assembly_pools import COL, ROW, ZERO
 from accel.isa.disassembly_operands import Writer, place_text, quoted, terms_text
 from accel.isa.program import Program, Table
-from accel.isa.reserved import require_spellable
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 
 __all__ = ["disassemble", "row_text"]
@@ -28,7 +27,7 @@ def disassemble(program: Program, role: int | None = None, chip_name: str = "") 
 
     chip_name: a name to write in place of the chip's JSON, where the catalog has it to the letter.
     """
-    require_spellable(program)
+    program.require_sound()
     return "\n".join(_Text(program).listing(role) if role is not None else _Text(program).whole(chip_name)) + "\n"
 
 

@@ -15,7 +15,7 @@ from accel.numerics.formats import by_code
 if TYPE_CHECKING:
     from accel.isa.program import Program, Table
 
-__all__ = ["FLOATS", "INTEGERS", "check_operands", "location", "refuse", "within"]
+__all__ = ["FLOATS", "INTEGERS", "check_operands", "location", "misfit", "refuse", "within"]
 
 FLOATS = frozenset({"fp32", "bf16", "fp16", "cfp8-143", "cfp8-152", "shp16", "uhp16"})
 INTEGERS = frozenset({"int8", "uint8", "int32"})
@@ -104,7 +104,7 @@ def _sets(program: Program, views: Table, row: Row, rows: Table, picked: Table) 
     for ids, at in zip(sets.tolist(), first.tolist(), strict=True):
         shapes = dict(zip(names, (tuple(views[i, w.V_SHAPE : w.V_SHAPE + w.DIMS].tolist()) for i in ids), strict=True))
         formats = dict(zip(names, (by_code(int(views[i, w.V_DTYPE])).name for i in ids), strict=True))
-        text = _misfit(row, formats)
+        text = misfit(row, formats)
         if text is None and row.mnemonic == "copy" and (views[ids, w.V_SPACE] == w.SPACE_MEMORY).all():
             text = "memory cannot be copied to memory"
         if text is None and not _fits(row, shapes):
@@ -113,7 +113,7 @@ def _sets(program: Program, views: Table, row: Row, rows: Table, picked: Table) 
             raise refuse(program, int(rows[at]), text)
 
 
-def _misfit(row: Row, formats: dict[str, str]) -> str | None:
+def misfit(row: Row, formats: dict[str, str]) -> str | None:
     """Return what is wrong with the formats of a row's views, None if nothing is."""
     name = row.mnemonic
     for names, verb in ((MOVES.get(name, ()), "move to"), (ONE_FORMAT.get(name, ()), "go with")):

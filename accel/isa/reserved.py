@@ -1,7 +1,8 @@
-"""Words that no engine reads must be 0: they belong to later versions, and text does not spell them."""
+"""What a program file may hold besides sound tables: unused words are 0, names are one line, numbers fit 64 bits."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from accel.isa.program import Program, Table
 
 __all__ = ["require_spellable"]
+
+BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # what would break a line of a message, or drive a terminal
+MOST = (1 << 63) - 1
 
 
 def require_spellable(program: Program) -> None:
@@ -44,6 +48,28 @@ def require_spellable(program: Program) -> None:
         raise ProgramError(
             f"Cannot use {program.name!r}: a role names more than its {program.threads} threads; rebuild the program"
         )
+    located = list(program.lines)
+    located += [b.line for b in program.buffers if b.line is not None]
+    located += [s.line for s in program.semaphores if s.line is not None]
+    named = [program.name, *(b.name for b in program.buffers), *(t.name for t in program.tensors)]
+    named += [
+        *(s.name for s in program.semaphores),
+        *program.marks,
+        *(name for names in program.thread_names for name in names),
+    ]
+    named += [place.file for place in located]
+    bad = next((name for name in named if BREAKS.search(name)), None)
+    if bad is not None:
+        raise ProgramError(
+            f"Cannot use {program.name!r}: the name {bad!r} holds a control character; rename it and build again"
+        )
+    wrong = [number for _, number in located if not 0 <= number <= MOST]
+    if wrong:
+        raise ProgramError(
+            f"Cannot use {program.name!r}: it names source line {wrong[0]}; lines are 0 to {MOST}, rebuild the program"
+        )
+    if program.flops > MOST or any(not 0 <= s.init <= MOST for s in program.semaphores):
+        raise ProgramError(f"Cannot use {program.name!r}: its flops or first counts are out of range; rebuild it")
     last = max(1, len(program.lines))
     lines = program.shards[:, w.H_LINE]
     if lines.size and not ((lines >= 0) & (lines < last)).all():

@@ -11,6 +11,7 @@ from accel.errors import InputError, ProgramError
 from accel.isa import layout as w
 from accel.isa.fitting import check_operands, location, refuse, within
 from accel.isa.layout import VX_WORDS, X_BEGIN, X_COUNT, X_END, X_HIGH, X_ITEM, X_LOW
+from accel.isa.reserved import require_spellable
 from accel.isa.table import BY_MNEMONIC
 from accel.isa.work import MOST_INSTRUCTIONS, most_instructions
 from accel.numerics.formats import by_code, fmt
@@ -228,4 +229,5 @@ def checked_views(program: Program) -> Table:
             raise ProgramError(f"Cannot use {program.name!r}: a preload or collect uses a ring; use a plain view")
     within(program, "shards", shards[:, w.H_ROLE], 0, program.roles, "role")
     within(program, "shards", shards[:, w.H_DIRECTION], 0, w.DIR_COLLECT + 1, "direction")
+    require_spellable(program)
     return views
