@@ -104,8 +104,8 @@ def _compute(b: _Build, slot: int) -> None:
         with b.maker.thread(role, slot), ExitStack() as stack:
             if c.one_in(4):
                 stack.enter_context(b.maker.when(_predicate(b, pool)))
-            for _ in range(c.integer(0, 2) if c.one_in(2) else 0):
-                trips = c.integer(0, 3)
+            for _ in range(c.pick((0, 1, 1, 2))):
+                trips = c.pick((2, 3, 1, 0))
                 # As many trips as the node's column says, more or less: loops need not agree between nodes.
                 expr = b.maker.node_expr(0, 1) if c.one_in(3) else 0
                 stack.enter_context(b.maker.loop(trips, expr))
@@ -284,7 +284,7 @@ def legal_program(choices: Choices, limits: Limits | None = None, chip: str = ""
     b = _Build(c, limits, rows, cols, c.integer(1, limits.threads), roles)
     if roles > 1:
         b.maker.role_of[1::2] = 1
-    kinds = [k for k in BLOCKS if k not in limits.without]
+    kinds = [k for k in ("compute", "compute", *BLOCKS) if k not in limits.without]
     done = []
     for _ in range(c.integer(1, limits.blocks)):
         done.append(c.pick(kinds))
@@ -293,10 +293,14 @@ def legal_program(choices: Choices, limits: Limits | None = None, chip: str = ""
 
 
 def instruction(choices: Choices, mnemonic: str = "", limits: Limits | None = None) -> Case:
-    """Draw one compute instruction on one node, with all its buffers loaded before and stored after."""
+    """Draw one compute instruction on one node, perhaps in a loop, with its buffers loaded before and stored after."""
     b = _Build(choices, limits or Limits(), 1, 1, 1, 1)
-    with b.maker.thread(0, 0):
-        drawn = draw_compute(b.pools[0], mnemonic)
+    pool = b.pools[0]
+    with b.maker.thread(0, 0), ExitStack() as stack:
+        if choices.one_in(4):
+            pool.loops.append(choices.integer(2, 4))
+            stack.enter_context(b.maker.loop(pool.loops[0]))
+        drawn = draw_compute(pool, mnemonic)
     return _finished(b, (drawn,), "")
 
 
