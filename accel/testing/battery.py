@@ -17,7 +17,8 @@ from accel.testing.choices import Choices
 from accel.testing.drawn_rows import COMPUTE
 from accel.testing.hard_values import hard_codes, special_codes
 from accel.testing.legal_programs import Case, instruction, legal_program
-from accel.testing.pool import Limits
+from accel.testing.maker import Maker
+from accel.testing.pool import Limits, Pool
 from accel.testing.single_rows import Array, row_on_arrays
 from accel.testing.slow_formats import ladder
 from accel.testing.slow_run import slow_run
@@ -27,7 +28,7 @@ __all__ = ["battery", "cases", "corner_cases", "difference", "large_cases"]
 
 # Just beyond what engines work on at a time: pieces of 1024 elements, panels of 512 steps, blocks of rows and columns.
 LENGTHS = (1023, 1025, 2100)
-PRODUCTS = ((3, 2, 513), (15, 33, 40), (29, 70, 1030), (1, 1040, 3))
+PRODUCTS = ((3, 2, 513), (15, 33, 40), (16, 34, 520), (1, 1040, 3))
 
 
 def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natural") -> str | None:
@@ -49,9 +50,10 @@ def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natura
         wrong = np.flatnonzero(codes.view(bits).ravel() != got[name].view(bits).ravel())
         if wrong.size:
             at = int(wrong[0])
+            mine, theirs = (int(side.view(bits).ravel()[at]) for side in (got[name], codes))
             return (
-                f"{', '.join(case.blocks)}: {wrong.size} of {codes.size} elements of {name} ({codes.dtype}) differ, the "
-                f"first is [{at}]: {got[name].view(bits).ravel()[at]:#x} instead of {codes.view(bits).ravel()[at]:#x}"
+                f"{', '.join(case.blocks)}: {wrong.size} of {codes.size} elements of {name} ({codes.dtype}) differ, "
+                f"the first is [{at}]: {mine:#x} instead of {theirs:#x}"
             )
     seen = Counter((case.program.marks[r.name], r.node, r.codes.tobytes()) for r in records)
     if seen != Counter((r.name, r.node, r.codes.tobytes()) for r in want.records):
@@ -74,13 +76,15 @@ def large_cases(limits: Limits | None = None) -> Iterator[Case]:
     """Yield instructions that are longer than the blocks an engine cuts them into."""
     limits = limits or Limits()
     floats, integers = limits.floats, limits.integers
-    pairs = [(f, "fp32") for f in floats if f != "fp32"] + [(i, "int32") for i in integers if i != "int32"]
+    narrow, bytewise = Pool(Maker(1, 1, 1), Choices.seeded(0), limits).products()
+    pairs = [(f, "fp32") for f in narrow] + [(i, "int32") for i in bytewise]
     for number, (dtype, dst) in enumerate(pairs if "matmul" not in limits.without else ()):
         for m, n, k in PRODUCTS:
             a = hard_codes(dtype, (1, m, 1, k), 10 * number, "near_one")
             b = hard_codes(dtype, (1, k, 1, n), 10 * number + 1, "near_one")
             start = hard_codes(dst, (1, m, 1, n), 10 * number + 2, "near_one")
-            operands = {"a": Array(dtype, a, 7), "b": Array(dtype, b, 7)}
+            word = 7 if fmt(dtype).kind == "cfp" else 0
+            operands = {"a": Array(dtype, a, word), "b": Array(dtype, b, word)}
             for accumulate in (0, 1):
                 yield row_on_arrays("matmul", dst, operands, shape=(1, m, 1, n), update=start, accumulate=accumulate)
     for number, dtype in enumerate(floats + integers):
@@ -91,7 +95,7 @@ def large_cases(limits: Limits | None = None) -> Iterator[Case]:
 
 
 def corner_cases(limits: Limits | None = None) -> Iterator[Case]:
-    """Yield rows on the codes that decide between two readings of a rule: ties, gaps, signed zeros, NaN, ends of ranges."""
+    """Yield rows on the codes that decide between two readings of a rule: ties, gaps, signed zeros, NaN."""
     limits = limits or Limits()
     for dtype in limits.floats:
         for word in (7, 40, 256 + 15) if fmt(dtype).kind == "cfp" else (0,):
@@ -130,7 +134,10 @@ def _ties(dtype: str, word: int) -> Any:
 
 
 def battery(each: int = 25, programs: int = 40, *, engine: str = "jit", limits: Limits | None = None) -> str | None:
-    """Return the first difference over corner, large and drawn cases, None where there is none; every second program runs in random order."""
+    """Return the first difference over corner, large and drawn cases, None where there is none.
+
+    Every second program runs in random order.
+    """
     for number, case in enumerate(chain(corner_cases(limits), large_cases(limits), cases(each, programs, limits))):
         schedule: str | int = number if len(case.blocks) > 1 and number % 2 else "natural"
         found = difference(case, engine=engine, schedule=schedule)

@@ -125,11 +125,10 @@ def _gather(p: Pool, mnemonic: str) -> None:
 
 
 def _matmul(p: Pool, mnemonic: str) -> None:
-    c, limits = p.choices, p.limits
-    m, n, k = (c.integer(1, limits.longest if c.one_in(6) else 9) for _ in range(3))
-    narrow = [f for f in limits.floats if f != "fp32"]
-    bytewise = [f for f in limits.integers if f != "int32"]
-    whole = bool(bytewise) and "int32" in limits.integers and (not narrow or c.one_in(4))
+    c = p.choices
+    m, n, k = (c.integer(1, p.limits.longest if c.one_in(6) else 9) for _ in range(3))
+    narrow, bytewise = p.products()
+    whole = bool(bytewise) and (not narrow or c.one_in(4))
     a = c.pick(bytewise) if whole else c.pick(narrow)
     other = bytewise if whole else [f for f in narrow if f == a or (f[:4] == a[:4] == "cfp8")]
     dst = p.operand("int32" if whole else "fp32", p.pairs(m, n), writes=True)

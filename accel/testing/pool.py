@@ -21,7 +21,8 @@ ALL_INTEGERS = ("int32", "int8", "uint8")
 class Limits:
     """What generated programs may use, and how large they get.
 
-    rows: mnemonics of compute rows, empty for all. rings, scalars: views may run modulo a ring, take their bias from
+    rows: mnemonics of compute rows, empty for all; without: rows and blocks that are left out; products: formats that
+    matmul multiplies, empty for all. rings, scalars: views may run modulo a ring, take their bias from
     SRAM. longest: largest size of a dimension; mesh, threads, blocks: most rows and columns, threads a node, blocks.
     """
 
@@ -29,6 +30,7 @@ class Limits:
     integers: tuple[str, ...] = ALL_INTEGERS
     rows: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
     rings: bool = True
     scalars: bool = True
     longest: int = 40
@@ -63,6 +65,13 @@ class Pool:
     indices: list[tuple[Place, int]] = field(default_factory=list)
     scalars: list[Place] = field(default_factory=list)
     loops: list[int] = field(default_factory=list)
+
+    def products(self) -> tuple[list[str], list[str]]:
+        """Return the float and the integer formats that matmul multiplies."""
+        taken = self.limits.products or (*ALL_FLOATS, *ALL_INTEGERS)
+        floats = [f for f in self.limits.floats if f != "fp32" and f in taken and "fp32" in self.limits.floats]
+        integers = [f for f in self.limits.integers if f != "int32" and f in taken and "int32" in self.limits.integers]
+        return floats, integers
 
     def shape(self, dims: int = 4) -> tuple[int, ...]:
         """Draw a shape of one to `dims` dimensions."""
