@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = "from accel.testing.battery import battery; print(battery(20, 40, engine='plain'))"
+RUN = "from accel.testing.battery import battery; print(battery(15, 40, engine='plain'))"
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,6 @@ from accel.testing.slow_run import slow_run
 from accel.testing.strategies import chips, legal_programs
 
 SEEDS = range(400)
-CHECKED = Limits(rings=False, without=("pull",))  # what the checker takes
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_every_drawn_program_is_sound_and_runs_to_its_end_in_the_slow_model(case
 
 def test_no_drawn_program_has_a_hazard():
     for seed in range(120):
-        case = legal_program(Choices.seeded(seed), CHECKED)
+        case = legal_program(Choices.seeded(seed))
         findings = inspect(case.program, chip("mini"), schedules=1)
         assert findings == (), (case.blocks, findings[0].message)
 

@@ -64,9 +64,9 @@ def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natura
 def cases(each: int, programs: int, limits: Limits | None = None) -> Iterator[Case]:
     """Yield `each` drawn instructions of every compute row, then so many whole programs; always the same ones."""
     limits = limits or Limits()
-    for mnemonic in COMPUTE:
-        if mnemonic not in limits.without:
-            for seed in range(each):
+    for seed in range(each):  # rows inside seeds: the first of every row come early
+        for mnemonic in COMPUTE:
+            if mnemonic not in limits.without:
                 yield instruction(Choices.seeded(seed), mnemonic, limits)
     for seed in range(programs):
         yield legal_program(Choices.seeded(seed), limits)
@@ -134,11 +134,11 @@ def _ties(dtype: str, word: int) -> Any:
 
 
 def battery(each: int = 25, programs: int = 40, *, engine: str = "jit", limits: Limits | None = None) -> str | None:
-    """Return the first difference over corner, large and drawn cases, None where there is none.
+    """Return the first difference over drawn, corner and large cases, None where there is none.
 
     Every second program runs in random order.
     """
-    for number, case in enumerate(chain(corner_cases(limits), large_cases(limits), cases(each, programs, limits))):
+    for number, case in enumerate(chain(cases(each, programs, limits), corner_cases(limits), large_cases(limits))):
         schedule: str | int = number if len(case.blocks) > 1 and number % 2 else "natural"
         found = difference(case, engine=engine, schedule=schedule)
         if found is not None:
