@@ -23,6 +23,7 @@ from accel.report.figure import CAUSES
 from accel.report.subject import subjects_of
 from accel.report.views import figures
 from accel.timing.ledger import CAUSES as LEDGER
+from accel.timing.trace import KINDS
 
 HOSTILE = "</script><script>alert(1)</script> & <b onload=x>\"quoted\" 'name' | `md` $x^2$ %{y}"
 GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm")
@@ -59,6 +60,7 @@ def test_the_ledger_is_that_of_the_timing(compared: Comparison, shown: Page) -> 
 
 
 def test_every_cause_has_a_colour_of_its_own() -> None:
+    assert set(KINDS) - {"control", "off"} <= set(CAUSES)  # those two are drawn as issue
     drawn = [(CAUSES[cause].colour, CAUSES[cause].hatch) for cause in LEDGER]
     assert len(set(drawn)) == len(LEDGER)
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour, _ in drawn)
@@ -303,3 +305,15 @@ def test_the_timeline_is_that_of_the_trace(compared: Comparison, shown: Page) ->
                 spans = sorted((start, end) for own, start, end in drawn if own == lane)
                 assert spans[0][0] == 0
                 assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_source_lines_are_those_of_the_timing(compared: Comparison) -> None:
+    sheet = next(sheet for sheet in text.sheets_of(subjects_of(compared)[0]) if sheet.name == "lines")
+    records, totals = sheet.records(), list(compared.timing.lines.items())
+    assert [(row["line"], row["critical_cycles"]) for row in records] == [(str(w), x.path_cycles) for w, x in totals]
+    for row, (_, x) in zip(records, totals, strict=True):
+        by_cause = {name: n for name, n in row.items() if re.fullmatch("stalled_.*_cycles", name) and n}
+        assert by_cause.pop("stalled_thread_cycles", 0) == x.stalled == sum(by_cause.values())
+        assert by_cause == {f"stalled_{kind}_cycles": n for kind, n in x.stalls.items() if n}
+        assert (row["mesh_bytes"], row["matrix_cycles"]) == (x.mesh_bytes, x.matrix_cycles)
+    assert "k.matmul(" in " ".join(str(row["source"]) for row in records)

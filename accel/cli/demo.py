@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.output import json_option, say, write_json
-from accel.cli.progress import compiling
+from accel.cli.progress import compiling, writing
 
 if TYPE_CHECKING:
     from accel.report.showcase import Shown
@@ -39,11 +39,12 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     from accel.networks import LAYERS, layers
     from accel.report import showcase
     from accel.report.subject import Subject
-    from accel.report.writing import INSTALL, plotly_source, write_page
+    from accel.report.writing import INSTALL, plotly_source, require_folder, write_page
 
     spec, chosen = chip(chip_name), layers(network)
     if not chosen:
         raise InputError(f"no network {network!r}; use one of {', '.join(dict.fromkeys(x.network for x in LAYERS))}")
+    require_folder(html_to)
     script = plotly_source()
     if script is None:
         _aside(f"accel: plotly is not installed: the report will have tables and no figures; {INSTALL} brings them")
@@ -58,7 +59,10 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
             _progress(len(done), len(chosen), began)
     wall, totals = time.perf_counter() - began, compile_totals()
     facts = [
-        ("this run", f"{wall:.0f} s, of which {totals.seconds:.0f} s compiling {totals.compiled} functions"),
+        (
+            "this run",
+            f"{wall:.0f} s up to this page, {totals.seconds:.0f} s of them compiling {totals.compiled} functions",
+        ),
         ("inputs", "both signs over 16 binades, keyed by the place of the layer in the table alone"),
     ]
     subjects = [
@@ -67,12 +71,14 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
         for s in done
     ]  # fmt: skip
     title = f"Layers of real networks on {spec.name}"
-    target = write_page(subjects, html_to, title=title, script=script, facts=facts)
+    with writing("the report", len(subjects)) as advance:
+        target = write_page(subjects, html_to, title=title, script=script, facts=facts, advance=advance)
     if json_to is not None:
         rows: list[dict[str, Any]] = [
             {**s.comparison.to_dict(), "verified": s.verified._asdict(), "hazards": s.hazards} for s in done
         ]
         write_json({"chip": spec.name, "layers": rows}, json_to)
+    wall = time.perf_counter() - began
     tell(f"\n{wall:.0f} s in all, {totals.seconds:.0f} s of it compiling (once). Report: {target.resolve()}")
     if any(s.verified.wrong or s.hazards for s in done):
         raise SystemExit(1)

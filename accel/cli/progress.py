@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-__all__ = ["StatusLine", "compiling", "progress_line"]
+__all__ = ["StatusLine", "compiling", "progress_line", "writing"]
 
 REDRAW_S = 0.25
 BAR = 24
@@ -210,3 +210,16 @@ def progress_line(total: int) -> Iterator[Steps]:
             yield steps
     finally:
         host.unwatch_compilation(steps.compilation)
+
+
+@contextmanager
+def writing(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show on a terminal that `what` is being written; the block calls what it gets after each of `total` parts."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+
+    with StatusLine(lambda: f"writing {what}, {done} of {total} done", lambda: done / max(1, total)):
+        yield advance

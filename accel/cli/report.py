@@ -43,13 +43,14 @@ def report(vs: str | None, baseline: str | None, fidelity: str, output: str | No
     from accel.report.writing import check_plan, write_report
 
     check_plan(path, wanted)  # before minutes of work
-    from accel.cli.progress import compiling
-    from accel.report.subject import Subject, subjects_of
+    from accel.cli.progress import compiling, writing
+    from accel.report.subject import Subject
     from accel.report.text import records
 
     with compiling("timing"):
         subject: Subject = _subject(chosen, vs, baseline, fidelity)
-    written = write_report(subjects_of(subject), path, formats=wanted, title=title)
+    with writing("the report", 1):
+        written = write_report(subject, path, formats=wanted, title=title)
     facts = {"files": [str(file.resolve()) for file in written], "tables": records(subject)}
     deliver(json_to, lambda: facts, lambda: _show(written))
     return 0

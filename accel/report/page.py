@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -45,12 +45,14 @@ class _Part:
 
 
 def render(
-    subjects: Sequence[Subject], *, title: str, facts: Sequence[tuple[str, str]] = (), script: str | None
-) -> str:
+    subjects: Sequence[Subject], *, title: str, facts: Sequence[tuple[str, str]] = (), script: str | None,
+    advance: Callable[[], None] = lambda: None,
+) -> str:  # fmt: skip
     """Return the page about `subjects`; several get a sorted table first and a selector.
 
     script: the source of Plotly; None for a page of tables alone, which says so. facts: more lines of provenance.
-    Subjects whose figures would take the page over `LARGEST_PAGE` bytes keep their tables and say so.
+    advance is called after each subject. Subjects whose figures would take the page over `LARGEST_PAGE` bytes keep
+    their tables and say so.
     """
     parts = [_overview(subjects)] if len(subjects) > 1 else []
     several = len(subjects) > 1
@@ -65,6 +67,7 @@ def render(
             size = _size(part)
         room -= size
         bodies.append(part)
+        advance()
     figures = {key: figure for part in (*parts, *bodies) for key, figure in part.figures.items()}
     data = {
         "causes": {name: swatch._asdict() for name, swatch in CAUSES.items()},
@@ -241,15 +244,16 @@ def _matrix(caption: str, rows: int, cols: int, values: Sequence[float]) -> str:
 def _table(sheet: Sheet, *, sortable: bool = False, places: dict[str, str] | None = None) -> str:
     """Return a sheet as an HTML table; places: anchors of the names in its first column."""
     heads = []
-    for index, column in enumerate(sheet.columns):
+    columns, given = sheet.on_page
+    for index, column in enumerate(columns):
         kind = ' class="text"' if column.text else ""
         label = f'<button type="button">{_text(column.head)}</button>' if sortable else _text(column.head)
         first = ' aria-sort="none"' if sortable else ""
         heads.append(f'<th scope="col"{kind}{first}>{label}</th>' if column.head or index else "<td></td>")
     rows = []
-    for raw, shown in zip(sheet.rows, sheet.shown, strict=False):
+    for raw, shown in zip(given, sheet.shown, strict=True):
         cells = []
-        for index, (column, value, text) in enumerate(zip(sheet.columns, raw, shown, strict=True)):
+        for index, (column, value, text) in enumerate(zip(columns, raw, shown, strict=True)):
             tag = 'th scope="row"' if index == 0 else "td"
             kind = ' class="text"' if column.text else ""
             order = f' data-v="{value}"' if sortable and isinstance(value, int | float) else ""
@@ -258,7 +262,7 @@ def _table(sheet: Sheet, *, sortable: bool = False, places: dict[str, str] | Non
                 inner = f'<a href="#{places[text]}">{inner}</a>'
             cells.append(f"<{tag}{kind}{order}>{inner}</{tag.split(maxsplit=1)[0]}>")
         rows.append("<tr>" + "".join(cells) + "</tr>\n")
-    named = any(column.head for column in sheet.columns)
+    named = any(column.head for column in columns)
     head = f"<thead><tr>{''.join(heads)}</tr></thead>" if named else ""
     sort = ' class="sortable"' if sortable else ""
     said = " ".join(part for part in (sheet.note, sheet.left_out) if part)

@@ -24,12 +24,16 @@ def plain(value: Cell) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """`name` heads the column in CSV and JSON and carries the unit, `head` on a page; `show` makes the page's text."""
+    """`name` heads the column in CSV and JSON and carries the unit, `head` on a page; `show` makes the page's text.
+
+    page: whether it stands on a page at all; what does not is in CSV and JSON alone.
+    """
 
     name: str
     head: str
     show: Callable[[Any], str] = plain
     text: bool = False  # words, set to the left and free to wrap
+    page: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,19 @@ class Sheet:
         return cls(name, title, (Column("fact", "", text=True), Column("value", "", text=True)), tuple(pairs), note)
 
     @property
+    def on_page(self) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+        """The columns and rows that a page shows."""
+        places = [index for index, column in enumerate(self.columns) if column.page]
+        rows = tuple(tuple(row[index] for index in places) for row in self.rows[: self.listed])
+        return tuple(self.columns[index] for index in places), rows
+
+    @property
     def shown(self) -> tuple[tuple[str, ...], ...]:
         """The text of every cell that a page shows."""
+        columns, rows = self.on_page
         return tuple(
-            tuple("-" if cell is None else column.show(cell) for column, cell in zip(self.columns, row, strict=True))
-            for row in self.rows[: self.listed]
+            tuple("-" if cell is None else column.show(cell) for column, cell in zip(columns, row, strict=True))
+            for row in rows
         )
 
     @property
@@ -71,10 +83,11 @@ class Sheet:
 
     def markdown(self) -> str:
         """Return a Markdown table with aligned columns; names with marks of Markdown or HTML stay what they are."""
-        cells = [[c.head or c.name for c in self.columns], *self.shown]
+        columns, _ = self.on_page
+        cells = [[c.head or c.name for c in columns], *self.shown]
         texts = [[markdown_text(cell) for cell in row] for row in cells]
-        widths = [max(3, *(len(row[i]) for row in texts)) for i in range(len(self.columns))]
-        rule = ["-" * w if c.text else "-" * (w - 1) + ":" for c, w in zip(self.columns, widths, strict=True)]
+        widths = [max(3, *(len(row[i]) for row in texts)) for i in range(len(columns))]
+        rule = ["-" * w if c.text else "-" * (w - 1) + ":" for c, w in zip(columns, widths, strict=True)]
         lines = [texts[0], rule, *texts[1:]]
         body = "\n".join(
             "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in lines

@@ -18,8 +18,8 @@ from accel.report.sheet import Cell, Column, Sheet
 from accel.report.subject import Subject, source_text
 
 if TYPE_CHECKING:
-    from accel.errors import Location
     from accel.hardware import ChipSpec
+    from accel.timing import LineTotals
 
 __all__ = [
     "chip_facts", "extremes", "gpus", "headline", "ledger", "lines", "notes", "overview", "path", "provenance",
@@ -182,25 +182,39 @@ def ledger(subject: Subject) -> Sheet:
 
 
 def lines(subject: Subject) -> Sheet:
-    """Return the source lines by the thread-cycles that they block, with their share of the critical path."""
+    """Return the totals of every source line, most critical first: what it does, moves and waits for."""
     t = subject.timing
-    critical: dict[Location, int] = {}
-    for segment in t.critical_path:
-        if segment.line is not None:
-            critical[segment.line] = critical.get(segment.line, 0) + segment.end - segment.start
-    total = sum(t.stall_cycles.values())
-    rows: list[tuple[Cell, ...]] = []
-    for line in sorted({*t.stall_cycles, *critical}, key=lambda x: (-t.stall_cycles.get(x, 0), -critical.get(x, 0), x)):
-        stalled, on_path = t.stall_cycles.get(line, 0), critical.get(line, 0)
-        rows.append((str(line), source_text(line), stalled, stalled / total if total else 0.0, on_path,
-                     on_path / t.cycles if t.cycles else 0.0))  # fmt: skip
+    stalled = sum(totals.stalled for totals in t.lines.values())
+    kinds = sorted({kind for totals in t.lines.values() for kind in totals.stalls}, key=list(CAUSES).index)
     columns = (
         Column("line", "line", text=True), Column("source", "source", text=True),
-        Column("stalled_thread_cycles", "stalled thread-cycles"), Column("share_of_stalls", "of all stalls", percent),
         Column("critical_cycles", "critical cycles"), Column("share_of_critical_path", "of critical path", percent),
+        Column("stalled_thread_cycles", "stalled thread-cycles"), Column("share_of_stalls", "of all stalls", percent),
+        Column("stalled_by", "stalled by", text=True), Column("instructions", "instructions"),
+        *(Column(f"{unit}_cycles", "", page=False) for unit in ("issue", "matrix", "vector", "sram_port")),
+        *(Column(f"{what}_bytes", "", page=False) for what in ("memory_read", "memory_write", "mesh", "sram")),
+        *(Column(f"stalled_{kind}_cycles", "", page=False) for kind in kinds),
     )  # fmt: skip
-    note = "A thread is stalled while it waits for a token, a unit, a barrier or a place in the copy queue."
+    rows: list[tuple[Cell, ...]] = []
+    for line, x in t.lines.items():
+        rows.append((
+            str(line), source_text(line), x.path_cycles, x.path_share, x.stalled,
+            x.stalled / stalled if stalled else 0.0, _reasons(x), x.instructions, x.issue_cycles, x.matrix_cycles,
+            x.vector_cycles, x.sram_port_cycles, x.memory_read_bytes, x.memory_write_bytes, x.mesh_bytes, x.sram_bytes,
+            *(x.stalls.get(kind, 0) for kind in kinds),
+        ))  # fmt: skip
+    note = (
+        "Most critical first. A thread is stalled while it waits for a token, a unit, a barrier or a place in the copy "
+        "queue; what waits beside the critical path costs nothing by itself."
+    )
     return Sheet("lines", "Hottest source lines", columns, tuple(rows), note, listed=LISTED_LINES)
+
+
+def _reasons(totals: LineTotals) -> str:
+    """Return the reasons for which a line stood still that make a tenth of it or more, largest first."""
+    shares = {kind: cycles / totals.stalled for kind, cycles in totals.stalls.items() if cycles}
+    ordered = sorted((kind for kind in shares if shares[kind] >= 0.1), key=lambda kind: -shares[kind])
+    return ", ".join(f"{CAUSES[kind].label} {shares[kind]:.0%}" for kind in ordered)
 
 
 def path(subject: Subject) -> Sheet:

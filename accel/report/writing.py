@@ -10,10 +10,11 @@ from pathlib import Path
 
 from accel.errors import InputError, UnsupportedError, nearest
 from accel.files import write_folder, write_whole
-from accel.report import page, text
+from accel.report import page
+from accel.report import text as plain_text
 from accel.report.subject import Reportable, Subject, subjects_of
 
-__all__ = ["FORMATS", "INSTALL", "check_plan", "plotly_source", "write_page", "write_report"]
+__all__ = ["FORMATS", "INSTALL", "check_plan", "plotly_source", "require_folder", "write_page", "write_report"]
 
 SINGLE = {"html": (".html", ".htm"), "md": (".md", ".markdown")}  # formats of one file, with its endings
 FORMATS = ("html", "md", "csv", "png", "svg")
@@ -51,10 +52,16 @@ def write_report(
 
 
 def write_page(
-    subjects: Sequence[Subject], path: str | os.PathLike[str], *, title: str, script: str | None, facts: FACTS = ()
-) -> Path:
-    """Write the HTML page alone; without `script`, the source of Plotly, it has tables and no figures, and says so."""
-    write_whole(path, page.render(subjects, title=title, script=script, facts=facts).encode(), "report")
+    subjects: Sequence[Subject], path: str | os.PathLike[str], *, title: str, script: str | None, facts: FACTS = (),
+    advance: Callable[[], None] = lambda: None,
+) -> Path:  # fmt: skip
+    """Write the HTML page alone; without `script`, the source of Plotly, it has tables and no figures, and says so.
+
+    advance is called after each subject: drawing its timeline repeats its run.
+    """
+    write_whole(
+        path, page.render(subjects, title=title, script=script, facts=facts, advance=advance).encode(), "report"
+    )
     return Path(path)
 
 
@@ -76,7 +83,18 @@ def check_plan(path: str | os.PathLike[str], formats: Iterable[str] | None) -> t
     for name in chosen:
         if name in NEEDS and find_spec(NEEDS[name]) is None:
             raise UnsupportedError(f"Cannot write {name} because {NEEDS[name]} is not installed; use {INSTALL}")
+    require_folder(path)
     return chosen, single
+
+
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """Raise InputError if the folder that a report goes into is not there or may not be written."""
+    folder = Path(path).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "may not be written" if folder.is_dir() else "does not exist"
+        raise InputError(
+            f"cannot write report to {str(path)!r}: its folder {what}; give a file in a folder that you may write to"
+        )
 
 
 def _plan(path: str | os.PathLike[str], formats: Iterable[str] | None) -> tuple[tuple[str, ...], bool]:
@@ -119,11 +137,11 @@ def _html(subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
 
 
 def _markdown(subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
-    return {"report.md": text.markdown(subjects, title=title).encode()}
+    return {"report.md": plain_text.markdown(subjects, title=title).encode()}
 
 
 def _tables(subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
-    return {f"{name}.csv": content.encode() for name, content in text.tables(subjects, title=title).items()}
+    return {f"{name}.csv": content.encode() for name, content in plain_text.tables(subjects, title=title).items()}
 
 
 def _pictures(kind: str, subjects: Sequence[Subject], title: str) -> dict[str, bytes]:
