@@ -1,4 +1,4 @@
-"""A hand-made Program touches nothing outside the executor's arrays: forged ones run on arrays that guard every index."""
+"""A hand-made Program touches nothing outside the executor's arrays: forged ones run where every index is guarded."""
 
 from __future__ import annotations
 
@@ -167,4 +167,4 @@ def test_forged_programs_never_leave_the_arrays(guarded):
 @pytest.mark.nightly
 @pytest.mark.parametrize("first", range(1000, 9000, 1000))
 def test_many_forged_programs_never_leave_the_arrays(guarded, first):
-    assert forged_outcomes(first, 1000)["ran"] > 100
+    assert forged_outcomes(first, 1000)["ran"] > 20
