@@ -273,6 +273,9 @@ def test_codes_pass_bit_by_bit_and_only_where_they_belong():
             as_storage(codes, "cfp8-143", **other)
     with pytest.raises(InputError, match="decode them"):
         as_storage(codes, "fp32")
+    assert np.array_equal(as_storage(codes[:1], "cfp8-143", bias=5), raw[:1])
+    with pytest.raises(InputError, match="take a slice"):
+        codes[0, 0]
     with pytest.raises(InputError, match="stored as uint8"):
         Codes(raw.astype(np.uint16), "cfp8-143", bias=5)
     with pytest.raises(InputError, match="bias"):

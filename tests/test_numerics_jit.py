@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accel.jit import njit
-from accel.numerics import FORMATS, arrays, bulk, casts, compiled, scalar
+from accel.numerics import FORMATS, arrays, bulk, casts, compiled, scalar, stochastic
 
 BIAS_WORDS = (0, 7, 15, 63, 256, 7 | 256, 63 | 256)
 CASES = [(row.name, word) for row in FORMATS.values() for word in (BIAS_WORDS if row.kind == "cfp" else (0,))]
@@ -86,7 +86,7 @@ def test_stochastic_is_one_function_in_three_worlds(name, word):
         assert np.array_equal(looped, drawn)
     with np.errstate(invalid="ignore"):
         for i in np.r_[:8, 8:COUNT:1021]:
-            assert scalar.round_bits_sr(bits[i], row.code, word, numbers[i]) == over_arrays[i]
+            assert stochastic.round_bits_sr(bits[i], row.code, word, numbers[i]) == over_arrays[i]
 
 
 @pytest.mark.parametrize(("name", "word"), CASES)

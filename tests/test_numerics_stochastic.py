@@ -14,7 +14,7 @@ from accel.numerics import FORMATS, as_storage, cast, decode, encode, round_to
 from accel.numerics.arrays import round_bits64_sr
 from accel.numerics.casts import random_bits
 from accel.numerics.scalar import BIAS_IEEE, philox_block, random_unit
-from accel.numerics.scalar import round_bits64_sr as round_one
+from accel.numerics.stochastic import round_bits64_sr as round_one
 
 FULL = 1 << 32
 CFP = {"cfp8-143": (4, 3), "cfp8-152": (5, 2), "shp16": (5, 10), "uhp16": (6, 10)}

@@ -13,7 +13,7 @@ from accel.lang.expr import Expr
 from accel.lang.sync import Sem
 from accel.lang.tracer import SRAM_ALIGN
 from accel.lang.views import Buffer, Layout, TensorRef, View
-from accel.numerics import fmt, require
+from accel.numerics import fmt
 
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
@@ -82,7 +82,7 @@ def allocate_buffer(
     """Return a new SRAM buffer behind the last one; CapacityError with the allocation map when it does not fit."""
     name = f"buffer{len(t.trace.buffers)}" if name is None else name
     _allowed(t, f"buffer {name!r}")
-    dims, form = checked_shape(f"buffer {name!r}", shape), require(dtype)
+    dims, form = checked_shape(f"buffer {name!r}", shape), fmt(dtype)
     if any(b.name == name for b in t.trace.buffers):
         raise TraceError(f"two buffers are named {name!r}; give each its own name")
     strides, size = row_major(form.bytes, dims)

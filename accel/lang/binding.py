@@ -18,7 +18,7 @@ from accel.lang.link import link
 from accel.lang.roles import ROLE_BUDGET, Placed, trace_roles
 from accel.lang.tables import Tables
 from accel.lang.tracer import ROW_BUDGET
-from accel.numerics import fmt, require
+from accel.numerics import fmt
 
 if TYPE_CHECKING:
     from accel.lang.views import View
@@ -53,8 +53,7 @@ def tensor(
     bias (0 to 63; default 2^(e-1) - 1) and denormals ("gap", as printed by their maker, or "ieee") say what the codes
     of a configurable format mean: cfp8-143, cfp8-152, shp16, uhp16.
 
-    Raises InputError for a shape that is empty, not of ints, or has a dimension below 1; UnsupportedError for a format
-    that nothing computes in.
+    Raises InputError for a shape that is empty, not of ints, or has a dimension below 1, and for an unknown format.
     """
     items: Any = (shape,) if hasattr(shape, "__index__") else shape
     try:
@@ -68,7 +67,7 @@ def tensor(
         raise InputError(f"a tensor of shape {dims} has no elements; every dimension is at least 1")
     if size > LARGEST:
         raise InputError(f"a tensor of shape {dims} has {size:.3g} elements; no memory here holds it")
-    name = require(dtype).name
+    name = fmt(dtype).name
     try:
         word = bias_word("a tensor", name, bias, denormals)
     except TraceError as error:

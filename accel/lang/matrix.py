@@ -7,7 +7,6 @@ from accel.hardware import ChipSpec
 from accel.isa.fitting import INTEGERS
 from accel.isa.layout import SPACE_SRAM
 from accel.lang.views import Layout
-from accel.numerics import fmt
 
 __all__ = ["matmul_views"]
 
@@ -27,7 +26,7 @@ def matmul_views(
             raise TraceError(
                 f"k.matmul works on SRAM, and {lay.name!r} is a tensor in memory; k.copy it to a k.sram buffer"
             )
-    taken = [f for f in chip.node.matrix.step_cycles if fmt(f).available] or ["a format it takes"]
+    taken = list(chip.node.matrix.step_cycles) or ["a format it takes"]
     if a.dtype != b.dtype and not any({a.dtype, b.dtype} <= mixed for mixed in MIXED):
         raise TraceError(f"k.matmul of {a.name!r} in {a.dtype} and {b.name!r} in {b.dtype}; k.vec.cast one of them")
     for lay in (a, b):

@@ -2,7 +2,7 @@
 
 from accel.numerics.bounds import UNIT_ROUNDOFF, gamma, matmul_error_bound
 from accel.numerics.chains import chain_matmul
-from accel.numerics.formats import FORMATS, Format, available_formats, by_code, fmt, require
+from accel.numerics.formats import FORMATS, Format, by_code, fmt
 from accel.numerics.storage import Codes, as_storage, bias_word, cast, decode, encode, from_storage, round_to
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Codes",
     "Format",
     "as_storage",
-    "available_formats",
     "bias_word",
     "by_code",
     "cast",
@@ -22,6 +21,5 @@ __all__ = [
     "from_storage",
     "gamma",
     "matmul_error_bound",
-    "require",
     "round_to",
 ]

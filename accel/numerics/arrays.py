@@ -1,4 +1,4 @@
-"""The functions of `scalar.py` over whole NumPy arrays: the same code objects with array forms of its three choices."""
+"""The functions of `scalar.py` and `stochastic.py` over NumPy arrays: the same code, choosing by np.where and so on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from accel.numerics import scalar
+from accel.numerics import scalar, stochastic
 
 __all__ = ["philox", "round_bits", "round_bits64_sr", "widen_code"]
 
 
 def _over_arrays() -> dict[str, Callable[..., Any]]:
-    """Return scalar.py's functions bound to a namespace in which choosing between numbers means np.where and so on."""
-    scope: dict[str, Any] = dict(vars(scalar))
+    """Return their functions bound to a namespace in which choosing between numbers means np.where and so on."""
+    scope: dict[str, Any] = {**vars(scalar), **vars(stochastic)}
     functions = [name for name, value in scope.items() if isinstance(value, types.FunctionType)]
     for name in functions:
         scope[name] = types.FunctionType(scope[name].__code__, scope, name)

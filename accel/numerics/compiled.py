@@ -1,4 +1,4 @@
-"""The functions of `scalar.py` compiled: what jitted code calls. Importing this module imports Numba."""
+"""The functions of `scalar.py` and `stochastic.py` compiled, for jitted code. Importing this imports Numba."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 from accel.jit import njit
-from accel.numerics import scalar
+from accel.numerics import scalar, stochastic
 
 __all__ = [
     "high",
@@ -42,11 +42,11 @@ __all__ = [
 
 
 def _compiled() -> dict[str, Any]:
-    """Return scalar.py's functions, jitted and bound to a namespace in which they call each other's jitted forms."""
-    scope: dict[str, Any] = dict(vars(scalar))
+    """Return their functions, jitted and bound to a namespace in which they call each other's jitted forms."""
+    scope: dict[str, Any] = {**vars(scalar), **vars(stochastic)}
     functions = {name: value for name, value in scope.items() if isinstance(value, types.FunctionType)}
     for name, function in functions.items():
-        if function.__module__ == scalar.__name__:
+        if function.__module__ in (scalar.__name__, stochastic.__name__):
             own = types.FunctionType(function.__code__, scope, name)
             own.__doc__ = function.__doc__
             # No reference counting: nothing here makes or keeps an array. No entry from C: see accel/jit.py.

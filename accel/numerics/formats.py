@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accel.errors import InputError, InternalError, UnsupportedError, nearest
+from accel.errors import InputError, InternalError, nearest
 
-__all__ = ["FORMATS", "Format", "available_formats", "by_code", "fmt", "require"]
+__all__ = ["FORMATS", "Format", "by_code", "fmt"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,8 +14,7 @@ class Format:
     """One number format: what a code of `bits` bits means and how the host stores it.
 
     A float code is sign | exponent | mantissa. `bias` is the exponent bias; None where the tensor
-    carries its own (cfp8, 0..63). `storage` names the NumPy dtype that holds the codes. `available`
-    is False for a format that is declared but that no encoder or instruction takes yet.
+    carries its own (cfp8, 0..63). `storage` names the NumPy dtype that holds the codes.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Format:
     storage: str
     inf_nan: bool  # has infinities and NaN
     subnormals: bool
-    available: bool
     meaning: str
 
     def __post_init__(self) -> None:
@@ -60,7 +58,6 @@ def _row(
     storage: str,
     inf_nan: bool,
     subnormals: bool,
-    available: bool,
     meaning: str,
 ) -> Format:
     sign, exponent, mantissa = layout
@@ -76,7 +73,6 @@ def _row(
         storage=storage,
         inf_nan=inf_nan,
         subnormals=subnormals,
-        available=available,
         meaning=meaning,
     )
 
@@ -85,17 +81,17 @@ def _row(
 # Technology: A Guide to Tesla's Configurable Floating Point Formats & Arithmetic" (2021). Codes are written into saved
 # programs: they never change and are never reused.
 _ROWS = (
-    # name       code kind     (s, e, m)    bias  storage    infnan subnrm avail  meaning
-    _row("fp32",     1, "float", (1, 8, 23),  127, "float32", True,  True,  True,  "IEEE binary32"),
-    _row("bf16",     2, "float", (1, 8, 7),   127, "uint16",  True,  True,  True,  "upper half of binary32"),
-    _row("fp16",     3, "float", (1, 5, 10),  15,  "uint16",  True,  True,  True,  "IEEE binary16"),
-    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  True,  "configurable, 3 fraction bits"),
-    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  True,  "configurable, 2 fraction bits"),
-    _row("shp16",    6, "cfp",   (1, 5, 10),  None, "uint16", False, True,  True,  "signed configurable half"),
-    _row("uhp16",    7, "cfp",   (0, 6, 10),  None, "uint16", False, True,  True,  "unsigned configurable half"),
-    _row("int8",     8, "int",   (1, 0, 7),   None, "int8",   False, False, True,  "two's complement"),
-    _row("uint8",    9, "int",   (0, 0, 8),   None, "uint8",  False, False, True,  "unsigned"),
-    _row("int32",   10, "int",   (1, 0, 31),  None, "int32",  False, False, True,  "two's complement, modulo 2^32"),
+    # name       code kind     (s, e, m)    bias  storage    infnan subnrm meaning
+    _row("fp32",     1, "float", (1, 8, 23),  127, "float32", True,  True,  "IEEE binary32"),
+    _row("bf16",     2, "float", (1, 8, 7),   127, "uint16",  True,  True,  "upper half of binary32"),
+    _row("fp16",     3, "float", (1, 5, 10),  15,  "uint16",  True,  True,  "IEEE binary16"),
+    _row("cfp8-143", 4, "cfp",   (1, 4, 3),   None, "uint8",  False, True,  "configurable, 3 fraction bits"),
+    _row("cfp8-152", 5, "cfp",   (1, 5, 2),   None, "uint8",  False, True,  "configurable, 2 fraction bits"),
+    _row("shp16",    6, "cfp",   (1, 5, 10),  None, "uint16", False, True,  "signed configurable half"),
+    _row("uhp16",    7, "cfp",   (0, 6, 10),  None, "uint16", False, True,  "unsigned configurable half"),
+    _row("int8",     8, "int",   (1, 0, 7),   None, "int8",   False, False, "two's complement"),
+    _row("uint8",    9, "int",   (0, 0, 8),   None, "uint8",  False, False, "unsigned"),
+    _row("int32",   10, "int",   (1, 0, 31),  None, "int32",  False, False, "two's complement, modulo 2^32"),
 )  # fmt: skip
 
 FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
@@ -122,18 +118,4 @@ def by_code(code: int) -> Format:
     row = _BY_CODE.get(code)
     if row is None:
         raise InputError(f"unknown number format code {code!r}; codes run from 1 to {len(_ROWS)}")
-    return row
-
-
-def available_formats() -> tuple[str, ...]:
-    """Names of the formats that can be computed with today."""
-    return tuple(row.name for row in _ROWS if row.available)
-
-
-def require(name: str | Format) -> Format:
-    """Return the row if it can be computed with; UnsupportedError names the formats that can."""
-    row = fmt(name)
-    if not row.available:
-        known = " or ".join(available_formats())
-        raise UnsupportedError(f"number format {row.name!r} is declared but nothing computes in it yet; use {known}")
     return row

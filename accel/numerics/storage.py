@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from accel.errors import InputError, UnsupportedError
 from accel.numerics.casts import float32_to_odd, round_array, round_array_stochastic, widen_array
-from accel.numerics.formats import Format, require
+from accel.numerics.formats import Format
+from accel.numerics.formats import fmt as find
 from accel.numerics.scalar import BIAS_IEEE, BIAS_MASK
 
 __all__ = ["Codes", "as_storage", "bias_word", "cast", "decode", "encode", "from_storage", "round_to"]
@@ -35,7 +36,7 @@ class Codes:
     def __post_init__(self) -> None:
         """InputError unless the array holds codes of the format."""
         bias_word(self.dtype, self.bias, self.denormals)
-        _check_storage(self.array, require(self.dtype))
+        _check_storage(self.array, find(self.dtype))
 
     def __getitem__(self, key: Any) -> Codes:
         """The same part of the codes as of an array; InputError for an index that picks a single code."""
@@ -50,7 +51,7 @@ def bias_word(fmt: str | Format, bias: int | None, denormals: str = "gap") -> in
 
     InputError for a bias that is missing or out of range, and for a bias or denormals="ieee" of a fixed format.
     """
-    row = require(fmt)
+    row = find(fmt)
     if denormals not in ("gap", "ieee"):
         raise InputError(f'denormals cannot be {denormals!r}; use "gap" or "ieee"')
     if row.kind != "cfp":
@@ -88,7 +89,7 @@ def as_storage(
     InputError for bool, object, complex, string, structured, ragged or empty arrays, and for int8, uint8 and int32 from
     values that are no such integers (`cast` saturates instead).
     """
-    row = require(fmt)
+    row = find(fmt)
     word = bias_word(row, bias, denormals)
     draw = _draw(rounding, seed, stream)
     if isinstance(array, Codes):
@@ -120,7 +121,7 @@ def cast(
     Unlike `encode` it takes any number to int8, uint8 and int32: rounded, kept in the format's range, NaN to 0. And it
     writes the one NaN of a format, where `encode` leaves an array alone that already has the format.
     """
-    row = require(fmt)
+    row = find(fmt)
     word, draw, values = bias_word(row, bias, denormals), _draw(rounding, seed, stream), _numbers(array)
     if row.kind != "int":
         return _rounded(_floats(values, draw), row, word, draw)
@@ -143,7 +144,7 @@ def from_storage(
     cfp8, shp16 and uhp16, whose bias no array type knows, are float32 either way. fp32 and integers are their own
     storage and come back as they are. InputError if `array` is not storage of `fmt`.
     """
-    row = require(fmt)
+    row = find(fmt)
     word = bias_word(row, bias, denormals)
     if as_ not in ("float32", "ml_dtypes"):
         raise InputError(f'from_storage cannot return {as_!r}; use "float32" or "ml_dtypes"')
