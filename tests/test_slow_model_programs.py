@@ -94,6 +94,16 @@ def test_limits_leave_out_what_they_name():
         assert not program.views[:, w.V_RING_BYTES].any()
 
 
+@pytest.mark.parametrize("dtype", list(FORMATS))
+def test_programs_of_one_format_draw_the_rows_that_it_has(dtype):
+    one = (dtype,) if dtype in ALL_FLOATS else ()
+    limits = Limits(floats=one, integers=() if one else (dtype,), longest=4)
+    for seed in range(15):
+        case = legal_program(Choices.seeded(seed), limits)
+        case.program.require_sound()
+        assert slow_run(case.program, case.inputs, seed=case.seed).outputs is not None
+
+
 def test_every_compute_row_has_an_entry():
     control = {"wait", "inc", "barrier", "loop", "end", "copy", "pull"}
     assert set(COMPUTE) == set(BY_MNEMONIC) - control

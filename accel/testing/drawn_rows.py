@@ -162,10 +162,24 @@ COMPUTE: dict[str, Callable[[Pool, str], None]] = SPECIAL | {
 
 
 def compute_rows(p: Pool) -> list[str]:
-    """Return the mnemonics that the limits of a pool leave, in the order of the table."""
+    """Return the mnemonics that the limits of a pool leave, in the order of the table.
+
+    A row is left out where no format that is left has it; masks, relations and row numbers take theirs in any case.
+    """
     limits = p.limits
     wanted = [m for m in BY_MNEMONIC if m in COMPUTE and (not limits.rows or m in limits.rows)]
-    return [m for m in wanted if m not in limits.without]
+    return [m for m in wanted if m not in limits.without and _has_formats(p, m)]
+
+
+def _has_formats(p: Pool, mnemonic: str) -> bool:
+    used = {*p.limits.floats, *p.limits.integers}
+    if mnemonic == "matmul":
+        return any(p.products())
+    if mnemonic in FLOAT_ONLY or mnemonic == "vec.cast_sr":
+        return bool(p.limits.floats)
+    if mnemonic == "vec.random":
+        return bool(used & {"int32", "fp32"})
+    return mnemonic != "vec.iota" or bool(used & {"int32", "fp32", "bf16", "fp16"})
 
 
 def draw_compute(p: Pool, mnemonic: str = "") -> str:
