@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accel
+from accel.cli.inputs import random_inputs
 from accel.errors import InputError
 from accel.kernels import matmul
-from accel.numerics import FORMATS, Codes, decode, encode
+from accel.numerics import FORMATS, Codes, as_storage, decode, encode
 from accel.problem import Matmul
 
 CHIP = accel.chip("mini")
@@ -135,3 +136,19 @@ def test_codes_of_another_bias_are_refused():
     raw = np.zeros((2, 2), np.uint8)
     with pytest.raises(InputError, match="decode them"):
         program.run(a=Codes(raw, "cfp8-143", bias=5), b=raw)
+
+
+@pytest.mark.parametrize("dtype", INPUTS)
+def test_random_inputs_are_values_of_their_format_and_verify(dtype):
+    program = matmul.build(CHIP, m=24, n=16, k=20, dtype=dtype)
+    drawn = random_inputs(program, 7, hard=True)
+    again = random_inputs(program, 7, hard=True)
+    for tensor in program.isa.tensors:
+        if tensor.is_input:
+            values = drawn[tensor.name]
+            options = {"bias": tensor.bias, "denormals": tensor.denormals} if FORMATS[dtype].kind == "cfp" else {}
+            stored = as_storage(values, dtype, **options)
+            assert np.array_equal(decode(stored, dtype, **options), values.astype(np.float64), equal_nan=True)
+            assert len(np.unique(stored)) > 20
+            assert again[tensor.name].tobytes() == values.tobytes()
+    assert matmul.verify(program, drawn["a"], drawn["b"]).wrong == 0
