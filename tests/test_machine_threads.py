@@ -158,6 +158,13 @@ def test_without_its_waits_a_turn_gives_other_bits(word, change, logged):
     assert any(wrong[len(ORDERS) :])
 
 
+def test_it_is_compiled_ahead_for_the_types_that_runs_use(logged):
+    parallel.compile_threads()
+    program, inputs = handing_program(True)
+    execute(program, inputs, threads=2)
+    assert list(log.run_log.signatures) == [log.ARGUMENTS]
+
+
 def test_a_summa_has_the_same_bits(logged):
     program = summa_program(2, 3, 20, 24, 16, 4)
     rng = np.random.default_rng(1)

@@ -97,10 +97,13 @@ def _host(broken: list[str]) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - whatever stops the engines from loading is the finding
         broken.append(f"the engines cannot be loaded: {type(error).__name__}: {error}")
         return {}
+    from accel.machine.parallel import thread_count
+
     cpu, cores = host.host_cpu(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {"processor": f"{cpu.name}, {cores} cores, {platform.system()} {platform.machine()}"}
     try:
         facts["vector code"] = f"{host.isa_target()} (ACCEL_TARGET overrides)"
+        facts["threads of a run"] = f"{thread_count(None)} at most (ACCEL_THREADS overrides)"
         facts["bf16 dot product"] = _dot_product(broken)
         facts["multiply-add peak"] = f"{number(host.fma_peak_gflops())} GFLOPS fp32, one core, now"
         info = host.cache_info()

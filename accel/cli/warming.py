@@ -48,10 +48,12 @@ def program() -> Program:
 def warm_up() -> None:
     """Execute (in order, adversarially, in part), time and check the program."""
     from accel.cli.inputs import random_inputs
+    from accel.machine.parallel import compile_threads
 
     made = program()
     inputs = random_inputs(made, 0, hard=False)
     made.run(inputs)
+    compile_threads()
     made.run(inputs, schedule=1)
     made.run(inputs, sample=made.sample_outputs(1))
     made.time("packet")

@@ -19,7 +19,7 @@ from accel.machine import words as s
 if TYPE_CHECKING:
     from accel.isa.program import Program
 
-__all__ = ["Team", "available_cores", "thread_count", "together"]
+__all__ = ["Team", "available_cores", "compile_threads", "thread_count", "together"]
 
 VARIABLE = "ACCEL_THREADS"
 MOST_THREADS = 1024
@@ -109,6 +109,14 @@ def together(threads: int, count: int, advance: Callable[[int, int], int]) -> No
         other.join()
     if raised:
         raise raised[0]
+
+
+def compile_threads() -> None:
+    """Compile, or load, what does a log of work; a run does so by itself when it first has enough to share."""
+    from accel.machine.links import address
+    from accel.machine.worklog import ARGUMENTS, run_log
+
+    address(run_log, ARGUMENTS)
 
 
 class Team:

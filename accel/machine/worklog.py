@@ -14,14 +14,15 @@ from typing import Any
 
 from accel.isa.layout import SPACE_MEMORY, V_OBJECT, V_SHAPE, V_SPACE, W_FIRST, W_OPCODE
 from accel.isa.table import BY_MNEMONIC, opcode
+from accel.jit import types
 from accel.machine import words as s
 from accel.machine.atomics import add, publish, seen
 from accel.machine.effects import compute, part
 from accel.machine.inner import entry, inner
 from accel.machine.operands import MOST
 
-__all__ = ["COST", "FIELDS", "ITEM_WORDS", "LINE", "READ", "SEQUENCE", "copy_effort", "log_part", "log_row",
-           "row_effort", "run_log"]  # fmt: skip
+__all__ = ["ARGUMENTS", "COST", "FIELDS", "ITEM_WORDS", "LINE", "READ", "SEQUENCE", "copy_effort", "log_part",
+           "log_row", "row_effort", "run_log"]  # fmt: skip
 
 # An item. ROW: the code row, -1 for a part of a copy. OWNER: an object: a node, or the number of nodes plus a tensor.
 # AFTER: its place among the owner's items, from 1. SOURCE, NEED: another owner and how many of its items must be done.
@@ -116,6 +117,17 @@ def _reached(counters: Any, i: int, value: int) -> bool:
         if seen(counters, i) >= value:
             return True
     return False
+
+
+_WORD = types.int64
+_LINE, _TABLE = types.Array(_WORD, 1, "C"), types.Array(_WORD, 2, "C")
+_BYTES, _MAP = types.Array(types.uint8, 1, "C"), types.Array(types.uint8, 2, "C")
+_HALVES, _WORDS, _SINGLES = (types.Array(t, 1, "C") for t in (types.uint16, types.uint32, types.float32))
+ARGUMENTS = (
+    _TABLE, _WORD, _WORD, _WORD, _LINE, _LINE, _LINE, types.Array(_WORD, 2, "C", readonly=True), _TABLE, _BYTES,
+    _HALVES, _WORDS, _SINGLES, _LINE, _MAP, _BYTES, _LINE, _LINE, _LINE, _SINGLES, _WORDS, _TABLE, _LINE, _LINE, _LINE,
+    _LINE,
+)  # fmt: skip
 
 
 @entry
