@@ -99,8 +99,10 @@ Y_LAST, Y_SERIAL, Y_BEFORE, Y_BEFORE_SERIAL, Y_COMP, Y_TICK, Y_LISTED, Y_NEXT = 
 Y_WORDS = 8
 
 # --- access records; a copy's read is also over when all of its A_MANY writes are, events from A_FIRST on -------------
-A_NEXT, A_COMP, A_TICK, A_SERIAL, A_LOW, A_FOOT, A_WRITE, A_ROW, A_FIRST, A_MANY, A_NODE = range(11)
-A_WORDS = 11
+# A_KNOWN: bits of the node's own threads that know it is over, A_KNOWS: another thread that does, plus 1
+(A_NEXT, A_COMP, A_TICK, A_SERIAL, A_LOW, A_FOOT, A_WRITE, A_ROW, A_FIRST, A_MANY, A_NODE, A_KNOWN,
+ A_KNOWS) = range(13)  # fmt: skip
+A_WORDS = 13
 
 # --- barriers that threads have joined and not left, listed at the first node of their rectangle ----------------------
 J_NEXT, J_KEY, J_MISSING, J_LAST = range(4)  # J_LAST: the thread that came last, plus 1

@@ -22,6 +22,9 @@ __all__ = [
 ]
 
 
+OWN = 62  # threads of a node whose knowledge a record keeps
+
+
 @inner
 def hit(m: Ints, kind: int, obj: int, first: int, second: int, node: int, way: int, where: int, extra: int,
         other: int) -> None:  # fmt: skip
@@ -90,6 +93,25 @@ def _over(s: State, i: int, r: int) -> bool:
 
 
 @inner
+def _surely_over(s: State, i: int, r: int, node: int) -> bool:
+    """Like `_over`, and remember who knows: weights that are loaded once are asked for on every trip of a loop."""
+    m = s.m
+    threads = m[w.M_THREADS]
+    own = i // threads == node and i % threads < OWN and m[m[r + w.A_FOOT] + w.F_SPACE] == SPACE_SRAM
+    if own and (m[r + w.A_KNOWN] >> (i % threads)) & 1 != 0:
+        return True
+    if m[r + w.A_KNOWS] == i + 1:
+        return True
+    if not _over(s, i, r):
+        return False
+    if own:
+        m[r + w.A_KNOWN] |= 1 << (i % threads)
+    else:
+        m[r + w.A_KNOWS] = i + 1
+    return True
+
+
+@inner
 def _over_at_once(s: State, i: int, r: int) -> bool:
     m = s.m
     return knows_at_once(s, i, m[r + w.A_COMP], m[r + w.A_TICK], m[r + w.A_SERIAL]) or (
@@ -114,7 +136,7 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
             if r != -own and overlap(m, foot, low, old_foot, old_low):
                 # who comes after the new access comes after this one, or has this race reported: once is enough
                 gone = write == 1 and contains(m, foot, low, old_foot, old_low)
-                if not _over(s, i, r):
+                if not _surely_over(s, i, r, node):
                     where = max(low, old_low)
                     whose = w.NO_ROW if r == own else m[r + w.A_NODE]
                     hit(m, w.HIT_RACE, m[foot + w.F_GROUP], site_of(m, m[r + w.A_ROW]), site_of(m, row), node,
@@ -135,7 +157,7 @@ def _visit(s: State, i: int, at: int, foot: int, low: int, node: int, comp: int,
     m[w.X_RECORDS] -= 1
     m[r + w.A_NEXT], m[r + w.A_COMP], m[r + w.A_TICK], m[r + w.A_LOW], m[r + w.A_FOOT] = m[at], comp, tick, low, foot
     m[r + w.A_WRITE], m[r + w.A_ROW], m[r + w.A_FIRST], m[r + w.A_MANY], m[r + w.A_NODE] = write, row, first, many, node
-    m[r + w.A_SERIAL] = serial_of(m)
+    m[r + w.A_SERIAL], m[r + w.A_KNOWN], m[r + w.A_KNOWS] = serial_of(m), 0, 0
     m[at] = r
 
 
