@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,3 +83,20 @@ def test_choices_read_all_bytes_and_then_the_first_possibility() -> None:
     assert c.below(5) == 0
     assert c.pick("ab") == "a"
     assert Choices(b"\x09").below(1) == 0
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="no atheris: pip install atheris to fuzz by coverage")
+@pytest.mark.parametrize("name", ["csv", "assembly"])
+def test_coverage_guided_fuzzing_starts(name: str) -> None:
+    command = [sys.executable, "-m", "tests.fuzz.atheris_run", name, "-runs=300", "-max_len=200"]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Done 300 runs" in done.stderr
+
+
+@pytest.mark.skipif(find_spec("atheris") is not None, reason="atheris is there; its absence cannot be shown")
+def test_without_atheris_the_entry_point_says_so() -> None:
+    command = [sys.executable, "-m", "tests.fuzz.atheris_run", "csv"]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "Cannot fuzz by coverage because atheris is not installed; pip install atheris\n"

@@ -150,6 +150,7 @@ BAD = [
     ("mesh.row_map", [*range(17), 18], "mesh.row_map: needs 18 different indices below 18"),
     ("noc.packet_bytes", 100, "noc.packet_bytes: 100 is not a multiple of noc.link_bytes_per_cycle = 64"),
     ("noc.buffer_packets", 0, "noc.buffer_packets = 0"),
+    ("noc.buffer_packets", 4097, "noc.buffer_packets = 4097"),
     ("ports", [], "ports is empty|ports: is empty"),
     ("ports.west.routers", [[0, 20]], r"ports.west.routers: \(0, 20\) lies outside"),
     ("ports.west.routers", [], "ports.west.routers: needs a router"),

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Site = tuple[Natural, Natural]  # physical (row, col), row 0 north, col 0 west
+Depth = Annotated[int, msgspec.Meta(ge=1, le=4096)]  # packets in a buffer, of which the cycle model notes each
 Side = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # sites or nodes along one side of the mesh
 
 
@@ -149,7 +150,7 @@ class NocSpec(Spec, frozen=True, kw_only=True):
     hop_cycles: Cycles = 1
     packet_bytes: Count = 1024  # largest packet
     header_bytes: Count = 16  # of the request that a pull sends; the headers of data packets are not counted
-    buffer_packets: Count  # input buffer of a link, in packets
+    buffer_packets: Depth  # input buffer of a link, in packets
     semaphore_cycles: Cycles  # fixed cost of a remote inc beside its hops
     barrier_cycles: Cycles  # cost of a barrier over the whole logical mesh once the last node has arrived
 
