@@ -18,7 +18,7 @@ from accel.comparison import Comparison
 from accel.errors import AccelError, InputError, UnsupportedError
 from accel.problem import Matmul
 from accel.program import Program, Verified
-from accel.report import page, text, writing
+from accel.report import page, text, views, writing
 from accel.report.figure import CAUSES
 from accel.report.subject import subjects_of
 from accel.report.views import figures
@@ -317,3 +317,14 @@ def test_source_lines_are_those_of_the_timing(compared: Comparison) -> None:
         assert by_cause == {f"stalled_{kind}_cycles": n for kind, n in x.stalls.items() if n}
         assert (row["mesh_bytes"], row["matrix_cycles"]) == (x.mesh_bytes, x.matrix_cycles)
     assert "k.matmul(" in " ".join(str(row["source"]) for row in records)
+
+
+def test_a_long_critical_path_keeps_its_totals(compared: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "MOST_SEGMENTS", 3)
+    figure = views.critical_path(subjects_of(compared)[0])
+    assert figure is not None
+    drawn = sorted(figure.views[0].spans, key=lambda span: span.start)
+    assert all(before.end == after.start for before, after in itertools.pairwise(drawn))
+    for cause in {s.cause for s in compared.timing.critical_path}:
+        total = sum(s.end - s.start for s in compared.timing.critical_path if s.cause == cause)
+        assert sum(s.end - s.start for s in drawn if s.cause == cause) == total

@@ -38,6 +38,7 @@ __all__ = ["critical_path", "figures", "ledger", "ledgers", "links", "nodes", "r
 WAITS = ("wait_memory", "wait_mesh", "wait_peer")
 MOST_SEGMENTS = 400  # spans of the critical path that are drawn one by one; above, slices of time
 LITTLE = 0.01  # share of the time below which a brief report leaves a cause out
+SLICES = 120  # of the time, in which a longer critical path is drawn cause by cause
 DIRECTIONS = ("east", "west", "south", "north")
 _BUSY = {"matrix": "matrix unit busy", "vector": "vector unit busy", "sram_port": "SRAM ports busy"}
 
@@ -236,7 +237,9 @@ def critical_path(subject: Subject) -> Spans | None:
     lanes = tuple(cause for cause in CAUSES if cause in shares)
     spans = _path_spans(t, lanes)
     sliced = (
-        "" if len(t.critical_path) <= MOST_SEGMENTS else f" Drawn in {len(spans)} slices, each in its longest cause."
+        f" Drawn in {SLICES} slices of time, sorted by cause within each."
+        if len(t.critical_path) > MOST_SEGMENTS
+        else ""
     )
     return Spans(
         name="critical_path",
@@ -262,8 +265,8 @@ def _path_spans(t: Timing, lanes: tuple[str, ...]) -> tuple[Span, ...]:
     spans: list[Span] = []
     path = iter(t.critical_path)  # its segments cover [0, cycles) in order
     segment = next(path)
-    for index in range(MOST_SEGMENTS):
-        low, high = (t.cycles * (index + step) // MOST_SEGMENTS for step in (0, 1))
+    for index in range(SLICES):
+        low, high = (t.cycles * (index + step) // SLICES for step in (0, 1))
         spent: dict[str, int] = {}
         while True:
             part = min(segment.end, high) - max(segment.start, low)
@@ -271,7 +274,9 @@ def _path_spans(t: Timing, lanes: tuple[str, ...]) -> tuple[Span, ...]:
             if segment.end >= high:
                 break
             segment = next(path)
-        cause = max(spent, key=lambda name: spent[name])
         text = listed([f"{CAUSES[c].label} {n:,}" for c, n in sorted(spent.items(), key=lambda x: -x[1]) if n])
-        spans.append(Span(lanes.index(cause), low, high, cause, text))
+        at = low
+        for cause in (cause for cause in lanes if spent.get(cause)):  # sorted within a slice: totals stay exact
+            spans.append(Span(lanes.index(cause), at, at + spent[cause], cause, text, "of this slice"))
+            at += spent[cause]
     return tuple(spans)

@@ -4,6 +4,7 @@
   const DATA = JSON.parse(document.getElementById("report-data").textContent);
   const ROOT = document.documentElement;
   const DRAWS = typeof Plotly !== "undefined";
+  const NARROW = 640; // px below which a legend stands under its figure
   const PRINT_WIDTH = 1000; // px: A4 landscape less its margins
   const CONFIG = {
     displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
@@ -45,8 +46,8 @@
   }
 
   // Ticks of a logarithmic axis: 1, 2, 5 over few decades, powers of ten over many.
-  function decades(low, high) {
-    const steps = Math.log10(high / low) > 3.5 ? [1] : [1, 2, 5], values = [];
+  function decades(low, high, narrow) {
+    const steps = narrow || Math.log10(high / low) > 3.5 ? [1] : [1, 2, 5], values = [];
     for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) for (const s of steps) values.push(Number(`${s}e${e}`));
     const kept = values.filter((v) => v >= low && v <= high);
     return { tickvals: kept, ticktext: kept.map((v) => (v >= 1e6 || v < 1e-3 ? v.toExponential(0) : v.toLocaleString("en-US"))) };
@@ -73,7 +74,8 @@
       }) };
     },
 
-    roofline(figure) {
+    roofline(figure, _choice, across) {
+      const narrow = across < NARROW;
       const finite = figure.points.map((point) => point.intensity).filter((x) => x !== null && x > 0);
       const ridges = figure.roofs.map((roof) => (roof.peak_tflops * 1e3) / roof.memory_gbps);
       const low = Math.min(...finite, ...ridges) / 4, high = Math.max(...finite, ...ridges) * 6;
@@ -107,9 +109,9 @@
         hovertemplate: "<b>%{customdata[0]}</b><br>%{y:.4g} TFLOPS at %{customdata[2]}<br>%{customdata[1]}<extra></extra>",
       }));
       return { data, layout: layout({
-        height: many ? 440 : 400, showlegend: true, hovermode: "closest",
-        legend: { font: { size: 11 }, bgcolor: "rgba(0,0,0,0)", x: 1.01, y: 1, yanchor: "top" }, margin: { l: 10, r: 10, t: 26, b: 10 },
-        xaxis: { type: "log", range: [Math.log10(low), Math.log10(high)], ...decades(low, high), title: { text: "flop per byte of memory traffic" } },
+        height: (many ? 440 : 400) + (narrow ? 22 * data.length : 0), showlegend: true, hovermode: "closest",
+        legend: { font: { size: 11 }, bgcolor: "rgba(0,0,0,0)", ...(narrow ? { orientation: "h", x: 0, y: -0.25, yanchor: "top" } : { x: 1.01, y: 1, yanchor: "top" }) }, margin: { l: 10, r: 10, t: 26, b: 10 },
+        xaxis: { type: "log", range: [Math.log10(low), Math.log10(high)], ...decades(low, high, narrow), title: { text: "flop per byte of memory traffic" } },
         yaxis: { type: "log", range: [Math.log10(floor), Math.log10(top)], ...decades(floor, top), title: { text: "TFLOPS" } },
       }) };
     },
@@ -205,8 +207,8 @@
 
   function paint(box, width) {
     const figure = DATA.figures[box.dataset.figure];
-    const made = draw[figure.kind](figure, Number(box.dataset.choice ?? 0));
     const across = width ? (box.closest(".pair") ? Math.floor(width / 2) - 12 : width) : box.clientWidth;
+    const made = draw[figure.kind](figure, Number(box.dataset.choice ?? 0), across);
     if (made.ratio) made.layout.height = Math.round(Math.min(720, Math.max(190, (across - 130) * made.ratio + 90)));
     if (width) made.layout.width = across;
     Plotly.react(box, made.data, made.layout, CONFIG);
@@ -274,7 +276,8 @@
   themeButton.addEventListener("click", () => setTheme(themes[(themes.indexOf(ROOT.dataset.theme ?? "auto") + 1) % 3]));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paintAll());
   document.getElementById("print").addEventListener("click", () => print());
-  let before;
+  let before, resizing;
+  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => paintAll(), 150); });
   addEventListener("beforeprint", () => { before = ROOT.dataset.theme ?? "auto"; ROOT.dataset.theme = "light"; paintAll(PRINT_WIDTH); });
   addEventListener("afterprint", () => setTheme(before));
 
