@@ -11,6 +11,7 @@ from accel.isa.program import Program
 from accel.isa.table import BY_OPCODE
 from accel.timing import engine
 from accel.timing import state as s
+from accel.timing.bins import fill_bins
 from accel.timing.memory import Memory
 from accel.timing.path import line_of
 
@@ -22,7 +23,16 @@ def drive(program: Program, memory: Memory, plain: bool) -> None:
     run = jit.plain(engine.run) if plain else engine.run
     while (status := int(run(memory.m, memory.log))) != s.DONE:
         require_done(program, memory, status)
+        if status == s.FULL_MOVES:
+            count_moves(memory, plain)
         memory.grow(status)
+    if memory.m[s.K_BIN]:
+        count_moves(memory, plain)
+
+
+def count_moves(memory: Memory, plain: bool) -> None:
+    """Add what a recording run has noted of links to its time bins."""
+    (jit.plain(fill_bins) if plain else fill_bins)(memory.m, memory.moves, int(memory.m[s.S_MOVES]))
 
 
 def require_done(program: Program, memory: Memory, status: int) -> None:

@@ -20,6 +20,7 @@ from accel.timing.state import (
     EV_SENT,
     EV_THREAD,
     EV_TOKEN,
+    FULL_MOVES,
     G_DONE,
     G_MID,
     GROW_BARRIERS,
@@ -28,6 +29,7 @@ from accel.timing.state import (
     GROW_LOG,
     GROW_POOL,
     K_LINK_WORDS,
+    K_MOVES,
     K_NODES,
     K_THREADS,
     K_WHEEL,
@@ -51,6 +53,7 @@ from accel.timing.state import (
     S_HEAP_SIZE,
     S_LIVE,
     S_LOG,
+    S_MOVES,
     S_NOW,
     S_STATUS,
     S_WHEEL,
@@ -115,6 +118,8 @@ def short(m: Words, g: Log) -> int:
         return GROW_COPIES
     if g.shape[0] - m[S_LOG] < margin:
         return GROW_LOG
+    if m[S_MOVES] > m[K_MOVES]:
+        return FULL_MOVES
     if m[S_BARRIERS_SIZE] - m[S_BARRIERS] < 2:
         return GROW_BARRIERS
     return DONE

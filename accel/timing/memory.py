@@ -18,6 +18,7 @@ __all__ = ["Memory"]
 WHEEL_CYCLES = 4096  # most events lie nearer than this; the rest wait in the heap
 FASTEST = float(1 << 20)  # bytes a cycle: no port has links for more, and any faster memory counts as this
 MOST_TICKS = 1 << 26  # of a port's clock in a cycle
+MOVES_WORDS = 1 << 21  # transfers that a recording run notes between two looks at them: 16 MiB
 LARGEST = 1 << 61  # no time in ticks comes near the end of int64
 RATE_DENOMINATOR = 64  # a memory rate (below 1: its inverse) is taken as a fraction with at most this denominator
 
@@ -177,8 +178,11 @@ class Memory:
         self.m[base], self.m[size] = self._add(table), records
 
     def grow(self, status: int) -> None:
-        """Enlarge what the engine ran out of, twofold; addresses stay valid."""
+        """Enlarge what the engine ran out of, twofold, or begin it anew; addresses stay valid."""
         m = self.m
+        if status == s.FULL_MOVES:
+            m[s.S_MOVES] = self.moves
+            return
         if status == s.GROW_LOG:
             self.log = np.concatenate([self.log, np.zeros_like(self.log)])
             return
@@ -207,6 +211,10 @@ class Memory:
         self.m[s.K_SEEN], self.m[s.K_BIN], self.m[s.K_BIN_FIRST], self.m[s.K_BINS] = seen, width, first, bins
         self.m[s.O_SEEN] = self._add(np.zeros(seen * s.SEEN_WORDS, np.int64))
         self.m[s.O_BINS] = self._add(np.zeros(bins * int(self.m[s.K_LANES]), np.int64))
+        # one event starts no more transfers than there are buffer slots, of which each is taken once
+        margin = s.MOVE_WORDS * int(self.m[s.K_LANES]) * (self.chip.noc.buffer_packets + 1)
+        self.moves = self._add(np.zeros(MOVES_WORDS + margin, np.int64))
+        self.m[s.S_MOVES], self.m[s.K_MOVES] = self.moves, self.moves + MOVES_WORDS
         self.m = np.concatenate(self._parts)
         self._parts = []
 

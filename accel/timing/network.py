@@ -38,20 +38,20 @@ from accel.timing.state import (
     EV_SENT,
     INJECT,
     K_BIN,
-    K_BIN_FIRST,
-    K_BINS,
     K_HOP,
-    K_LANES,
     K_LINK_BYTES,
     K_LINK_WORDS,
     K_MESH_BYTES,
     K_PACKET,
+    MOVE_BYTES,
+    MOVE_CYCLES,
+    MOVE_LANE,
+    MOVE_START,
+    MOVE_WORDS,
     N_HEAD,
     N_INJECT,
     N_TAIL,
     NORTH,
-    O_BINS,
-    O_LINKS,
     P_COPY,
     P_LINK,
     P_NEXT,
@@ -64,6 +64,7 @@ from accel.timing.state import (
     P_SLOT,
     Q_WAKE,
     S_EVENTS,
+    S_MOVES,
     S_NOW,
     S_SERIAL,
     S_STACK,
@@ -93,7 +94,7 @@ from accel.timing.state import (
 )
 from accel.timing.wheel import allocate, push, recycle
 
-__all__ = ["arrive", "enqueue", "freed", "inject", "occupy", "settle", "spread", "wake"]
+__all__ = ["arrive", "enqueue", "freed", "inject", "moved", "occupy", "settle", "wake"]
 
 
 @njit
@@ -109,12 +110,14 @@ def wake(m: Words, port: int, t: int) -> None:
 
 
 @njit
-def spread(m: Words, lane: int, start: int, cycles: int, size: int) -> None:
-    """Add the bytes of a transfer, in a recording run, to the time bins it crosses, as many as it moves in each."""
-    width, first = m[K_BIN], m[K_BIN_FIRST]
-    for i in range(max(0, (start - first) // width), min(m[K_BINS], (start + cycles - 1 - first) // width + 1)):
-        begin, end = max(start, first + i * width) - start, min(start + cycles, first + (i + 1) * width) - start
-        m[m[O_BINS] + i * m[K_LANES] + lane] += size * end // cycles - size * begin // cycles
+def moved(m: Words, lane: int, start: int, cycles: int, size: int) -> None:
+    """Note a transfer in a recording run: as little code as can be, for it stands in the path of every packet."""
+    at = m[S_MOVES]
+    m[at + MOVE_LANE] = lane
+    m[at + MOVE_START] = start
+    m[at + MOVE_CYCLES] = cycles
+    m[at + MOVE_BYTES] = size
+    m[S_MOVES] = at + MOVE_WORDS
 
 
 @njit
@@ -129,7 +132,7 @@ def occupy(m: Words, link: int, t: int, cycles: int, size: int, e: int) -> int:
     m[e + P_LINK] = link
     m[e + P_SLOT] = slot
     if m[K_BIN] != 0:
-        spread(m, (link - m[O_LINKS]) // m[K_LINK_WORDS], start, cycles, size >> SIZE_BYTES)
+        moved(m, link, start, cycles, size)
     return start
 
 
@@ -298,7 +301,7 @@ def eject(m: Words, e: int, link: int, node: int) -> int:
     m[link + X_FREE] = end
     m[link + X_BYTES] += size >> SIZE_BYTES
     if m[K_BIN] != 0:
-        spread(m, (link - m[O_LINKS]) // m[K_LINK_WORDS], end - cycles, cycles, size >> SIZE_BYTES)
+        moved(m, link, end - cycles, cycles, size)
     m[S_EVENTS] += 1
     if size & 1:
         done = allocate(m, EV_DONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accel.timing.compiled import njit
-from accel.timing.network import enqueue, freed, occupy, settle, spread, wake
+from accel.timing.network import enqueue, freed, moved, occupy, settle, wake
 from accel.timing.state import (
     C_ENTRY,
     C_FROM,
@@ -31,10 +31,8 @@ from accel.timing.state import (
     K_HOP,
     K_LINK_BYTES,
     K_PACKET,
-    K_WRITE_LANE,
     N_SITE_COL,
     N_SITE_ROW,
-    O_ENTRIES,
     P_COPY,
     P_LINK,
     P_NEXT,
@@ -196,8 +194,7 @@ def write_packet(m: Words, port: int, entry: int) -> None:
     end = max(tail, m[entry + E_FREE_OUT], (max(m[port + Q_FREE], m[port + Q_EDGE_OUT]) + clock - 1) // clock)
     m[S_EVENTS] += 1
     if m[K_BIN] != 0:  # what the memory takes has no link of its own: its lanes lie behind those of the links
-        lane = m[K_WRITE_LANE] + (entry - m[O_ENTRIES]) // ENTRY_WORDS
-        spread(m, lane, begin // clock, max(1, end - begin // clock), count)
+        moved(m, entry, begin // clock, max(1, end - begin // clock), m[e + P_SIZE])
     if m[e + P_SIZE] & 1:
         c = m[e + P_COPY]
         node = m[c + C_NODE]
