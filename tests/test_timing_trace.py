@@ -13,7 +13,7 @@ from test_timing import programs
 from accel.errors import InputError
 from accel.hardware import chip
 from accel.isa.program import Program
-from accel.timing import Timing, simulate
+from accel.timing import Timing, memory, simulate
 from accel.timing.trace import KINDS, WAYS, Trace
 
 MINI = chip("mini")
@@ -183,3 +183,12 @@ def test_what_a_trace_refuses(options: dict[str, Any], message: str) -> None:
 def test_a_bound_has_no_trace() -> None:
     with pytest.raises(InputError, match="time it with fidelity='packet'"):
         simulate(pushed(), MINI, fidelity="bound").trace()
+
+
+def test_a_full_note_of_transfers_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = simulate(PROGRAMS[2], MINI)
+    whole = timing.trace()
+    monkeypatch.setattr(memory, "MOVES_WORDS", 40)  # ten transfers at a time
+    few = timing.trace()
+    for name in ("link_bytes", "sent_bytes", "received_bytes", "memory_read", "memory_write"):
+        assert np.array_equal(getattr(few, name), getattr(whole, name)), name
