@@ -48,9 +48,9 @@ def test_a_drawn_instruction_in_the_plain_engine(mnemonic, data):
 
 
 @settings(max_examples=60, **SLOW)
-@given(case=legal_programs(LIMITS), schedule=st.sampled_from(["natural", 1, 2, 3]))
-def test_a_whole_legal_program_has_the_bits_of_the_slow_model(case, schedule):
-    same(case, schedule=schedule)
+@given(case=legal_programs(LIMITS), schedule=st.sampled_from(["natural", 1, 2, 3]), threads=st.integers(1, 3))
+def test_a_whole_legal_program_has_the_bits_of_the_slow_model(case, schedule, threads):
+    same(case, schedule=schedule, threads=threads)
 
 
 @pytest.mark.nightly

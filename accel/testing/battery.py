@@ -31,10 +31,12 @@ LENGTHS = (1023, 1025, 2100)
 PRODUCTS = ((3, 2, 513), (15, 33, 40), (16, 34, 520), (1, 1040, 3))
 
 
-def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natural") -> str | None:
+def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natural",
+               threads: int | None = None) -> str | None:  # fmt: skip
     """Return what differs between the executor and the slow model, None where every bit of every output agrees.
 
-    What probes saw is compared too, regardless of order. An error that one of them raises counts as a difference.
+    engine, schedule, threads: how the executor runs, as `accel.machine.execute` takes them. What probes saw is compared
+    too, regardless of order. An error that one of them raises counts as a difference.
     """
     from accel.machine import execute
 
@@ -42,7 +44,7 @@ def difference(case: Case, *, engine: str = "jit", schedule: str | int = "natura
     try:
         want = slow_run(case.program, case.inputs, seed=case.seed)
         got = execute(case.program, case.inputs, random_seed=case.seed, engine=engine, schedule=schedule,
-                      record=records.append)  # fmt: skip
+                      record=records.append if want.records else None, threads=threads)  # fmt: skip
     except AccelError as error:
         return f"{type(error).__name__}: {error}"
     for name, codes in want.outputs.items():
