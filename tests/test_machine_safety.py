@@ -11,6 +11,7 @@ import pytest
 
 from accel.errors import AccelError, BoundsError
 from accel.isa import layout as w
+from accel.isa.table import BY_OPCODE
 from accel.isa.work import most_instructions
 from accel.machine import execute, executor
 from accel.machine.words import X_BEGIN, X_COUNT, X_END
@@ -117,14 +118,20 @@ def test_without_the_bounds_the_guard_catches_an_escape(guarded, monkeypatch):
 
 
 def forge(rng, program):
-    """Change one to three words of a program's tables."""
+    """Change one or two words of a program's tables, most often an address."""
     changed = {}
-    for _ in range(int(rng.integers(1, 4))):
-        name = str(rng.choice(TABLES, p=[0.3, 0.25, 0.15, 0.05, 0.05, 0.05, 0.05, 0.04, 0.03, 0.03]))
+    for _ in range(int(rng.integers(1, 3))):
+        name = str(rng.choice(TABLES, p=[0.5, 0.15, 0.1, 0.05, 0.04, 0.08, 0.02, 0.02, 0.02, 0.02]))
         table = changed.get(name, getattr(program, name)).copy()
         if not table.size:
             continue
-        at = int(rng.integers(table.size))
+        used = np.flatnonzero(table)
+        at = int(rng.choice(used)) if used.size and rng.random() < 0.8 else int(rng.integers(table.size))
+        if name == "code" and rng.random() < 0.7:  # where an operand starts
+            row = at // w.CODE_WORDS
+            starts = [BY_OPCODE[int(program.code[row, w.W_OPCODE])].word(o.name) + 1
+                      for o in BY_OPCODE[int(program.code[row, w.W_OPCODE])].views]  # fmt: skip
+            at = row * w.CODE_WORDS + int(rng.choice(starts or [w.W_FIRST]))
         old, kind = int(table.flat[at]), int(rng.integers(4))
         table.flat[at] = (
             old + int(rng.choice([-64, -8, -4, -2, -1, 1, 2, 4, 8, 64])) if kind < 2
@@ -159,12 +166,10 @@ def forged_outcomes(first, count):
 
 def test_forged_programs_never_leave_the_arrays(guarded):
     ended = forged_outcomes(0, 300)
-    assert ended["refused"] > 50, ended
-    assert ended["ran"] > 30, ended
-    assert ended["BoundsError"] > 3, ended
+    assert min(ended["refused"], ended["ran"], ended["BoundsError"]) > 10, ended  # every way that there is
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("first", range(1000, 9000, 1000))
 def test_many_forged_programs_never_leave_the_arrays(guarded, first):
-    assert forged_outcomes(first, 1000)["ran"] > 20
+    assert forged_outcomes(first, 1000)["ran"] > 50
