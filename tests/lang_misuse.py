@@ -310,6 +310,12 @@ def index_of_floats(k, x):
     k.vec.gather(t, t, f)  # here
 
 
+@case(UnsupportedError, "k.vec.scatter_add: 'n' is int32, and x is bf16 or cfp8-143 or cfp8-152 or fp16 or fp32")
+def sum_of_integer_rows(k, x):
+    i, n = k.sram((8,), "int32", "i"), k.sram((8, 4), "int32", "n")
+    k.vec.scatter_add(n, n, i)  # here
+
+
 @case(TraceError, "k.vec.gather of rows of 't' (8, 4) by 'i' (3,) into 't' (8, 4)")
 def too_few_indices(k, x):
     i, t = k.sram((3,), "int32", "i"), k.sram((8, 4), "fp32", "t")

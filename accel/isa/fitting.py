@@ -30,6 +30,7 @@ ONE_FORMAT = {"vec.compare": ("x", "y"), "vec.scatter_add": ("dst", "x")}
 TAKES = {
     ("vec.compare", "dst"): {"uint8"}, ("vec.comparei", "dst"): {"uint8"}, ("vec.select", "mask"): {"uint8"},
     ("vec.gather", "index"): {"int32"}, ("vec.scatter_add", "index"): {"int32"}, ("vec.cast_sr", "x"): FLOATS,
+    ("vec.scatter_add", "x"): FLOATS,
     ("vec.iota", "dst"): {"int32", "fp32", "bf16", "fp16"}, ("vec.random", "dst"): {"int32", "fp32"},
 }  # fmt: skip
 MIXES = frozenset({"vec.cast", "vec.cast_sr", "vec.compare", "vec.comparei", "probe", "vec.iota", "vec.random",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["checked_views", "location"]
 
+LARGEST_SRAM = 1 << 32  # bytes of the largest SRAM that a chip may have
 LARGEST = 1 << 40  # no address, stride or count of a sound program comes near; sums of a few cannot wrap
 LOOP, END = BY_MNEMONIC["loop"].opcode, BY_MNEMONIC["end"].opcode
 MOST_THREADS = 256
@@ -52,6 +53,9 @@ def _extended_views(program: Program) -> Table:
             )
         if float(np.prod(shape.astype(float))) > LARGEST:
             raise ProgramError(f"{where} has more than 2^40 elements; rebuild the program")
+        if view[w.V_SPACE] == w.SPACE_SRAM and float(np.prod(shape.astype(float))) > LARGEST_SRAM:
+            # only repeated elements (stride 0) can be more than an SRAM has bytes; one row would run for hours
+            raise ProgramError(f"{where} has more than 2^32 elements, and no SRAM has; rebuild the program")
         if float(np.abs((shape - 1).astype(float) * stride.astype(float)).sum()) > LARGEST:
             raise ProgramError(f"{where} reaches further than 2^40 bytes; rebuild the program")
         reach = (shape - 1) * stride

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from accel.errors import TraceError, UnsupportedError
 from accel.isa import table
 from accel.isa.codec import bits_of_float
-from accel.isa.fitting import INTEGERS, TAKES
+from accel.isa.fitting import INTEGERS, ONE_FORMAT, TAKES
 from accel.isa.layout import CODE_WORDS, SPACE_SRAM
 from accel.lang.expr import Expr, Int
 from accel.lang.moves import own
@@ -146,8 +146,14 @@ class VectorUnit:
                     "k.vec.cast to that"
                 )
         if mnemonic not in CONVERTS:
-            self._one_format(mnemonic, [lay for n, lay in zip(names, (dst, *operands), strict=True)
-                                        if (mnemonic, n) not in TAKES])  # fmt: skip
+            self._one_format(
+                mnemonic,
+                [
+                    lay
+                    for n, lay in zip(names, (dst, *operands), strict=True)
+                    if (mnemonic, n) not in TAKES or n in ONE_FORMAT.get(mnemonic, ())
+                ],
+            )
         if mnemonic.startswith("vec.reduce"):
             return self._reduction(mnemonic, dst, operands[0])
         if mnemonic == "vec.transpose":
