@@ -13,8 +13,8 @@ import numpy as np
 from accel.errors import AccelError, AssemblyError, Location
 from accel.isa import layout as w
 from accel.isa.assembly_operands import Names, Reader
-from accel.isa.assembly_pools import Pools
 from accel.isa.assembly_scan import Line
+from accel.isa.pools import AssemblyPools
 from accel.isa.program import Buffer, Semaphore, Table, Tensor
 from accel.isa.validate import LARGEST
 from accel.numerics.formats import FORMATS
@@ -39,15 +39,15 @@ class Maps:
         self.mesh = (1, 1)
         self.init: list[int] | None = None
         self.without_lines = False
-        self._pools: Pools | None = None
+        self._pools: AssemblyPools | None = None
         self._reader: Reader | None = None
 
     # --- what statements ask for ------------------------------------------------------------------------------------
     @property
-    def pools(self) -> Pools:
+    def pools(self) -> AssemblyPools:
         """Return the tables; from now on the mesh is fixed."""
         if self._pools is None:
-            self._pools = Pools(*self.mesh)
+            self._pools = AssemblyPools(*self.mesh)
         return self._pools
 
     @property

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from accel.errors import nearest
 from accel.isa import layout as w
-from accel.isa.assembly_pools import ExprKey, Pools, ViewKey
 from accel.isa.assembly_scan import FORMAT, NAME, WORD_LIMIT, Line
+from accel.isa.pools import AssemblyPools, ExprKey, ViewKey
 from accel.isa.program import Buffer, Semaphore, Tensor
 from accel.numerics.formats import FORMATS, Format
 
@@ -79,7 +79,7 @@ class Names:
 class Reader:
     """Reads operands of a line into words, interning what the tables hold."""
 
-    def __init__(self, pools: Pools, names: Names) -> None:
+    def __init__(self, pools: AssemblyPools, names: Names) -> None:
         self.pools, self.names = pools, names
         self.params_used: dict[int, tuple[Line, int]] = {}
         self._plain: dict[str, ViewKey] = {}

@@ -10,8 +10,8 @@ import numpy as np
 from accel.errors import Location
 from accel.isa import layout as w
 from accel.isa.assembly_maps import TEXT_VERSION, chip_digest
-from accel.isa.assembly_pools import COL, ROW, ZERO
 from accel.isa.disassembly_operands import Writer, place_text, quoted, terms_text
+from accel.isa.pools import COL, ROW, ZERO
 from accel.isa.program import Program, Table
 from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from accel.isa import layout as w
 from accel.isa.assembly_operands import COMPARISONS, row_major
-from accel.isa.assembly_pools import expr_key, pred_key, target_key, view_key
 from accel.isa.assembly_scan import NAME, PATH
 from accel.isa.codec import bits_of_float, float_of_bits
+from accel.isa.pools import expr_key, pred_key, target_key, view_key
 from accel.isa.program import Program
 from accel.isa.schema import WORDS_OF, Kind, Operand, Row
 from accel.numerics.formats import by_code

@@ -1,8 +1,8 @@
-"""The tables that assembly text does not number: views, expressions, predicates, targets, lines and marks, interned.
+"""The tables that neither a kernel nor assembly text numbers: views, expressions, predicates, targets, marks, interned.
 
-Their order is that of reading: the first entry that a statement mentions is the first of its table. A program whose
-tables have another order, unused entries or twins lists the table by directives (`.expr e0 = ...`) before its code;
-then the table starts from that list.
+Their order is that of first use, by the tracer or by reading. A program whose tables have another order, unused entries
+or twins lists the table in its text by directives (`.expr e0 = ...`) before its code; then the table starts from that
+list.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from accel.isa import layout as w
 from accel.isa.program import Table
 
 __all__ = [
+    "AssemblyPools",
     "ExprKey",
     "Pool",
     "Pools",
@@ -93,6 +94,12 @@ class Pool(Generic[Key]):
         index = self.ids.get(key)
         return self.append(key) if index is None else index
 
+    def rollback(self, size: int) -> None:
+        """Forget every entry past the first `size`; entries must have come through `id`."""
+        for key in self.items[size:]:
+            del self.ids[key]
+        del self.items[size:]
+
     def list_next(self, key: Key) -> int:
         """Add an entry of a listed table; the first one takes the place of what the table starts with."""
         if not self.listed:
@@ -103,19 +110,13 @@ class Pool(Generic[Key]):
 
 
 class Pools:
-    """The pools of one program; they start with what the tracer's tables start with."""
+    """What the code rows of one program index, but for its views and lines."""
 
     def __init__(self, rows: int, cols: int) -> None:
-        self.views: Pool[ViewKey] = Pool()
         self.exprs: Pool[ExprKey] = Pool(ZERO, ROW, COL)
         self.preds: Pool[PredKey] = Pool(())
         self.targets: Pool[TargetKey] = Pool((0, 1, 0, 1, 0, 2, 0, 2), (0, 0, rows - 1, 0, 0, 0, cols - 1, 0))
-        self.lines: Pool[Location] = Pool()
         self.marks: Pool[str] = Pool()
-
-    def view_table(self) -> Table:
-        """Return the views as (views, VIEW_WORDS)."""
-        return np.array(self.views.items, np.int64).reshape(-1, w.VIEW_WORDS)
 
     def expr_table(self) -> Table:
         """Return the expressions as (expressions, EXPR_WORDS)."""
@@ -141,3 +142,16 @@ class Pools:
     def target_table(self) -> Table:
         """Return the targets as (targets, TARGET_WORDS)."""
         return np.array(self.targets.items, np.int64).reshape(-1, w.TARGET_WORDS)
+
+
+class AssemblyPools(Pools):
+    """The pools of a program that is read from text."""
+
+    def __init__(self, rows: int, cols: int) -> None:
+        super().__init__(rows, cols)
+        self.views: Pool[ViewKey] = Pool()
+        self.lines: Pool[Location] = Pool()
+
+    def view_table(self) -> Table:
+        """Return the views as (views, VIEW_WORDS)."""
+        return np.array(self.views.items, np.int64).reshape(-1, w.VIEW_WORDS)
