@@ -25,12 +25,12 @@ class FrameFormat(Spec, frozen=True, kw_only=True):
     Lines are packed; a line and a frame end on a byte. SpecError names a field that is out of range.
     """
 
-    width: Pixels  # pixels of a line
-    height: Pixels  # lines
-    bits_per_pixel: Annotated[int, msgspec.Meta(ge=1, le=64)]  # of one channel
+    width: Pixels  #: pixels of a line
+    height: Pixels  #: lines
+    bits_per_pixel: Annotated[int, msgspec.Meta(ge=1, le=64)]  #: of one channel
     channels: Few = 1
     cameras: Few = 1
-    fps: Positive  # frames a second of each camera
+    fps: Positive  #: frames a second of each camera
 
     @property
     def line_bytes(self) -> int:

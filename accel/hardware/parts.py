@@ -36,8 +36,8 @@ class MeshSpec(Spec, frozen=True, kw_only=True):
     at: ClassVar[str] = "mesh"
     site_rows: Side
     site_cols: Side
-    holes: tuple[Site, ...] = ()  # disabled sites: no node; their router still forwards
-    rows: Side  # logical mesh
+    holes: tuple[Site, ...] = ()  #: disabled sites: no node; their router still forwards
+    rows: Side  #: logical mesh
     cols: Side
     row_map: tuple[Natural, ...] = ()
     column_map: tuple[Natural, ...] = ()
@@ -82,10 +82,10 @@ class MatrixSpec(Spec, frozen=True, kw_only=True):
     m: Count = 8
     n: Count = 8
     k: Count = 4
-    accumulator_rows: Count = 16  # fp32 elements held in registers
+    accumulator_rows: Count = 16  #: fp32 elements held in registers
     accumulator_cols: Count = 16
-    fill_cycles: Cycles  # pipeline depth: cycles from the first micro-step to its result
-    step_cycles: dict[str, Count]  # format -> cycles a micro-step; a format that is absent is not taken
+    fill_cycles: Cycles  #: pipeline depth: cycles from the first micro-step to its result
+    step_cycles: dict[str, Count]  #: format -> cycles a micro-step; a format that is absent is not taken
 
     def verify(self) -> None:
         """Known formats; an accumulator block that whole micro-steps tile."""
@@ -110,10 +110,10 @@ class VectorSpec(Spec, frozen=True, kw_only=True):
     fill_cycles: Cycles
     divide_passes: Count
     sqrt_passes: Count
-    random_passes: Count = 1  # random numbers
-    stochastic_passes: Count = 1  # rounding at random
+    random_passes: Count = 1  #: random numbers
+    stochastic_passes: Count = 1  #: rounding at random
     transpose_passes: Count = 2
-    flops_per_lane: Count = 2  # a lane is 4 bytes and does a fused multiply-add a cycle
+    flops_per_lane: Count = 2  #: a lane is 4 bytes and does a fused multiply-add a cycle
 
     def verify(self) -> None:
         """Whole fp32 lanes."""
@@ -128,16 +128,16 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     sram_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 32)]
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)]
     semaphores: Annotated[int, msgspec.Meta(ge=1, le=4096)]
-    semaphore_bits: Annotated[int, msgspec.Meta(ge=1, le=31)] = 16  # counts up to 2^bits - 1; more is an error
-    loop_depth: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4  # nested hardware loops
+    semaphore_bits: Annotated[int, msgspec.Meta(ge=1, le=31)] = 16  #: counts up to 2^bits - 1; more is an error
+    loop_depth: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4  #: nested hardware loops
     load_ports: Count = 2
     store_ports: Count = 1
-    port_bytes: Count = 64  # bytes of one SRAM access
-    accesses_per_cycle: Count = 2  # address units shared by all core ports
-    mesh_bytes_per_cycle: Count = 64  # the node's own mesh port, each way
-    issue_cycles: Cycles = 1  # a thread's time to issue any instruction
-    copy_issue_cycles: Cycles  # a thread's time to write a copy descriptor
-    copy_queue_depth: Count  # copies in flight a node; one more blocks the issuing thread
+    port_bytes: Count = 64  #: bytes of one SRAM access
+    accesses_per_cycle: Count = 2  #: address units shared by all core ports
+    mesh_bytes_per_cycle: Count = 64  #: the node's own mesh port, each way
+    issue_cycles: Cycles = 1  #: a thread's time to issue any instruction
+    copy_issue_cycles: Cycles  #: a thread's time to write a copy descriptor
+    copy_queue_depth: Count  #: copies in flight a node; one more blocks the issuing thread
     matrix: MatrixSpec
     vector: VectorSpec
 
@@ -146,13 +146,13 @@ class NocSpec(Spec, frozen=True, kw_only=True):
     """The mesh network: XY routing on physical sites, packets with finite input buffers."""
 
     at: ClassVar[str] = "noc"
-    link_bytes_per_cycle: Count = 64  # each way
+    link_bytes_per_cycle: Count = 64  #: each way
     hop_cycles: Cycles = 1
-    packet_bytes: Count = 1024  # largest packet
-    header_bytes: Count = 16  # of the request that a pull sends; the headers of data packets are not counted
-    buffer_packets: Depth  # input buffer of a link, in packets
-    semaphore_cycles: Cycles  # fixed cost of a remote inc beside its hops
-    barrier_cycles: Cycles  # cost of a barrier over the whole logical mesh once the last node has arrived
+    packet_bytes: Count = 1024  #: largest packet
+    header_bytes: Count = 16  #: of the request that a pull sends; the headers of data packets are not counted
+    buffer_packets: Depth  #: input buffer of a link, in packets
+    semaphore_cycles: Cycles  #: fixed cost of a remote inc beside its hops
+    barrier_cycles: Cycles  #: cost of a barrier over the whole logical mesh once the last node has arrived
 
     def verify(self) -> None:
         """Packets made of whole link transfers."""
@@ -169,14 +169,14 @@ class PortSpec(Spec, frozen=True, kw_only=True):
 
     at: ClassVar[str] = "ports"
     name: str
-    routers: tuple[Site, ...]  # physical sites where it enters the mesh
-    link_bytes_per_cycle: Count  # through one router, each way
-    edge_bytes_per_cycle: Positive  # through all its routers together, each way
+    routers: tuple[Site, ...]  #: physical sites where it enters the mesh
+    link_bytes_per_cycle: Count  #: through one router, each way
+    edge_bytes_per_cycle: Positive  #: through all its routers together, each way
     capacity_bytes: Bytes
-    bytes_per_cycle: Positive  # of the memory itself, reads and writes together
-    latency_cycles: Cycles  # request at the router to first byte at the router
-    interleave_bytes: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 4096  # address block that one router serves
-    efficiency: Share = 1.0  # sustained share of bytes_per_cycle
+    bytes_per_cycle: Positive  #: of the memory itself, reads and writes together
+    latency_cycles: Cycles  #: request at the router to first byte at the router
+    interleave_bytes: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 4096  #: address block that one router serves
+    efficiency: Share = 1.0  #: sustained share of bytes_per_cycle
 
     def path(self, name: str) -> str:
         """Fields of a port are named by its name: `ports.west.latency_cycles`."""
@@ -194,12 +194,12 @@ class EnergySpec(Spec, frozen=True, kw_only=True):
     """Energy of one unit of work in picojoules, and the power of a chip that does nothing, in watts."""
 
     at: ClassVar[str] = "energy"
-    mac_pj: Range  # one bf16 multiply with fp32 add, register traffic included
-    vector_flop_pj: Range  # one fp32 flop of the vector unit
-    sram_pj_per_byte: Range  # read or write of a node's SRAM
-    link_pj_per_byte_hop: Range  # one byte through one router and its link
-    memory_pj_per_byte: Range  # one byte of a memory port, device and interface
-    idle_w: Range  # clocks, leakage, interfaces
+    mac_pj: Range  #: one bf16 multiply with fp32 add, register traffic included
+    vector_flop_pj: Range  #: one fp32 flop of the vector unit
+    sram_pj_per_byte: Range  #: read or write of a node's SRAM
+    link_pj_per_byte_hop: Range  #: one byte through one router and its link
+    memory_pj_per_byte: Range  #: one byte of a memory port, device and interface
+    idle_w: Range  #: clocks, leakage, interfaces
 
 
 class CostSpec(Spec, frozen=True, kw_only=True):
@@ -208,7 +208,7 @@ class CostSpec(Spec, frozen=True, kw_only=True):
     at: ClassVar[str] = "cost"
     die_mm2: Positive
     die_usd: Range
-    memory_usd: Range  # all memory behind the ports
+    memory_usd: Range  #: all memory behind the ports
     power_w_tdp: Positive
 
 
@@ -216,4 +216,4 @@ class HostSpec(Spec, frozen=True, kw_only=True):
     """The host's side of a launch."""
 
     at: ClassVar[str] = "host"
-    launch_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)] = 0.0  # added once to a program's seconds
+    launch_s: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)] = 0.0  #: added once to a program's seconds
