@@ -295,7 +295,7 @@ def _link_callees(module: Any, library: Any) -> None:
             if callee in seen:
                 continue
             seen.add(callee)
-            library._reload_init.update(callee._reload_init)
+            _reloads(library).update(_reloads(callee))
             if isinstance(callee, _InnerLibrary):
                 module.link_in(callee._final_module, preserve=True)
                 pending.append(callee)
@@ -303,6 +303,12 @@ def _link_callees(module: Any, library: Any) -> None:
                 others[callee] = None
     for callee in others:
         module.link_in(callee._get_module_for_linking(), preserve=True)
+
+
+def _reloads(library: Any) -> set[Any]:
+    """Return what `library` must call when it comes back from disk; Numba 0.61 has libraries without that."""
+    found: set[Any] = getattr(library, "_reload_init", set())
+    return found
 
 
 class _Inner:
@@ -331,7 +337,7 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
             context.create_cpython_wrapper(library, lowered.fndesc, lowered.env, lowered.call_helper, flags.release_gil)
         entry = _Inner() if inner else context.get_executable(library, lowered.fndesc, lowered.env)
         context.insert_user_function(entry, lowered.fndesc, [library])
-        state.reload_init.extend(library._reload_init)
+        state.reload_init.extend(_reloads(library))
         state["cr"] = lowered._replace(cfunc=entry)
         return True
 
