@@ -1,5 +1,5 @@
 # Entry points of the repository: every target makes its own virtual environment from constraints.txt.
-# make demo | test | lint | docs | bench | bench-smoke | clean        VENV=folder and PYTHON=interpreter may be given
+# make demo | test | test-all | test-lowest | lint | docs | bench | bench-smoke | clean        VENV=folder and PYTHON=interpreter may be given
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -11,7 +11,7 @@ INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -
 CHECK_LINK = test -d accel/kernels || { echo "accel/kernels must be a symbolic link to ../kernels: run git config core.symlinks true && git checkout accel/kernels" >&2; exit 1; }
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-all lint docs bench bench-smoke clean
+.PHONY: demo test test-all test-lowest lint docs bench bench-smoke clean
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then echo "Cannot find Python 3.11 or newer with venv and pip; install one or run make PYTHON=/path/to/python" >&2; exit 1; fi
@@ -39,6 +39,22 @@ test: $(VENV)/.stamp-dev
 
 test-all: $(VENV)/.stamp-dev
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 --dist loadgroup -m "nightly or not nightly" tests
+
+# The lowest versions that pyproject.toml admits, in an environment of their own; they need Python 3.11 or 3.12.
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	if $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+$(LOWEST)/.stamp: pyproject.toml constraints-lowest.txt
+	@$(CHECK_LINK)
+	@if [ -z "$(LOWEST_PYTHON)" ]; then echo "Cannot find Python 3.11 or 3.12; install one or run make test-lowest LOWEST_PYTHON=/path/to/python" >&2; exit 1; fi
+	@echo "Making $(LOWEST) with $(LOWEST_PYTHON) and the lowest versions"
+	@$(LOWEST_PYTHON) -m venv $(LOWEST)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,report]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.stamp
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup tests
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check accel kernels tests benchmarks docs

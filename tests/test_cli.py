@@ -299,13 +299,13 @@ def test_gpus(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_isa(capsys: pytest.CaptureFixture[str]) -> None:
-    from accel.isa.manual import manual
     from accel.isa.table import ROWS
+    from accel.report.datasheet import datasheet
 
     data = answer(capsys, "isa")
     assert [row["mnemonic"] for row in data["instructions"]] == [row.mnemonic for row in ROWS]
     assert main(["isa", "--markdown"]) == 0
-    assert capsys.readouterr().out == manual().rstrip("\n") + "\n"
+    assert capsys.readouterr().out == datasheet().rstrip("\n") + "\n"
     assert main(["isa"]) == 0
     assert "matmul" in capsys.readouterr().out
 

@@ -116,6 +116,6 @@ def gpu(name: str) -> Gpu:
     """
     row = _BY_ALIAS.get(str(name).strip().lower())
     if row is None:
-        hint = nearest(str(name), _BY_NAME)
-        raise InputError(f"gpu {name!r} is not in the catalog{hint}; ids: {', '.join(_BY_NAME)}")
+        hint = nearest(str(name), _BY_NAME) or f"; use one of {', '.join(_BY_NAME)}"
+        raise InputError(f"unknown gpu {name!r}{hint}")
     return row

@@ -68,9 +68,11 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[MeasuredRow, ...]:
         stamp = where.stat()
         return _read(where, stamp.st_mtime_ns, stamp.st_size)
     except TypeError:
-        raise InputError(f"data {path!r} is no path; give a readable CSV file") from None
+        raise InputError(f"cannot read rows {path!r}; give the path of a CSV file") from None
     except OSError as error:
-        raise InputError(f"data {os.fspath(path)}: {error.strerror or error}; give a readable CSV file") from None
+        raise InputError(
+            f"cannot read rows {os.fspath(path)!r}: {error.strerror or error}; give a CSV file that you may read"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"data {os.fspath(path)}: not UTF-8 text; give a CSV file") from None
 

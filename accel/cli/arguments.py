@@ -11,8 +11,9 @@ import click
 
 from accel.errors import InputError
 
-__all__ = ["KernelOptions", "kernel_options", "parse_mesh", "parse_names", "parse_params", "parse_tensors"]
+__all__ = ["SEEDS", "KernelOptions", "kernel_options", "parse_mesh", "parse_names", "parse_params", "parse_tensors"]
 
+SEEDS = 1 << 64  # seeds are 64-bit keys: 0 to 2^64 - 1
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from accel.cli.arguments import KernelOptions, kernel_options
+from accel.cli.arguments import SEEDS, KernelOptions, kernel_options
 from accel.cli.output import deliver, json_option, say
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ SLICE_BLOCKS = 4
 @kernel_options
 @click.option("--schedules", type=click.IntRange(0, 1000), default=4, show_default=True,
               help="Adversarial schedules to walk, and for library kernels to run and compare.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and schedules.")
+@click.option("--seed", type=click.IntRange(0, SEEDS - 1), default=0, show_default=True,
+              help="Seed of inputs and schedules.")  # fmt: skip
 @json_option
 def check(schedules: int, seed: int, json_to: str | None, **options: Any) -> int:
     """Prove KERNEL free of races, deadlocks and other hazards, or list every one with both source lines.

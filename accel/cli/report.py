@@ -63,10 +63,10 @@ def _default(formats: tuple[str, ...] | None) -> str:
 
 
 def _subject(chosen: KernelOptions, vs: str | None, baseline: str | None, fidelity: str) -> Any:
-    from accel.cli.target import is_file, problem_of, resolve, tiling_of
+    from accel.cli.target import is_file, is_program, problem_of, resolve, tiling_of
     from accel.report.subject import subjects_of
 
-    if is_file(chosen.kernel):
+    if is_file(chosen.kernel) or is_program(chosen.kernel):
         for name, value in (("--vs", vs), ("--baseline", baseline)):
             if value is not None:
                 raise InputError(f"{name} is about problems of the library, which {chosen.kernel} is not; leave it out")

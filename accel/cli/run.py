@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from accel.cli.arguments import KernelOptions, kernel_options
+from accel.cli.arguments import SEEDS, KernelOptions, kernel_options
 from accel.cli.output import deliver, json_option, say
 from accel.errors import InputError
 from accel.report.quantities import number, percent, rate, seconds
@@ -36,7 +36,8 @@ T = TypeVar("T")
               help="Execute only the causal slice of N output stores drawn at random; 0 executes everything. "
               "[default: 0, above 2^37 multiply-adds 16]")  # fmt: skip
 @click.option("--hard", is_flag=True, help="Mix zeros, subnormals, extremes, infinities and NaN into the inputs.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and schedules.")
+@click.option("--seed", type=click.IntRange(0, SEEDS - 1), default=0, show_default=True,
+              help="Seed of inputs and schedules.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["jit", "plain"]), default="jit", show_default=True,
               help="plain: the same functions without compilation; slow, same bits.")  # fmt: skip
 @click.option(

@@ -95,7 +95,7 @@ def problem_of(options: KernelOptions) -> Problem:
 
     kinds = problem.kinds()
     if options.kernel not in kinds:
-        hint = nearest(options.kernel, kinds) or f"; use {', '.join(kernel_kinds())} or file.py:fn"
+        hint = nearest(options.kernel, kinds) or f"; use {', '.join(kernel_kinds())}, file.py:fn, FILE.acc or FILE.asm"
         raise InputError(f"unknown kernel {options.kernel!r}{hint}")
     _refuse(options, _USER_ONLY, f"{options.kernel} is a library kernel; give --shape and --param")
     if options.shape is None:

@@ -84,6 +84,10 @@ def check_plan(path: str | os.PathLike[str], formats: Iterable[str] | None) -> t
         if name in NEEDS and find_spec(NEEDS[name]) is None:
             raise UnsupportedError(f"Cannot write {name} because {NEEDS[name]} is not installed; use {INSTALL}")
     require_folder(path)
+    if not single and Path(path).exists() and not Path(path).is_dir():
+        raise InputError(
+            f"cannot write report to {str(path)!r}: Not a folder; give a folder in a place that you may write to"
+        )
     return chosen, single
 
 
