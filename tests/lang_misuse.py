@@ -298,7 +298,7 @@ def unknown_relation(k, x):
     k.vec.compare(m, f, "=>", 0.0)  # here
 
 
-@case(UnsupportedError, "k.vec.compare: 'f' is fp32, and dst is uint8; k.vec.cast to that")
+@case(UnsupportedError, "k.vec.compare: 'f' is fp32, and dst is uint8; write to a buffer of that")
 def mask_of_floats(k, x):
     f = k.sram((8,), "fp32", "f")
     k.vec.compare(f, f, "<", f)  # here

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lang_misuse_rows  # noqa: F401 - adds to CASES
 import numpy as np
 import pytest
 from lang_misuse import CASES, MINI, STALE, case, sram_overflow

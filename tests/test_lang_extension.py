@@ -50,6 +50,21 @@ def test_ring_addresses_run_on_and_the_view_says_where_they_wrap() -> None:
     assert line["shape"] == [1, 1, 1, 8]
 
 
+def test_ring_of_a_window_of_columns_wraps_inside_its_buffer() -> None:
+    def kernel(k, x):
+        frames = k.sram((4, 8), "fp32", "frames")
+        k.vec.neg(k.sram((2, 4), "fp32", "out"), frames[:, 4:].ring()[3:5])
+
+    program = trace(kernel, x=tensor((8, 8)))
+    ((_, operands),) = rows(program)
+    window = view(program, operands["x"])
+    base, size = window["ring"]
+    assert (base, size) == (0, 4 * 32)  # the whole of frames, so that slot 4 begins where slot 0 does
+    # where slots 3 and 4, elements 0 and 3 of each, come to lie
+    bytes_of = [base + (window["address"] + 32 * slot + 4 * i - base) % size for slot in (0, 1) for i in (0, 3)]
+    assert bytes_of == [3 * 32 + 16, 3 * 32 + 28, 16, 28]
+
+
 def test_ring_of_a_part_keeps_its_offset() -> None:
     def kernel(k, x):
         both = k.sram((2, 4, 8), "fp32", "both")

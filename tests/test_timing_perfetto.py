@@ -136,6 +136,24 @@ def test_marks_are_phases() -> None:
     assert phases == [("load", 0, 265), ("work", 265, 265)]
 
 
+def test_probes_are_instants_and_end_no_phase() -> None:
+    p = Asm()
+    v = p.sram("v", (256, 16), "fp32")
+    with p.thread("main"):
+        p.emit("mark", phase=0)
+        p.emit("vec.fill", dst=p.at(v), imm=0.0)
+        p.emit("probe", x=p.at(v), name=1)
+        p.emit("vec.fill", dst=p.at(v), imm=1.0)
+    trace = simulate(p.program(marks=("load", "zeros")), MINI).trace()
+    events = chrome_trace(trace, limit=100)["traceEvents"]
+    assert [(e["name"], e["ts"], e["dur"]) for e in events if e.get("cat") == "phase"] == [("load", 0, 530)]
+    # the probe stands between the fills, an issue, 256 passes and 8 of fill each
+    assert [(e["ph"], e["name"], e["pid"], e["tid"]) for e in events if e.get("cat") == "probe"] == [
+        ("i", "zeros", 1, 0)
+    ]
+    assert [0 < e["ts"] <= 265 for e in events if e.get("cat") == "probe"] == [True]
+
+
 def test_what_cannot_be_written_leaves_nothing(timing: Timing, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write trace"):
         timing.perfetto(tmp_path / "no" / "t.json")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from accel.errors import TraceError, UnsupportedError
 from accel.isa import table
 from accel.isa.codec import bits_of_float
-from accel.isa.fitting import INTEGERS, ONE_FORMAT, TAKES
+from accel.isa.fitting import BYTES, INTEGERS, MOVES, ONE_FORMAT, TAKES
 from accel.isa.layout import CODE_WORDS, SPACE_SRAM
+from accel.lang.allocation import checked_shape
 from accel.lang.expr import Expr, Int
 from accel.lang.moves import own
 from accel.lang.views import Layout, View
@@ -33,21 +34,30 @@ class Element(NamedTuple):
 
     first: Int
     steps: tuple[int, ...]
+    shape: tuple[int, ...] = ()  # of the whole tensor; empty where there is only a number
 
 
-def element(shape: tuple[int, ...], origin: tuple[Int, ...]) -> Element:
+def element(shape: object, origin: tuple[Int, ...]) -> Element:
     """Return the logical index of element `origin` (missing ones are 0) of a tensor of this shape, row-major."""
-    if len(origin) > len(shape):
+    whole = checked_shape("the whole tensor of a k.element", shape)
+    for at in origin:
+        _index_like("k.element", at)
+    if len(origin) > len(whole):
         raise TraceError(
-            f"k.element of a tensor of shape {shape} takes at most {len(shape)} indices, got {len(origin)}"
+            f"k.element of a tensor of shape {whole} takes at most {len(whole)} indices, got {len(origin)}"
         )
     steps = [1]
-    for n in reversed(shape[1:]):
+    for n in reversed(whole[1:]):
         steps.insert(0, steps[0] * n)
     first: Int = 0
     for at, step in zip(origin, steps, strict=False):
         first = at * step + first
-    return Element(first, tuple(steps))
+    return Element(first, tuple(steps), whole)
+
+
+def _index_like(what: str, given: object) -> None:
+    if not isinstance(given, Expr) and not hasattr(given, "__index__"):
+        raise TraceError(f"{what}: an index is an int, k.row, k.col, a loop index or a sum of them, not {given!r}")
 
 
 def said(mnemonic: str) -> str:
@@ -89,9 +99,12 @@ class VectorUnit:
         except AttributeError:
             everything: tuple[object, ...] = (dst, *operands)
             bad = next(x for x in everything if not isinstance(x, View))
-            raise TraceError(
-                f"k.{said(mnemonic)} takes views of SRAM buffers, not {bad!r}; index a k.sram buffer"
-            ) from None
+            way = (
+                "k.vec.fill a buffer with it, one element is enough"
+                if isinstance(bad, int | float) and (bad is not dst)
+                else "index a k.sram buffer"
+            )
+            raise TraceError(f"k.{said(mnemonic)} takes views of SRAM buffers, not {bad!r}; {way}") from None
         ids = self._known.get(key)
         if ids is None:
             ids = self._check(mnemonic, dst.lay, [x.lay for x in operands])
@@ -103,6 +116,8 @@ class VectorUnit:
         if number is not None:
             like = operands[0] if operands else dst
             words.append((_int_bits if like.lay.dtype in INTEGERS else _bits)(mnemonic, number))
+            if not operands and dst.lay.dtype in BYTES:
+                _one_byte(mnemonic, dst.lay, int(number))
         words += tail
         t.push((*words, *(0,) * (CODE_WORDS - len(words))))
 
@@ -111,11 +126,18 @@ class VectorUnit:
         if not isinstance(dst, View):
             raise TraceError(f"k.{said(mnemonic)} takes views of SRAM buffers, not {dst!r}; index a k.sram buffer")
         if not isinstance(index, Element):
+            if index is not None:
+                _index_like(f"k.{said(mnemonic)}", index)
             index = Element(0 if index is None else index, element(dst.shape, ()).steps)
         if len(index.steps) < len(dst.shape):
             raise TraceError(
                 f"k.{said(mnemonic)}: {dst.lay} has more dimensions than the tensor it is a part of; "
                 "give k.element the whole shape"
+            )
+        if index.shape and any(n > m for n, m in zip(dst.shape[::-1], index.shape[::-1], strict=False)):
+            raise TraceError(
+                f"k.{said(mnemonic)}: {dst.lay} is larger than the tensor {index.shape} it is a part of, so that "
+                "indices would run on into the next rows; give k.element the whole shape, or take a smaller view"
             )
         steps = index.steps[len(index.steps) - len(dst.shape) :]
         kept = [step for step, n in zip(steps, dst.shape, strict=True) if n != 1]
@@ -143,7 +165,7 @@ class VectorUnit:
             if taken is not None and lay.dtype not in taken:
                 raise UnsupportedError(
                     f"k.{said(mnemonic)}: {lay.name!r} is {lay.dtype}, and {name} is {' or '.join(sorted(taken))}; "
-                    "k.vec.cast to that"
+                    + ("write to a buffer of that" if name == "dst" else "k.vec.cast to that")
                 )
         if mnemonic not in CONVERTS:
             self._one_format(
@@ -154,6 +176,9 @@ class VectorUnit:
                     if (mnemonic, n) not in TAKES or n in ONE_FORMAT.get(mnemonic, ())
                 ],
             )
+        if mnemonic in MOVES:
+            self._one_bias(mnemonic, [lay for n, lay in zip(names, (dst, *operands), strict=True)
+                                      if n in MOVES[mnemonic]])  # fmt: skip
         if mnemonic.startswith("vec.reduce"):
             return self._reduction(mnemonic, dst, operands[0])
         if mnemonic == "vec.transpose":
@@ -179,6 +204,17 @@ class VectorUnit:
                 f"k.{said(mnemonic)} computes in floats, and {layouts[0].name!r} is {layouts[0].dtype}; "
                 "k.vec.cast first"
             )
+
+    @staticmethod
+    def _one_bias(mnemonic: str, layouts: list[Layout]) -> None:
+        """Raise TraceError where bits would move to another fixed bias; a bias in SRAM is the author's affair."""
+        first = layouts[0]
+        for lay in layouts[1:]:
+            if lay.more[2] != first.more[2] and not (lay.more[3] or first.more[3]):
+                raise TraceError(
+                    f"k.{said(mnemonic)} moves bits: {first.name!r} and {lay.name!r} are {first.dtype} of different "
+                    "bias or denormals; k.vec.cast to one of them first"
+                )
 
     @staticmethod
     def _reduction(mnemonic: str, dst: Layout, x: Layout) -> tuple[int, ...]:
@@ -227,7 +263,16 @@ def _int_bits(mnemonic: str, number: object) -> int:
     try:
         value = operator.index(number)  # type: ignore[arg-type]
     except TypeError:
-        raise TraceError(f"k.{said(mnemonic)} computes in integers here and takes an int, not {number!r}") from None
+        raise TraceError(
+            f"k.{said(mnemonic)} computes in integers here and takes an int, not {number!r}; k.vec.cast the operands "
+            "to a float format first"
+        ) from None
     if not -(1 << 31) <= value < 1 << 31:
         raise TraceError(f"k.{said(mnemonic)}: {value} is outside int32; keep it in -2^31 .. 2^31 - 1")
     return value & 0xFFFFFFFF
+
+
+def _one_byte(mnemonic: str, dst: Layout, value: int) -> None:
+    low, high = (-128, 127) if dst.dtype == "int8" else (0, 255)
+    if not low <= value <= high:
+        raise TraceError(f"k.{said(mnemonic)}: {value} is outside {dst.dtype}; keep it in {low} .. {high}")

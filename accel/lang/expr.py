@@ -127,7 +127,8 @@ class Expr:
                 raise TraceError(
                     f"'{_group(self)} {sign} {_group(other)}' is not affine in the loop index "
                     f"'{side.s.loops[0][0].name}'; an address takes sums of multiples of it and "
-                    "`(a*i + b) % constant` with ints a and b only: use range(), or rewrite it so"
+                    "`(a*i + b) % constant` with ints a and b only: use range(), or rewrite it so (a slot of an SRAM "
+                    "ring needs no %: view.ring()[n])"
                 )
         values = right.c + right.s.values()
         if sign in "//%" and bool((values == 0).any()):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from accel.errors import TraceError
+from accel.errors import TraceError, nearest
 from accel.isa import layout as w
 from accel.isa import table
 from accel.lang.allocation import allocate_buffer, allocate_semaphores, checked_shape
@@ -19,7 +19,17 @@ from accel.lang.matrix import matmul_views
 from accel.lang.moves import STORE, copy_views, own, pull_views, shard_views
 from accel.lang.pred import Pred
 from accel.lang.reach import extremes
-from accel.lang.sync import Sem, SemRef, Target, To, one_semaphore, rectangle, target_id, token_count
+from accel.lang.sync import (
+    Sem,
+    SemRef,
+    Target,
+    To,
+    one_node,
+    one_semaphore,
+    rectangle,
+    target_id,
+    token_count,
+)  # fmt: skip
 from accel.lang.tracer import Tracer
 from accel.lang.vector import Vec
 from accel.lang.views import Buffer, Layout, View
@@ -50,6 +60,13 @@ class K:
         self._fixed: dict[str, Target] = {}
         self._slots: list[Slot] = []
         self._row, self._col = Expr(0, tracer.dom.row), Expr(0, tracer.dom.col)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = [n for n in vars(K) if not (n.startswith("_") or n in ("patch_sent", "track", "in_loop"))]
+        hint = f"; use k.vec.{name}" if name in vars(Vec) else nearest(name, known)
+        raise TraceError(f"k has no {name!r}; it has {', '.join(known)}{hint}")
 
     # --- where am I -------------------------------------------------------------------------------------------------
     @property
@@ -138,14 +155,14 @@ class K:
         `index=k.element(c.shape, k.row * bm, k.col * bn)` counts the elements of a tile as the tensor counts them, so
         that results do not depend on the tiling.
         """
-        return element(tuple(shape), origin)
+        return element(shape, origin)
 
     def probe(self, view: View, name: str) -> None:
         """Hand the contents of an SRAM view to `run(probes=...)` under a name; costs nothing and changes nothing."""
         t = self._t
         given: object = view
         if not isinstance(given, View) or view.lay.space != w.SPACE_SRAM:
-            raise TraceError(f"k.probe looks at a view of a k.sram buffer, not {given!r}")
+            raise TraceError(f"k.probe looks at a view of a k.sram buffer, not {given!r}; write k.probe(view, name)")
         own(t, view.lay)
         mark = t.tables.marks.id(str(name))
         t.push((PROBE, t.active.pid, t.line(frame(1)), view.lay.plain(), view.c, t.eid(view.s), mark, *(0,) * 9))
@@ -257,7 +274,7 @@ class K:
         t = self._t
         vd, vs = pull_views(t, dst, src)
         words = [PULL, t.active.pid, t.line(frame(1)), vd, dst.c, t.eid(dst.s), vs, src.c, t.eid(src.s)]
-        words.append(target_id(t, of))
+        words.append(one_node(t, "k.pull", of))
         for sem in (done, sent):
             one = None if sem is None else one_semaphore(t, sem)
             words += (-1, 0) if one is None else (one.c, t.eid(one.s))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from accel.errors import Location, TraceError
 from accel.isa import table
+from accel.isa.codec import float_of_bits
 from accel.isa.layout import W_LINE, W_OPCODE, W_PRED
-from accel.isa.schema import WORDS_OF
+from accel.isa.schema import WORDS_OF, Kind
 from accel.lang.expr import Expr
 from accel.lang.pred import Pred
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HardwareLoop", "When"]
 
+SMALLEST_NORMAL = 2.0**-126  # of fp32
+
+
+def _number(bits: int) -> str:
+    """Return an immediate as text: of an integer row it is an int32, whose small values are no normal fp32 numbers."""
+    value = float_of_bits(bits)
+    if value == 0 or abs(value) >= SMALLEST_NORMAL:
+        return repr(value)
+    return str(bits - ((bits >> 31) << 32))
+
 
 def describe(row: Row) -> str:
     """Return a short text of a code row, for messages."""
@@ -23,7 +34,9 @@ def describe(row: Row) -> str:
     parts = []
     for operand in entry.operands:
         at = entry.word(operand.name)
-        parts.append(f"{operand.name}={'/'.join(str(v) for v in row[at : at + WORDS_OF[operand.kind]])}")
+        words = row[at : at + WORDS_OF[operand.kind]]
+        said = _number(words[0]) if operand.kind is Kind.FLOAT else "/".join(map(str, words))
+        parts.append(f"{operand.name}={said}")
     return f"{entry.mnemonic}({', '.join(parts)}{f', pred={row[W_PRED]}' if row[W_PRED] else ''})"
 
 

@@ -31,7 +31,15 @@ class Ring:
         inner = lay.esize + sum((n - 1) * s for n, s in zip(lay.shape[1:], lay.strides[1:], strict=True))
         if inner > lay.strides[0]:
             raise TraceError(f"{lay} cannot be a ring: its slots overlap; make the first dimension the outermost one")
-        more = (view.c, size, lay.more[2], lay.more[3])
+        buffer = lay.tracer.trace.buffers[lay.obj]
+        # The ring's last slot ends with the buffer where a window of columns would reach beyond it: bytes wrap alike.
+        base = min(view.c, buffer.offset + buffer.nbytes - size)
+        if base < buffer.offset or view.c - base + inner > lay.strides[0]:
+            raise TraceError(
+                f"{lay} cannot be a ring: {size} bytes, {lay.shape[0]} slots every {lay.strides[0]}, wrap outside its "
+                "buffer; take its first dimension whole, or without a step"
+            )
+        more = (base, size, lay.more[2], lay.more[3])
         self._view = View(lay.tracer.layout(lay, lay.shape, lay.strides, more=more), view.c, view.s)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from accel.lang.symbols import Sym, Term
 if TYPE_CHECKING:
     from accel.lang.tracer import Tracer
 
-__all__ = ["Sem", "SemRef", "Target", "To", "one_semaphore", "rectangle", "target_id", "token_count"]
+__all__ = ["Sem", "SemRef", "Target", "To", "one_node", "one_semaphore", "rectangle", "target_id", "token_count"]
 
 
 class SemRef:
@@ -180,3 +180,12 @@ def target_id(t: Tracer, to: To) -> int:
         if not (limits or looped or t.active.dead):
             t.targets[key] = found
     return found
+
+
+def one_node(t: Tracer, what: str, of: To) -> int:
+    """Return the id of a target that names exactly one node; TraceError for a rectangle of several."""
+    index = target_id(t, of)
+    r0, e0, r1, e1, c0, f0, c1, f1 = t.tables.targets.items[index]
+    if (r0, e0, c0, f0) != (r1, e1, c1, f1) and not t.active.dead:
+        raise TraceError(f"{what} takes one node as of=, not {of!r}; name it (row, col)")
+    return index

@@ -22,6 +22,9 @@ IMMEDIATE = {
 }
 RELATIONS = {"==": semantics.EQ, "!=": semantics.NE, "<": semantics.LT, "<=": semantics.LE, ">": semantics.GT,
              ">=": semantics.GE}  # fmt: skip
+# What other array languages call a row of ours.
+ELSEWHERE = {"where": "select", "maximum": "max", "minimum": "min", "sum": "reduce_sum", "divide": "div",
+             "multiply": "mul", "subtract": "sub", "arange": "iota", "rand": "random", "astype": "cast"}  # fmt: skip
 
 
 class Vec(VectorUnit):
@@ -40,7 +43,8 @@ class Vec(VectorUnit):
         if name.startswith("_"):
             raise AttributeError(name)
         known = [n for n in vars(Vec) if not n.startswith("_")]
-        raise TraceError(f"k.vec has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+        hint = f"; use {ELSEWHERE[name]!r}" if name in ELSEWHERE else nearest(name, known)
+        raise TraceError(f"k.vec has no {name!r}; it has {', '.join(known)}{hint}")
 
     # --- one operand ------------------------------------------------------------------------------------------------
     def copy(self, dst: View, x: View) -> None:
@@ -97,7 +101,7 @@ class Vec(VectorUnit):
         """dst = the logical index of each element: 0, 1, 2, ... row-major, or from `index` on, or of `k.element`."""
         self._emit("vec.iota", dst, (), None, self._index("vec.iota", dst, index))
 
-    def random(self, dst: View, stream: int, index: Element | Int | None = None) -> None:
+    def random(self, dst: View, stream: int | None = None, index: Element | Int | None = None) -> None:
         """dst = random numbers: 32 bits in int32, uniform multiples of 2^-24 in [0, 1) in fp32; keyed as in `cast`."""
         name = "vec.random"
         tail = (self._stream(name, stream), *self._index(name, dst, index))

@@ -13,7 +13,7 @@ import numpy as np
 from accel.errors import InputError
 from accel.isa.layout import W_OPCODE
 from accel.isa.program import Table
-from accel.isa.table import BY_OPCODE
+from accel.isa.table import BY_OPCODE, opcode
 from accel.timing.trace import WAYS, Trace
 from accel.timing.waits import KINDS, MATRIX, VECTOR, WAITS
 
@@ -23,6 +23,7 @@ __all__ = ["chrome_trace", "encoded", "thinned"]
 MATRIX_TRACK, VECTOR_TRACK, PHASE_TRACK, COPY_TRACK = 100, 101, 200, 300
 COUNTERS = 0  # the process of links and memory ports
 WAYS_OUT = ("east", "west", "south", "north")
+PROBE = opcode("probe")
 MOST_LINKS = 64  # counters of the links that carried most
 # The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU (Trace Event Format)
 
@@ -179,9 +180,14 @@ def _copies(trace: Trace, copies: dict[str, Table], lanes: Table) -> Iterator[Ev
 
 
 def _phases(trace: Trace, nodes: Iterable[int], window: tuple[int, int]) -> Iterator[Event]:
-    """A phase lasts from its mark to the thread's next one, or to the end of what is shown."""
-    marks = {name: column.tolist() for name, column in trace.marks.items()}
+    """A phase lasts from its mark to the thread's next one, or to the end of what is shown; a probe is an instant."""
+    probes = trace.program.code[trace.marks["row"], W_OPCODE] == PROBE
     kept, named = set(nodes), set()
+    for node, thread, row, cycle in zip(*(column[probes].tolist() for column in trace.marks.values()), strict=True):
+        if node in kept and cycle < window[1]:
+            yield {"ph": "i", "s": "t", "name": trace.mark_name(row), "cat": "probe", "pid": node + 1, "tid": thread,
+                   "ts": cycle, "args": _args(trace, row)}  # fmt: skip
+    marks = {name: column[~probes].tolist() for name, column in trace.marks.items()}
     for i, (node, thread, row, cycle) in enumerate(zip(*marks.values(), strict=True)):
         if node not in kept or cycle >= window[1]:
             continue

@@ -53,7 +53,7 @@ class Trace:
     copies: those issued by the nodes and alive in the window: entry, node, thread, row, way (index in `WAYS`), source
     (the node whose SRAM is read, -1 for memory), bytes (to each destination), issued, sent (the source may be reused),
     done (the last destination has it), and the rectangle row0..row1, col0..col1 of logical destinations.
-    marks: node, thread, row, cycle of every phase mark in the window.
+    marks: node, thread, row, cycle of every phase mark and probe in the window.
     bin_edges: (bins + 1) cycles; link_bytes: (bins, site rows, site cols, 4) bytes that left each router east, west,
     south, north in each bin; sent_bytes and received_bytes: (bins, site rows, site cols) through the mesh ports of the
     nodes; memory_read and memory_write: (bins, ports). Links count the whole chip, whatever the nodes.
@@ -98,10 +98,10 @@ class Trace:
         return (names[thread] if thread < len(names) else "") or str(thread)
 
     def mark_name(self, row: int) -> str:
-        """Return the phase that the mark of a code row begins."""
+        """Return the phase that the mark of a code row begins, or the name under which a probe is seen."""
         words = self.program.code[int(row)]
-        operands = BY_OPCODE[int(words[0])]
-        index = int(words[operands.word("phase")])
+        entry = BY_OPCODE[int(words[0])]
+        index = int(words[entry.word("name" if entry.mnemonic == "probe" else "phase")])
         return self.program.marks[index] if 0 <= index < len(self.program.marks) else str(index)
 
 
