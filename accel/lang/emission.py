@@ -99,11 +99,8 @@ class VectorUnit:
         except AttributeError:
             everything: tuple[object, ...] = (dst, *operands)
             bad = next(x for x in everything if not isinstance(x, View))
-            way = (
-                "k.vec.fill a buffer with it, one element is enough"
-                if isinstance(bad, int | float) and (bad is not dst)
-                else "index a k.sram buffer"
-            )
+            number_given = isinstance(bad, int | float) and isinstance(dst, View)
+            way = "k.vec.fill a buffer with it, one element is enough" if number_given else "index a k.sram buffer"
             raise TraceError(f"k.{said(mnemonic)} takes views of SRAM buffers, not {bad!r}; {way}") from None
         ids = self._known.get(key)
         if ids is None:
