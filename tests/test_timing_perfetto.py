@@ -154,6 +154,19 @@ def test_probes_are_instants_and_end_no_phase() -> None:
     assert [0 < e["ts"] <= 265 for e in events if e.get("cat") == "probe"] == [True]
 
 
+def test_counters_keep_every_byte_of_a_long_run() -> None:
+    p = Asm()
+    x, b, s = p.tensor("x", (64_001,)), p.sram("b", (64_001,)), p.sem("s")
+    with p.thread("main"), p.loop(23):
+        p.copy(p.at(b), p.at(x), done=s)
+        p.wait(s)
+    trace = simulate(p.program(), MINI).trace(bins=11)  # of thousands of cycles, which no round number divides
+    events = [e for e in chrome_trace(trace, limit=100)["traceEvents"] if e["ph"] == "C" and "memory" in e["name"]]
+    areas = [a["args"]["read"] * (b["ts"] - a["ts"]) for a, b in itertools.pairwise(events)]
+    assert trace.memory_read.sum() == 23 * 128_002
+    assert sum(areas) == pytest.approx(23 * 128_002, abs=5.5)  # half a byte a bin
+
+
 def test_what_cannot_be_written_leaves_nothing(timing: Timing, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write trace"):
         timing.perfetto(tmp_path / "no" / "t.json")

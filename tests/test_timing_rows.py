@@ -11,7 +11,9 @@ from programs import Asm, Ref
 from accel.errors import ProgramError
 from accel.hardware import chip
 from accel.isa import layout as w
-from accel.timing import simulate
+from accel.isa.schema import Engine
+from accel.isa.table import ROWS
+from accel.timing import prepare, simulate
 
 MINI = chip("mini")
 INDEX = (0, 0, 0, 0, 100, 1)  # logical index of a (4, 100) tensor
@@ -259,3 +261,8 @@ def test_what_a_run_refuses_is_refused_in_its_words() -> None:
     assert refused(barrier) == where.format("barrier") + (
         "joins a barrier of nodes that it is not one of; correct its target"
     )
+
+
+def test_every_row_of_the_table_is_priced_or_has_a_class() -> None:
+    units = (Engine.MATRIX, Engine.VECTOR)
+    assert {row.mnemonic for row in ROWS if row.engine not in units} == set(prepare._CLASS)

@@ -137,6 +137,17 @@ def test_bytes_fall_into_the_bins_in_which_they_move() -> None:
     assert coarse.tolist() == [17 * 64, 15 * 64, 0]
 
 
+def test_a_short_last_bin_holds_no_later_byte() -> None:
+    # 64 B a cycle over the whole window of 10 cycles, in bins of 3: the last one is a single cycle
+    trace = simulate(pushed(), MINI).trace(window=(8, 18), bins=4)
+    assert trace.bin_edges.tolist() == [8, 11, 14, 17, 18]
+    assert trace.link_bytes[:, 0, 0, 0].tolist() == [192, 192, 192, 64]
+    # a packet that begins after the window but within what would be its last bin's full width
+    trace = simulate(pushed(), MINI).trace(window=(0, 4), bins=1)
+    assert trace.link_bytes.sum() == 0
+    assert simulate(pushed(), MINI).trace(window=(1, 4), bins=2).link_bytes.sum() == 0
+
+
 def test_a_window_and_a_node() -> None:
     trace = simulate(pushed(), MINI).trace(nodes=[(0, 1)], window=(21, 40), bins=19)
     assert set(trace.slices["node"].tolist()) == {1}

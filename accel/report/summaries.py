@@ -282,7 +282,8 @@ def chip_facts(chip: ChipSpec) -> Sheet:
     data = chip.to_dict()
     reasons = data.pop("assumptions")
     for where, value in _leaves(data):
-        assumed = next((p for p in reasons if where == p or where.startswith(f"{p}.")), None)
+        over = (p for p in reasons if where == p or where.startswith(f"{p}."))
+        assumed = max(over, key=len, default=None)  # the reason of the field before that of its table
         rows.append((where, value, "" if assumed is None else reasons[assumed]))
     columns = (Column("field", "field", text=True), Column("value", "value", text=True),
                Column("assumption", "assumed, because", text=True))  # fmt: skip

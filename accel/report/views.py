@@ -176,14 +176,15 @@ def nodes(subject: Subject, *, brief: bool = False) -> Nodes | None:
     columns = (Column("node_row", "row", str), Column("node_col", "col", str),
                *(Column(f"{grid.name}_cycles", grid.label, lambda v: f"{v:,.0f}") for grid in grids))  # fmt: skip
     table = tuple((r, c, *(grid.values[r * cols + c] for grid in grids)) for r in range(rows) for c in range(cols))
-    busy = t.busy["matrix"] / t.cycles
+    unit = "matrix" if t.busy["matrix"].any() else "vector"
+    busy = t.busy[unit] / t.cycles
     low, high = (np.unravel_index(pick(busy), busy.shape) for pick in (np.argmin, np.argmax))
     least, most, mean = (percent(float(share)) for share in (busy.min(), busy.max(), busy.mean()))
     alt = (
-        f"The matrix unit is busy {least} of the time on node ({low[0]}, {low[1]}), the least, and {most} on node "
+        f"The {unit} unit is busy {least} of the time on node ({low[0]}, {low[1]}), the least, and {most} on node "
         f"({high[0]}, {high[1]}), the most; {mean} on average."
         if least != most
-        else f"The matrix unit is busy {most} of the time on every node."
+        else f"The {unit} unit is busy {most} of the time on every node."
     )
     return Nodes(name="nodes", title="What each node does", alt=alt,
                  sheet=Sheet("nodes", "Cycles by node", columns, table), rows=rows, cols=cols, cycles=t.cycles,

@@ -7,6 +7,7 @@ from accel.timing.state import (
     ENTRY_WORDS,
     K_BIN,
     K_BIN_FIRST,
+    K_BIN_LAST,
     K_BINS,
     K_LANES,
     K_LINK_WORDS,
@@ -32,7 +33,7 @@ def fill_bins(m: Words, first: int, last: int) -> None:
 
     A link is known by its address, what a memory takes by that of its port router; these lanes lie behind the links.
     """
-    width, origin, words = m[K_BIN], m[K_BIN_FIRST], m[K_LINK_WORDS]
+    width, origin, over, words = m[K_BIN], m[K_BIN_FIRST], m[K_BIN_LAST], m[K_LINK_WORDS]
     for at in range(first, last, MOVE_WORDS):
         place, start, cycles = m[at + MOVE_LANE], m[at + MOVE_START], m[at + MOVE_CYCLES]
         size = m[at + MOVE_BYTES] >> SIZE_BYTES
@@ -40,7 +41,10 @@ def fill_bins(m: Words, first: int, last: int) -> None:
         if place >= m[O_ENTRIES]:
             lane = m[K_WRITE_LANE] + (place - m[O_ENTRIES]) // ENTRY_WORDS
         begin = max(0, (start - origin) // width)
-        end = min(m[K_BINS], (start + cycles - 1 - origin) // width + 1)
+        stop = min(start + cycles, over)  # the last bin may be shorter than the others
+        if stop <= start:
+            continue
+        end = min(m[K_BINS], (stop - 1 - origin) // width + 1)
         for i in range(begin, end):
-            a, b = max(start, origin + i * width) - start, min(start + cycles, origin + (i + 1) * width) - start
+            a, b = max(start, origin + i * width) - start, min(stop, origin + (i + 1) * width) - start
             m[m[O_BINS] + i * m[K_LANES] + lane] += size * b // cycles - size * a // cycles

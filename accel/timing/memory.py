@@ -199,16 +199,17 @@ class Memory:
         self.m = np.concatenate(self._parts)
         self._parts = []
 
-    def record(self, nodes: Table, seen: int, first: int, width: int, bins: int) -> None:
+    def record(self, nodes: Table, seen: int, window: tuple[int, int], width: int, bins: int) -> None:
         """Have the run that follows note more than its log, which costs time and changes no cycle.
 
         nodes: indices of the nodes whose rows without a log entry are noted, `seen` at most; bins: time bins of `width`
-        cycles from cycle `first` on, in which the bytes of every link are counted.
+        cycles that divide the window (first cycle, one past the last), in which the bytes of every link are counted.
         """
         self._parts, self._words = [self.m], self.m.size
         at = int(self.m[s.O_NODES]) + s.N_SEEN
         self.m[at + np.asarray(nodes, np.int64) * s.NODE_WORDS] = 1
-        self.m[s.K_SEEN], self.m[s.K_BIN], self.m[s.K_BIN_FIRST], self.m[s.K_BINS] = seen, width, first, bins
+        self.m[s.K_SEEN], self.m[s.K_BIN], self.m[s.K_BINS] = seen, width, bins
+        self.m[s.K_BIN_FIRST], self.m[s.K_BIN_LAST] = window
         self.m[s.O_SEEN] = self._add(np.zeros(seen * s.SEEN_WORDS, np.int64))
         self.m[s.O_BINS] = self._add(np.zeros(bins * int(self.m[s.K_LANES]), np.int64))
         # one event starts no more transfers than there are buffer slots, of which each is taken once

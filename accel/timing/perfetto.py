@@ -229,6 +229,7 @@ def _counters(trace: Trace) -> tuple[list[Event], int]:
     """Bytes a cycle of the busiest links and of every memory port; and how many links with traffic are left out."""
     edges = trace.bin_edges
     width = np.maximum(1, np.diff(edges))
+    digits = max(3, len(str(int(width.max()))))  # so many that value x width gives back whole bytes
     events: list[Event] = []
 
     def count(name: str, series: dict[str, Table]) -> None:
@@ -236,7 +237,7 @@ def _counters(trace: Trace) -> tuple[list[Event], int]:
         values = np.stack(list(series.values()), axis=1) / width[:, None]
         change = np.flatnonzero(np.concatenate([[True], (values[1:] != values[:-1]).any(axis=1)]))
         for i in change.tolist():
-            args = {key: round(float(v), 3) for key, v in zip(series, values[i], strict=True)}
+            args = {key: round(float(v), digits) for key, v in zip(series, values[i], strict=True)}
             events.append({"ph": "C", "name": name, "pid": COUNTERS, "tid": 0, "ts": int(edges[i]), "args": args})
         args = dict.fromkeys(series, 0.0)
         events.append({"ph": "C", "name": name, "pid": COUNTERS, "tid": 0, "ts": int(edges[-1]), "args": args})

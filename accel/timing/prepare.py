@@ -85,8 +85,6 @@ def _fill_row(program: Program, row: Table, cost: Cost | None, out: Table, table
             cost.cycles, cost.compute, cost.accumulator, cost.fill, useful, cost.flops, cost.loads, cost.stores
         )  # fmt: skip
         return
-    if int(row[W_OPCODE]) not in _BY_OPCODE:
-        raise UnsupportedError(f"Cannot time {program.name!r}: it pulls, which is not priced; push with copy")
     out[s.R_CLASS] = _BY_OPCODE[int(row[W_OPCODE])]
     if out[s.R_CLASS] == s.CLASS_COPY:
         dst, src = (program.views[int(row[_COPY.word(name)])] for name in ("dst", "src"))  # the same words in a pull

@@ -125,7 +125,7 @@ def record_trace(
         count = max(1, min(bins, end - start, MOST_BIN_WORDS // int(memory.m[s.K_LANES])))
         width = math.ceil((end - start) / count)
         count = math.ceil((end - start) / width)
-        memory.record(chosen, room, start, width, count)
+        memory.record(chosen, room, (start, end), width, count)
         drive(program, memory, replay.plain)
         noted = int(memory.m[s.S_SEEN])
         if noted <= room or room == MOST_SEEN:
