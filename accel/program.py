@@ -162,6 +162,9 @@ class Program:
         """Return the cycles of the program and where they went; needs no data. Results are remembered.
 
         fidelity: "packet" (link occupancy, finite buffers, back-pressure) or "bound" (closed form, never above it).
+        packet_bytes: largest packet, by default the chip's, a multiple of the link's bytes a cycle. engine: "jit", or
+        "plain" for the same functions uncompiled. The rules are in docs/cycle-model.md. Raises InputError for an
+        option that does not fit, DeadlockError for a program that never ends.
         """
         from accel.timing import simulate
 
@@ -178,10 +181,11 @@ class Program:
         self._timings[timing.fidelity, str(None)] = timing
 
     def explain(self, where: str | None = None) -> str:
-        """Return what a source line costs, "file.py:26": its instructions, bytes, stalls, share of the critical path.
+        """Return what a source line costs: its instructions, bytes, stalls, share of the critical path.
 
-        Without a line, a table of all of them, most critical first, and each in turn. InputError for a line that no
-        instruction comes from; it names the nearest that one does.
+        where: "file.py:26", of which the end of the path is enough. Without a line, a table of all of them, most
+        critical first, and each in turn. InputError for a line that no instruction comes from; it names the nearest
+        that one does.
         """
         from accel.timing.explain import explain_line, explain_lines, find_line
 
@@ -215,13 +219,21 @@ class Program:
         return allocation_of(self.isa, self.chip.name, self.chip.node.sram_bytes)
 
     def findings(self, schedules: int = 4) -> tuple[Finding, ...]:
-        """Return every hazard of the program: races, deadlocks, ambiguous waits, ...; empty means clean."""
+        """Return every hazard of the program: races, deadlocks, ambiguous waits, ...; empty means clean.
+
+        schedules: orders of threads and copies that are walked through as a cross-check, 0 to 1000; the verdict holds
+        for all orders, data and timings. Raises InputError for a bad number, ProgramError or BoundsError for rows that
+        break the machine's rules, UnsupportedError for a program that is too large to check.
+        """
         from accel.check import inspect
 
         return inspect(self.isa, self.chip, schedules=schedules)
 
     def check(self, schedules: int = 4) -> None:
-        """Prove the program free of hazards, or raise HazardError (DeadlockError) with all of them in `findings`."""
+        """Prove the program free of hazards, or raise HazardError (DeadlockError) with all of them in `findings`.
+
+        schedules: as in `findings`. The text of the error is the whole report, with what to write instead.
+        """
         findings = self.findings(schedules)
         if findings:
             from accel.check import hazard_report
@@ -232,9 +244,9 @@ class Program:
     def sample_outputs(self, blocks: int, seed: int = 0) -> Sample:
         """Draw `blocks` boxes of output elements at random and return the causal slice that computes just them.
 
-        Boxes span at most 16 rows of 128 elements and are drawn from the finished program, so that the program cannot
-        know what will be looked at. The slice is the same program: all control flow of all nodes runs, data moves only
-        where a sampled element depends on it.
+        Boxes span at most 16 rows of 128 elements and are drawn by `seed` from the finished program, so that the
+        program cannot know what will be looked at. The slice is the same program: all control flow of all nodes runs,
+        data moves only where a sampled element depends on it.
         """
         from accel.machine import needed
 
@@ -270,12 +282,16 @@ class Program:
         return name if name in chip_names() and find_chip(name).to_json() == self.isa.chip else ""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program to a file that `accel.load` reads; whole or not at all."""
+        """Write the program to the file `path` for `accel.load`; whole or not at all; InputError for a bad place."""
         container.write(self.isa, path)
 
 
 def load(path: str | os.PathLike[str]) -> Program:
-    """Read a program file written by `Program.save`; it runs, checks and times like the original."""
+    """Read the program file at `path`, written by `Program.save`; it runs, checks and times like the original.
+
+    Nothing of the file is executed. InputError for a file that cannot be read, ProgramError for one that is no sound
+    program of this package's format version.
+    """
     program = container.read(path)
     return Program(program, ChipSpec.from_json(program.chip))
 

@@ -251,14 +251,14 @@ def build(
     version: str = "stationary",
     **tiling: int,
 ) -> Program:
-    """Return the program of c = a @ b for `chip`: a (m, k), b (k, n), c (m, n); transposed as stored where named.
+    """Return the program of c = a @ b for `chip`: a (m, k), b (k, n), c (m, n).
 
-    dtype: a format of the chip's matrix unit, or fp32, which the vector unit multiplies. out_dtype: any format
-    (empty: see `Matmul`); integers add up in int32 modulo 2^32, and casts to integer formats saturate. bias,
-    denormals: of operands in cfp8-143, cfp8-152, shp16 and uhp16: one bias for all or a dict by name ("a", "b", "c").
-    resident: which of "a", "b", "c" already lie in SRAM. version: "stationary" takes any shape and the fields of
-    `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and operands in memory, and
-    "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
+    trans_a, trans_b: stored as (k, m), (n, k). dtype: a format of the chip's matrix unit, or fp32, which the vector
+    unit multiplies. out_dtype: any format (empty: see `Matmul`); integers add up in int32 modulo 2^32, and casts to
+    integer formats saturate. bias, denormals: of operands in cfp8-143, cfp8-152, shp16 and uhp16: one bias for all or a
+    dict by name ("a", "b", "c"). resident: which of "a", "b", "c" already lie in SRAM. version: "stationary" takes any
+    shape and the fields of `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and
+    operands in memory, and "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
     """
     spec = find_chip(chip) if isinstance(chip, str) else chip
     problem = Matmul(m, n, k, dtype=dtype, out_dtype=out_dtype, trans_a=trans_a, trans_b=trans_b)

@@ -114,8 +114,9 @@ def reference(
 ) -> np.ndarray:
     """Return a @ b as the machine defines it, in NumPy alone: the chain with k ascending, then one cast to `out_dtype`.
 
-    a (m, k) and b (k, n), or transposed as named, in any real dtype (rounded to `dtype` first); c is (m, n). `meaning`
-    holds bias and denormals by operand name ("a", "b", "c"), as `accel.numerics.encode` takes them.
+    a (m, k) and b (k, n), or (k, m) with trans_a and (n, k) with trans_b, in any real dtype (rounded to `dtype`
+    first); c is (m, n). `meaning` holds bias and denormals by operand name ("a", "b", "c"), as
+    `accel.numerics.encode` takes them.
     """
     known = {} if meaning is None else meaning
     left, right = (

@@ -23,6 +23,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 from typing import NamedTuple
 
 import pytest
@@ -30,7 +31,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|:{3,})\s*(?P<info>[^`]*)$")
 MARK = re.compile(r"<!--\s*(file|exit|compare)\s*:?\s*(.*?)\s*-->")
-DIRECTIVE = re.compile(r"^\.\. auto(?:class|function|exception):: (\S+)\.(\w+)$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^\.\. auto(?:class|function|exception):: (\S+)\.(\w+)((?:\n   :.*)*)$", re.MULTILINE)
 PUBLIC = ["", ".baselines", ".errors", ".hardware", ".lang", ".numerics", ".problem", ".results", ".timing"]
 # accel.kernel and accel.Kernel are what users hold of the first two; the last makes hints inside messages.
 BEHIND_OTHERS = {"accel.lang.Kernel", "accel.lang.kernel", "accel.errors.nearest"}
@@ -193,15 +194,30 @@ def test_exit_and_compare_marks(tmp_path: Path) -> None:
     assert run_page(page, "page", tmp_path) == 2
 
 
-def referred() -> dict[str, object]:
-    """Return what the directives of the reference name: each name once, each thing once."""
-    found: dict[str, object] = {}
+def referred() -> dict[str, tuple[object, str]]:
+    """Return what the directives of the reference name, with their options: each name once, each thing once."""
+    found: dict[str, tuple[object, str]] = {}
     for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
-        for module, name in DIRECTIVE.findall(page.read_text("utf-8")):
+        for module, name, options in DIRECTIVE.findall(page.read_text("utf-8")):
             full = f"{module}.{name}"
             assert full not in found, f"{page.name}: {full} stands in the reference twice"
-            found[full] = getattr(importlib.import_module(module), name)
-    assert len({id(thing) for thing in found.values()}) == len(found)
+            found[full] = getattr(importlib.import_module(module), name), options
+    assert len({id(thing) for thing, _ in found.values()}) == len(found)
+    return found
+
+
+def functions_in_the_reference() -> list[tuple[str, FunctionType]]:
+    """Return the functions and the shown methods of the reference by name."""
+    found = []
+    for name, (thing, options) in referred().items():
+        if isinstance(thing, FunctionType):
+            found.append((name, thing))
+        elif inspect.isclass(thing) and ":members:" in options:
+            hidden = "".join(re.findall(r":exclude-members: (.*)", options)).split(", ")
+            for own, held in vars(thing).items():
+                function = getattr(held, "__func__", held)
+                if not own.startswith("_") and own not in hidden and isinstance(function, FunctionType):
+                    found.append((f"{name}.{own}", function))
     return found
 
 
@@ -210,9 +226,19 @@ def test_every_public_class_and_function_is_in_the_reference(package: str) -> No
     module = importlib.import_module(f"accel{package}")
     public = {f"accel{package}.{name}": getattr(module, name) for name in module.__all__}
     wanted = {name: thing for name, thing in public.items() if inspect.isclass(thing) or inspect.isfunction(thing)}
-    there = {id(thing) for thing in referred().values()}
+    there = {id(thing) for thing, _ in referred().values()}
     missing = sorted(name for name, thing in wanted.items() if id(thing) not in there and name not in BEHIND_OTHERS)
     assert not missing, f"docs/reference/ does not show {', '.join(missing)}"
+
+
+@pytest.mark.parametrize(("name", "function"), functions_in_the_reference(), ids=lambda value: str(value)[:60])
+def test_a_docstring_names_every_parameter(name: str, function: FunctionType) -> None:
+    text = inspect.getdoc(function) or ""
+    free = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    own = [p.name for p in inspect.signature(function).parameters.values() if p.kind not in free]
+    missing = [word for word in own if word not in {"self", "cls"} and not re.search(rf"\b{word}\b", text)]
+    assert text, f"{name} has no docstring"
+    assert not missing, f"the docstring of {name} says nothing of {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -109,7 +109,7 @@ def names() -> tuple[str, ...]:
 
 
 def gpu(name: str) -> Gpu:
-    """Return the catalog row of a GPU id or alias (letter case ignored).
+    """Return the catalog row whose id or alias is `name` (letter case ignored).
 
     InputError with the nearest id for anything else. PCIe boards are not aliases of SXM modules: they run at other
     clocks and power limits, so their measurements would be another device's.

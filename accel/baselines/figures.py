@@ -63,8 +63,9 @@ class Baseline(NamedTuple):
 def estimate(problem: Problem, gpu_id: str, data: str | os.PathLike[str] | None = None) -> Baseline:
     """Return the figure of one GPU for `problem`: a measured row of exactly this shape and format, else the model.
 
-    `data` adds the rows of a CSV (columns as `accel.baselines.measured`); they come before the packaged ones.
-    InputError for an unknown GPU (nearest named) or a bad CSV; UnsupportedError for a format no engine of it takes.
+    gpu_id: an id or alias of the catalog, as for `gpu`. `data` adds the rows of a CSV (columns as
+    `accel.baselines.measured`); they come before the packaged ones. InputError for an unknown GPU (nearest named) or a
+    bad CSV; UnsupportedError for a format no engine of it takes.
     """
     row = gpu(gpu_id)
     formats = _formats(problem, row)

@@ -208,7 +208,8 @@ def names() -> tuple[str, ...]:
 def chip(name_or_path: str | Path | ChipSpec) -> ChipSpec:
     """Return a catalog chip by name, or the chip in a file ending in .toml; a ChipSpec is returned as it is.
 
-    SpecError names the nearest catalog name, or the file and what is wrong in it.
+    name_or_path: `names()` has the names of the catalog. SpecError names the nearest catalog name, or the file and what
+    is wrong in it.
     """
     if isinstance(name_or_path, ChipSpec):
         return name_or_path

@@ -152,8 +152,9 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
     ) -> ChipSpec:
         """Return this chip with the smallest SRAM a node whose frame buffers hold `window` frame sets of `frame`.
 
-        Formula and arguments: `sram_bytes_for` over the nodes of the logical mesh. InputError for an argument out of
-        range; SpecError if no node may have that much SRAM.
+        halo_radius: lines of each neighbour that a node keeps beside its own; working_share (0 <= share < 1): of the
+        SRAM, left for weights, accumulators and output. Formula: `sram_bytes_for` over the nodes of the logical mesh.
+        InputError for an argument out of range; SpecError if no node may have that much SRAM.
         """
         if not isinstance(frame, FrameFormat):
             raise SpecError(f"a chip cannot be sized for {frame!r}; give an accel.FrameFormat")

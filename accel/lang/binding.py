@@ -48,7 +48,9 @@ def tensor(
     shape: int | Sequence[int], dtype: str = "bf16", resident: bool = False, *, bias: int | None = None,
     denormals: str = "gap",
 ) -> TensorSpec:  # fmt: skip
-    """Describe a tensor argument: shape in elements, number format, and whether it already lies in SRAM shards.
+    """Describe a tensor argument: shape in elements, its number format `dtype`, and how its codes are to be read.
+
+    resident: it lies in SRAM shards before the start (the same as naming it in `build(resident=...)`).
 
     bias (0 to 63; default 2^(e-1) - 1) and denormals ("gap", as printed by their maker, or "ieee") say what the codes
     of a configurable format mean: cfp8-143, cfp8-152, shp16, uhp16.

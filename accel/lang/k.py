@@ -104,13 +104,20 @@ class K:
         return allocate_buffer(self._t, shape, dtype, name, at, bias, denormals)
 
     def sem(self, n: int = 1, name: str | None = None, init: int = 0) -> Sem:
-        """Allocate `n` counting semaphores on every node, each starting at `init`; CapacityError beyond the node's."""
+        """Allocate `n` counting semaphores on every node, each starting at `init`; CapacityError beyond the node's.
+
+        name: what findings and listings call them. With n above 1 they are `sem[0]` to `sem[n - 1]`.
+        """
         return allocate_semaphores(self._t, n, name, init, self._t.tables.lines.location(frame(1)))
 
     def fifo(
         self, shape: int | tuple[int, ...], dtype: str, depth: int = 2, name: str = "fifo", tokens: int = 1
     ) -> Fifo:
-        """Allocate a queue of `depth` slots between two threads of this node; see `Fifo`."""
+        """Allocate a queue of `depth` slots between two threads of this node; see `Fifo`.
+
+        shape: of one slot in elements, in format dtype; name: of its buffer and semaphores; tokens: how many copies
+        fill a slot. CapacityError where SRAM or semaphores do not suffice.
+        """
         slots = self.sram(
             (*checked_shape(f"fifo {name!r}", depth), *checked_shape(f"fifo {name!r}", shape)), dtype, name
         )
@@ -118,7 +125,7 @@ class K:
 
     # --- structure --------------------------------------------------------------------------------------------------
     def thread(self, fn: Fn) -> Fn:
-        """Decorate a function without arguments: its instructions are a thread of every node. It is traced at once.
+        """Decorate `fn`, without arguments: its instructions are a thread of every node. It is traced at once.
 
         A kernel that declares no thread runs as one, called "main".
         """
@@ -168,7 +175,7 @@ class K:
         t.push((PROBE, t.active.pid, t.line(frame(1)), view.lay.plain(), view.c, t.eid(view.s), mark, *(0,) * 9))
 
     def mark(self, name: str) -> None:
-        """Name the phase that follows, for profiles; costs nothing."""
+        """Call the phase that follows `name`, for profiles; costs nothing."""
         t = self._t
         t.push((MARK, t.active.pid, t.line(frame(1)), t.tables.marks.id(str(name)), *(0,) * 12))
 
@@ -196,7 +203,7 @@ class K:
 
     # --- synchronisation --------------------------------------------------------------------------------------------
     def wait(self, sem: Sem | SemRef, n: Int = 1) -> None:
-        """Block until the semaphore counts at least `n`, then take n."""
+        """Block until `sem` of this node counts at least `n`, then take n (at least 1)."""
         t = self._t
         if not (isinstance(sem, SemRef) and sem.tracer is t):
             sem = one_semaphore(t, sem)
@@ -208,7 +215,7 @@ class K:
         ))  # fmt: skip
 
     def inc(self, sem: Sem | SemRef, n: Int = 1, at: To | None = None) -> None:
-        """Add `n` to the semaphore of this node, or of every node of `at`; it may overtake a copy, done= may not."""
+        """Add `n` to `sem` of this node, or of every node of `at`; it may overtake a copy, done= may not."""
         t = self._t
         if not (isinstance(sem, SemRef) and sem.tracer is t):
             sem = one_semaphore(t, sem)
@@ -232,9 +239,10 @@ class K:
     ) -> None:  # fmt: skip
         """Start an asynchronous copy: memory to SRAM, SRAM to SRAM, or SRAM to memory; formats and shapes are equal.
 
-        to: the nodes whose SRAM receives it, each at the same address (default: this one). done fires at every
-        destination once its bytes are visible (for memory: here, after the acknowledgement); sent fires here when
-        the source may be overwritten. Nothing else orders a copy with anything.
+        dst, src: views of a buffer or a tensor, of equal format and, up to dimensions of 1, equal shape. to: the nodes
+        whose SRAM receives it, each at the same address (default: this one). done fires at every destination once its
+        bytes are visible (for memory: here, after the acknowledgement); sent fires here when the source may be
+        overwritten. Nothing else orders a copy with anything.
         """
         t = self._t
         try:
@@ -310,10 +318,12 @@ class K:
     def matmul(
         self, acc: View, a: View, b: View, accumulate: bool = False, trans_a: bool = False, trans_b: bool = False
     ) -> None:
-        """acc = a @ b, or acc += a @ b: fp32 chains with k ascending; acc (m, n) fp32, a (m, k), b (k, n) in SRAM.
+        """acc = a @ b, or acc += a @ b: chains with k ascending; acc (m, n), a (m, k), b (k, n), all in SRAM.
 
-        trans_a, trans_b: the operand is stored (k, m), (n, k). Each of M, N, K may take two dimensions, outer first:
-        acc (m1, m0, n), a (m1, m0, k), b (k, n) - which is told from the ranks.
+        a and b in a format of the matrix unit, acc in fp32; int8 and uint8 into int32. accumulate: start from what acc
+        holds instead of +0. TraceError for shapes and formats that do not fit, UnsupportedError for a format that the
+        chip's matrix unit does not take. trans_a, trans_b: the operand is stored (k, m), (n, k). Each of M, N, K may
+        take two dimensions, outer first: acc (m1, m0, n), a (m1, m0, k), b (k, n) - which is told from the ranks.
         """
         t = self._t
         try:

@@ -102,7 +102,10 @@ class Vec(VectorUnit):
         self._emit("vec.iota", dst, (), None, self._index("vec.iota", dst, index))
 
     def random(self, dst: View, stream: int | None = None, index: Element | Int | None = None) -> None:
-        """dst = random numbers: 32 bits in int32, uniform multiples of 2^-24 in [0, 1) in fp32; keyed as in `cast`."""
+        """dst = random numbers: 32 bits in int32, uniform multiples of 2^-24 in [0, 1) in fp32.
+
+        Keyed by the seed of the run, `stream` and the logical `index` of each element, as in `cast`.
+        """
         name = "vec.random"
         tail = (self._stream(name, stream), *self._index(name, dst, index))
         self._emit(name, dst, (), None, tail)

@@ -39,11 +39,11 @@ def matmul_error_bound(
     """Return, per element (m x n), the largest possible |machine result - float64 reference| of c0 + a @ b.
 
     gamma_k (|c0| + |a||b|) + k 2^-150 for the fp32 chain (Higham, section 3.1, one rounding a fused step, plus the
-    underflow of each step); for results stored in another format one more rounding, u |c| plus its largest error near
-    zero (`bias`, `denormals` as for `encode`); plus what the float64 reference and this evaluation may themselves be
-    off. Operands are taken as they are (round them first). Infinite where the chain may overflow, where a stored value
-    may overflow or saturate, or where an operand is not finite: no bound holds there. Integers of int8 and uint8 into
-    int32: 0 where the sum fits.
+    underflow of each step); for results stored in another format (out) one more rounding, u |c| plus its largest error
+    near zero (`bias`, `denormals` as for `encode`); plus what the float64 reference and this evaluation may themselves
+    be off. Operands are taken as they are (round them first). Infinite where the chain may overflow, where a stored
+    value may overflow or saturate, or where an operand is not finite: no bound holds there. Integers of int8 and uint8
+    into int32: 0 where the sum fits.
     """
     row = fmt(out)
     word = bias_word(row, bias, denormals)

@@ -47,7 +47,7 @@ class Codes:
 
 
 def bias_word(fmt: str | Format, bias: int | None, denormals: str = "gap") -> int:
-    """Return the bias word of an instruction's view: `bias` (0..63) plus 256 for IEEE denormals; 0 for fixed formats.
+    """Return the bias word of a view in `fmt`: `bias` (0..63) plus 256 for IEEE denormals; 0 for fixed formats.
 
     InputError for a bias that is missing or out of range, and for a bias or denormals="ieee" of a fixed format.
     """
@@ -116,7 +116,9 @@ def cast(
     seed: int = 0,
     stream: int = 0,
 ) -> AnyArray:
-    """Return codes as the instructions vec.cast and vec.cast_sr make them; arguments as for `as_storage`.
+    """Return the codes that the instructions vec.cast and vec.cast_sr make of the numbers of `array` in `fmt`.
+
+    bias, denormals, rounding, seed, stream, the shape and the errors are those of `as_storage`.
 
     Unlike `encode` it takes any number to int8, uint8 and int32: rounded, kept in the format's range, NaN to 0. And it
     writes the one NaN of a format, where `encode` leaves an array alone that already has the format.
@@ -142,7 +144,7 @@ def from_storage(
 
     "ml_dtypes" keeps the width where an array type has these codes: ml_dtypes.bfloat16 for bf16, float16 for fp16;
     cfp8, shp16 and uhp16, whose bias no array type knows, are float32 either way. fp32 and integers are their own
-    storage and come back as they are. InputError if `array` is not storage of `fmt`.
+    storage and come back as they are. bias, denormals: see `bias_word`. InputError if `array` is not storage of `fmt`.
     """
     row = find(fmt)
     word = bias_word(row, bias, denormals)
@@ -166,14 +168,20 @@ def encode(
     seed: int = 0,
     stream: int = 0,
 ) -> AnyArray:
-    """Return the codes of numbers in `fmt`; as `as_storage`, but never shares memory with its input."""
+    """Return the codes of the numbers of `array` in `fmt`; never shares memory with its input.
+
+    bias, denormals, rounding, seed, stream, the shape and the errors are those of `as_storage`.
+    """
     codes = as_storage(array, fmt, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
     given = array.array if isinstance(array, Codes) else array
     return codes.copy() if isinstance(given, np.ndarray) and np.may_share_memory(codes, given) else codes
 
 
 def decode(codes: AnyArray, fmt: str | Format, *, bias: int | None = None, denormals: str = "gap") -> AnyArray:
-    """Return the exact values of codes, float32 or integers as the format is; never shares memory with its input."""
+    """Return the exact values of codes of `fmt`, float32 or integers as the format is; never shares memory with them.
+
+    bias, denormals: of a configurable format, see `bias_word`. InputError if `codes` is not storage of `fmt`.
+    """
     values = from_storage(codes, fmt, bias=bias, denormals=denormals)
     return values.copy() if np.may_share_memory(values, codes) else values
 
@@ -188,7 +196,10 @@ def round_to(
     seed: int = 0,
     stream: int = 0,
 ) -> AnyArray:
-    """Return numbers rounded to values of `fmt`, as float32 or integers; arguments as for `as_storage`."""
+    """Return the numbers of `array` rounded to values of `fmt`, as float32 or integers.
+
+    bias, denormals, rounding, seed, stream, the shape and the errors are those of `as_storage`.
+    """
     codes = encode(array, fmt, bias=bias, denormals=denormals, rounding=rounding, seed=seed, stream=stream)
     return decode(codes, fmt, bias=bias, denormals=denormals)
 

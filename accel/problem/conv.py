@@ -129,7 +129,7 @@ class Conv2d(Problem, frozen=True):
         return self.n * rows * columns * self.k * (self.c // self.groups)
 
     def compulsory_elements(self, name: str) -> int:
-        """An output whole; an input without what only meets padding or falls between the strides."""
+        """Elements of operand `name`: an output whole; an input less what meets only padding or no stride."""
         operand = self.operands[name]
         if operand.role == "out":
             return super().compulsory_elements(name)

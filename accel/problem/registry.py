@@ -18,7 +18,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def from_dict(data: object) -> Problem:
-    """Build the problem that `Problem.to_dict` described; InputError for an unknown kind, key or value."""
+    """Build the problem that `data` of `Problem.to_dict` says; InputError for an unknown kind, key or value."""
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
         raise InputError(f"problem: kind {kind!r} is not one of {', '.join(_KINDS)}{nearest(str(kind), _KINDS)}")

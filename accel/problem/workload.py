@@ -69,11 +69,11 @@ class Problem(msgspec.Struct, frozen=True):
         return 2 * self.macs
 
     def compulsory_elements(self, name: str) -> int:
-        """Elements of one operand that must be moved: all of it, less what no multiply-add reads (strided filters)."""
+        """Elements of operand `name` that must be moved: all of it, less what no multiply-add reads."""
         return math.prod(self.operands[name].shape)
 
     def compulsory_operand_bytes(self, name: str) -> int:
-        """Bytes of one operand that must be moved once."""
+        """Bytes of operand `name` that must be moved once."""
         return -(-self.compulsory_elements(name) * fmt(self.operands[name].dtype).bits // 8)
 
     @property

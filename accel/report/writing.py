@@ -33,11 +33,12 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write a report on a Program, on the Comparison that `accel.bench` returns, or on several; return its files.
 
-    path: FILE.html or FILE.md; or, with `formats` of more than one file, a folder. formats: any of html (one
-    self-contained page under 6 MB), md (the tables), csv (one tidy table a file), png and svg (each figure, by
-    matplotlib); None takes it from the ending of `path`. fidelity: at which programs are timed. Files are written
-    whole or not at all. Raises InputError for bad arguments or a place that cannot be written, UnsupportedError where
-    plotly (html) or matplotlib (png, svg) is not installed.
+    what: one of these, or an iterable of them. title: headline (default: what it is about). path: FILE.html or FILE.md;
+    or, with `formats` of more than one file, a folder. formats: any of html (one self-contained page under 6 MB), md
+    (the tables), csv (one tidy table a file), png and svg (each figure, by matplotlib); None takes it from the ending
+    of `path`. fidelity: at which programs are timed. Files are written whole or not at all. Raises InputError for bad
+    arguments or a place that cannot be written, UnsupportedError where plotly (html) or matplotlib (png, svg) is not
+    installed.
     """
     chosen, single = check_plan(path, formats)
     subjects = subjects_of(what, fidelity)

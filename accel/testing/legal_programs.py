@@ -276,7 +276,7 @@ def _repeated(b: _Build, slot: int) -> Iterator[None]:
 
 # --- whole programs ------------------------------------------------------------------------------------------------
 def legal_program(choices: Choices, limits: Limits | None = None, chip: str = "") -> Case:
-    """Draw a whole program with its inputs; `chip` is the JSON of the chip that it shall say it is for."""
+    """Draw a whole program with inputs by `choices`; chip: JSON of the chip it says it is for; limits: its means."""
     limits = limits or Limits()
     c = choices
     rows, cols = c.integer(1, limits.mesh[0]), c.integer(1, limits.mesh[1])

@@ -26,8 +26,9 @@ def row_on_arrays(mnemonic: str, dst: str, operands: Mapping[str, Array], *, sha
                   update: Any = None, seed: int = 0, **words: Any) -> Case:  # fmt: skip
     """Return the program that executes a row on whole row-major arrays of up to four dimensions; its output is "out".
 
-    dst: format of the result; shape: of the result, as the first operand's if not given; bias: bias word of the
-    result's view; update: codes that dst holds before (zeros if not given); words: immediates and indices of the row.
+    mnemonic: the row; operands: an `Array` by the name of each operand it reads; seed: of random numbers. dst: format
+    of the result; shape: of the result, as the first operand's if not given; bias: bias word of the result's view;
+    update: codes that dst holds before (zeros if not given); words: immediates and indices of the row.
     """
     m = Maker(1, 1, 1, name=mnemonic)
     here, stored = m.semaphore("here"), m.semaphore("stored")

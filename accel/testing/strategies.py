@@ -33,19 +33,22 @@ def formats() -> st.SearchStrategy[str]:
 
 @st.composite
 def hard_arrays(draw: Any, dtype: str, shape: tuple[int, ...]) -> Any:
-    """Arrays of storage codes of a format in a shape: see `hard_codes`."""
+    """Arrays of storage codes of format `dtype` in a shape, full of the values that break arithmetic."""
     return hard_codes(dtype, shape, draw(st.integers(0, 1 << 30)), draw(st.sampled_from(KINDS)))
 
 
 @st.composite
 def instructions(draw: Any, mnemonic: str = "", limits: Limits | None = None) -> Case:
-    """One compute instruction on one node (of this row of the table, or of any), its buffers loaded and stored."""
+    """One compute instruction on one node, its buffers loaded and stored; mnemonic: "" for any that limits allow."""
     return instruction(_choices(draw), mnemonic, limits)
 
 
 @st.composite
 def legal_programs(draw: Any, limits: Limits | None = None, chip_json: str = "") -> Case:
-    """Whole programs without hazards, over several nodes and threads; they shrink to few blocks and simple views."""
+    """Whole programs without hazards, over several nodes and threads; they shrink to few blocks and simple views.
+
+    limits: what they may use; chip_json: the chip that they say they are for.
+    """
     return legal_program(_choices(draw), limits, chip_json)
 
 

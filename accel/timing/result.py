@@ -134,7 +134,7 @@ class Timing:
         self, path: str | os.PathLike[str], *, nodes: Iterable[tuple[int, int]] | None = None,
         window: tuple[int, int] | None = None, limit: int = 200_000,
     ) -> None:  # fmt: skip
-        """Write the run as a trace that ui.perfetto.dev and Chrome open; gzip where the name ends in .gz.
+        """Write the run to `path` as a trace that ui.perfetto.dev and Chrome open; gzip where it ends in .gz.
 
         Nodes are processes; threads, units, copies in flight and phases their tracks; links and memory ports are
         counters; arrows lead from what ended a wait to the wait; a microsecond there is a cycle here. nodes, window:

@@ -93,7 +93,7 @@ class Trace:
         return line_of(self.program, int(row))
 
     def thread_name(self, node: int, thread: int) -> str:
-        """Return the name the author gave a thread, or its number."""
+        """Return the name the author gave a thread of node (an index), or its number."""
         names = self.program.thread_names[max(0, int(self.program.role_of[node]))]
         return (names[thread] if thread < len(names) else "") or str(thread)
 
