@@ -52,6 +52,24 @@ def hasty(k, x, y):
         k.wait(stored)
 
 
+@accel.kernel
+def rows_of(k, table, ids, y):
+    t, i, o = k.sram(table.shape, "bf16", "t"), k.sram(ids.shape, "int32", "i"), k.sram(y.shape, "bf16", "o")
+    loaded, stored = k.sem(name="loaded"), k.sem(name="stored")
+    k.copy(t, table, done=loaded)
+    k.copy(i, ids, done=loaded)
+    k.wait(loaded, 2)
+    k.vec.gather(o, t, i)
+    k.copy(y, o, sent=stored)
+    k.wait(stored)
+
+
+def looked_up(table, ids):
+    assert ids.min() >= 0
+    assert ids.max() == len(table) - 1  # 40 draws of 3 rows
+    return table[ids]
+
+
 def oracle(x):
     values = x.astype(np.float32)
     return np.where((values > 0) | np.isnan(values), values, np.float32(0))  # -0 gives +0, as the manual says
@@ -115,6 +133,15 @@ def test_run_verifies_every_output_of_a_small_matmul(capsys: pytest.CaptureFixtu
     assert "cycles" in out
     assert "utilization" in out
     assert "simulated in" in out
+
+
+def test_run_draws_indices_below_a_bound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["mine.py:rows_of", "--chip", "mini", "--mesh", "1x1", "--arg", "table=bf16[3,8]", "--arg", "y=bf16[40,8]"]
+    bounded = ["--arg", "ids=int32[40] < 3", "--ref", "mine.py:looked_up"]
+    assert answer(capsys, "run", *rows, *bounded)["verified"]["checked"] == 320
+    assert answer(capsys, "run", *rows, *bounded, "--hard")["verified"]["mismatches"] == 0
+    assert main(["run", *rows, "--arg", "ids=int32[40]"]) == 2
+    assert "keep every index in 0 to 2" in capsys.readouterr().err
 
 
 def test_run_gives_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,6 +118,12 @@ ERRORS = {
         "it must load without errors",
     "run mine.py:relu --arg x=bf16":
         "--arg 'x=bf16' is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'",
+    "run mine.py:relu --arg x=bf16[64,32]<8":
+        "--arg 'x=bf16[64,32]<8' bounds its inputs by 8; only integer formats take a bound",
+    "run mine.py:relu --arg x=uint8[64,32]<257":
+        "--arg 'x=uint8[64,32]<257' bounds its inputs by 257; a bound is 1 to 256 here",
+    "run mine.py:relu --arg x=int32[8]<0":
+        "--arg 'x=int32[8]<0' bounds its inputs by 0; a bound is 1 to 2,147,483,648 here",
     f"run mine.py:relu {ARGS} --arg x=bf16[8,8]": "--arg 'x' is given twice; give each tensor once",
     f"run mine.py:relu {ARGS} --param bm": "--param 'bm' is not NAME=VALUE; give for example --param bm=64",
     f"run mine.py:relu {ARGS} --param bm=8 --param bm=9": "--param 'bm' is given twice; give each parameter once",

@@ -15,6 +15,8 @@ __all__ = ["SEEDS", "KernelOptions", "kernel_options", "parse_mesh", "parse_name
 
 SEEDS = 1 << 64  # seeds are 64-bit keys: 0 to 2^64 - 1
 F = TypeVar("F", bound=Callable[..., Any])
+_TENSOR = r"(\w+)=([\w-]+)\[(\d{1,15}(?:[,x]\d{1,15})*)\](?:<(\d{1,15}))?"
+_TOPS = {"int8": 1 << 7, "uint8": 1 << 8, "int32": 1 << 31}  # one more than the largest number of each
 
 
 class KernelOptions(NamedTuple):
@@ -54,7 +56,10 @@ _OPTIONS = (
     click.option("--variant", metavar="NAME", help="Version of the library kernel (default: its best)."),
     click.option("--resident", metavar="a,b,c", help="Tensors that already lie in the nodes' SRAM."),
     click.option(
-        "--arg", multiple=True, metavar="NAME=FMT[SHAPE]", help="Tensor of a file.py:fn kernel: a=bf16[512,512]."
+        "--arg",
+        multiple=True,
+        metavar="NAME=FMT[SHAPE]",
+        help="Tensor of a file.py:fn kernel: a=bf16[512,512]; 'ids=int32[64]<1000' for inputs from 0 to 999.",
     ),
     click.option("--param", multiple=True, metavar="NAME=VALUE", help="Kernel parameter: bm=64."),
     click.option("--mesh", metavar="RxC", help="Top-left part of the mesh for a file.py:fn kernel."),
@@ -78,17 +83,24 @@ def parse_names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def parse_tensors(texts: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return {name: (shape, format)} of "a=bf16[512,512]" options; InputError for anything else."""
-    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
+def parse_tensors(texts: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str, int | None]]:
+    """Return {name: (shape, format, bound)} of "a=bf16[512,512]" options; InputError for anything else.
+
+    bound: of "ids=int32[64]<1000", the whole number that inputs stay below, None where none is given.
+    """
+    tensors: dict[str, tuple[tuple[int, ...], str, int | None]] = {}
     for text in texts:
-        match = re.fullmatch(r"(\w+)=([\w-]+)\[(\d{1,15}(?:[,x]\d{1,15})*)\]", text.replace(" ", ""), re.ASCII)
+        match = re.fullmatch(_TENSOR, text.replace(" ", ""), re.ASCII)
         if match is None:
             raise InputError(f"--arg {text!r} is not NAME=FORMAT[SHAPE]; give for example --arg 'a=bf16[512,512]'")
-        name, dtype, shape = match.groups()
+        name, dtype, shape, bound = match.groups()
         if name in tensors:
             raise InputError(f"--arg {name!r} is given twice; give each tensor once")
-        tensors[name] = (tuple(int(size) for size in re.split("[,x]", shape)), dtype)
+        top = _TOPS.get(dtype)
+        if bound is not None and (top is None or not 1 <= int(bound) <= top):
+            way = f"a bound is 1 to {top:,} here" if top else "only integer formats take a bound"
+            raise InputError(f"--arg {text!r} bounds its inputs by {bound}; {way}")
+        tensors[name] = (tuple(int(size) for size in re.split("[,x]", shape)), dtype, int(bound) if bound else None)
     return tensors
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["random_inputs"]
 
+NOWHERE: Mapping[str, int] = {}
+
 # Codes of bf16, and bit patterns of fp32 with 16 zeros more: signed zeros, subnormals, smallest and largest normals,
 # one and its neighbour, a value whose square overflows.
 _HARD = (0x0000, 0x8000, 0x0001, 0x8001, 0x007F, 0x0080, 0x8080, 0x7F7F, 0xFF7F, 0x3F80, 0x3F81, 0xBF81, 0x6000, 0x1FFF)
@@ -21,13 +24,15 @@ _RARE = (0x7F80, 0xFF80, 0x7FC0)  # infinities and NaN: one element each, or the
 _HARD_SHARE = 16  # one element in so many
 
 
-def random_inputs(program: Program, seed: int, *, hard: bool) -> dict[str, np.ndarray]:
+def random_inputs(
+    program: Program, seed: int, *, hard: bool, below: Mapping[str, int] = NOWHERE
+) -> dict[str, np.ndarray]:
     """Return one array per input tensor, the same for the same seed, name and shape, on every machine.
 
     Floats are +-[2^-7, 2) with every mantissa equally likely, spread over binades so that sums round; in configurable
-    formats they are rounded to the tensor's own values. Integers are anything in range. `hard` replaces one in 16 by
-    zeros, subnormals, extremes and near-ones, and single elements by infinities and NaN; in integer formats by the
-    ends of the range.
+    formats they are rounded to the tensor's own values. Integers are anything in range, or from 0 to less than
+    `below[name]`. `hard` replaces one in 16 by zeros, subnormals, extremes and near-ones, and single elements by
+    infinities and NaN; in integer formats by the ends of the range.
     """
     from accel.numerics import fmt
 
@@ -36,7 +41,7 @@ def random_inputs(program: Program, seed: int, *, hard: bool) -> dict[str, np.nd
     for name, (shape, dtype) in program.inputs.items():
         key = [seed, zlib.crc32(name.encode())]
         if fmt(dtype).kind == "int":
-            arrays[name] = _integers(shape, dtype, key, hard)
+            arrays[name] = _integers(shape, dtype, key, hard, below.get(name))
         elif dtype in ("bf16", "fp32"):
             arrays[name] = _tensor(shape, dtype, key, hard)
         else:
@@ -44,14 +49,15 @@ def random_inputs(program: Program, seed: int, *, hard: bool) -> dict[str, np.nd
     return arrays
 
 
-def _integers(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool) -> Any:
+def _integers(shape: tuple[int, ...], dtype: str, seed: list[int], hard: bool, below: int | None) -> Any:
     import numpy as np
 
     rng = np.random.Generator(np.random.PCG64(seed))
     limits = np.iinfo(dtype)
-    values = rng.integers(limits.min, int(limits.max) + 1, shape).astype(dtype)
+    low, high = (int(limits.min), int(limits.max)) if below is None else (0, below - 1)
+    values = rng.integers(low, high + 1, shape).astype(dtype)
     if hard:
-        ends = rng.choice(np.array([limits.min, limits.max, 0, 1], dtype), shape)
+        ends = rng.choice(np.array([low, high, 0, min(1, high)], dtype), shape)
         values = np.where(rng.integers(0, _HARD_SHARE, shape) == 0, ends, values)
     return values
 

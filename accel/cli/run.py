@@ -72,7 +72,7 @@ def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: i
     program, problem = target.program, target.problem
     if blocks is None:
         blocks = SLICE_BLOCKS if problem is not None and problem.macs > WHOLE_MACS and oracle is None else 0
-    inputs = clock("inputs", lambda: random_inputs(program, seed, hard=hard))
+    inputs = clock("inputs", lambda: random_inputs(program, seed, hard=hard, below=target.below))
     with compiling("machine", "timing", ahead=engine == "jit"):
         sample = clock("slice", lambda: program.sample_outputs(blocks, seed)) if blocks else None
         outputs = clock("bits", lambda: program.run(inputs, seed=seed, engine=engine, sample=sample))

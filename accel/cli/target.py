@@ -29,11 +29,15 @@ _USER_ONLY = ("--arg", "--mesh")
 
 
 class Target(NamedTuple):
-    """A built program, the text that names it, and its problem where it is a library kernel."""
+    """A built program, the text that names it, and its problem where it is a library kernel.
+
+    below: what random inputs of a tensor stay below, from 0 on, where --arg says so.
+    """
 
     label: str
     program: Program
     problem: Problem | None
+    below: dict[str, int]
 
 
 def is_file(kernel: str) -> bool:
@@ -69,7 +73,7 @@ def _program_target(options: KernelOptions) -> Target:
     if given:
         raise InputError(f"{given[0]} does not go with {options.kernel}: it is a program already; leave it out")
     program = load(options.kernel) if options.kernel.endswith(".acc") else assembled(options.kernel)
-    return Target(options.kernel, program, None)
+    return Target(options.kernel, program, None, {})
 
 
 def resolve(options: KernelOptions) -> Target:
@@ -85,7 +89,7 @@ def resolve(options: KernelOptions) -> Target:
 
     problem = problem_of(options)
     program = build(problem, spec, resident=parse_names(options.resident), **tiling_of(options))
-    return Target(problem.label, program, problem)
+    return Target(problem.label, program, problem, {})
 
 
 def problem_of(options: KernelOptions) -> Problem:
@@ -138,9 +142,10 @@ def _user_target(options: KernelOptions, spec: ChipSpec) -> Target:
     reserved = sorted({"chip", "mesh", "resident", "flops", "facts", "self"} & {*shapes, *params})
     if reserved:
         raise InputError(f"{reserved[0]!r} is a word of Kernel.build and no kernel argument; rename it in the kernel")
-    arguments: dict[str, Any] = {name: tensor(shape, dtype) for name, (shape, dtype) in shapes.items()}
+    arguments: dict[str, Any] = {name: tensor(shape, dtype) for name, (shape, dtype, _) in shapes.items()}
+    below = {name: bound for name, (_, _, bound) in shapes.items() if bound is not None}
     program = kernel.build(spec, mesh=mesh, resident=parse_names(options.resident), **arguments, **params)
-    return Target(options.kernel, program, None)
+    return Target(options.kernel, program, None, below)
 
 
 def load_function(where: str, what: str) -> Any:
