@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from accel.errors import InputError
+
 if sys.platform != "win32":  # no POSIX locks there: folders are then never pruned, which is safe
     import fcntl
 
@@ -45,9 +47,17 @@ class CacheInfo(NamedTuple):
 
 
 def default_base() -> Path:
-    """Return the folder that holds all caches: ACCEL_CACHE_DIR, or `accel` in the user's cache folder."""
+    """Return the folder that holds all caches: ACCEL_CACHE_DIR, or `accel` in the user's cache folder.
+
+    InputError where ACCEL_CACHE_DIR starts with ~ and a name that no user has.
+    """
     if chosen := os.environ.get("ACCEL_CACHE_DIR"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:  # no such user
+            raise InputError(
+                f"Cannot use ACCEL_CACHE_DIR={chosen!r}: nobody has that home; use a folder that you may write to"
+            ) from None
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "accel" / "cache"
     if sys.platform == "darwin":

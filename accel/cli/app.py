@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -88,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: this process's) and return its exit code; never raises."""
     if argv is None:
         _end_on_second_thought()
+        _spell_out_what_cannot_be_shown()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args[: next((i for i, a in enumerate(args) if not a.startswith("-")), len(args))]
     try:
@@ -115,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not debug:
             _silence_stdout()
             return _fail(f"cannot write the result: {error.strerror}; free some space or write elsewhere", BAD_INPUT)
+        if error.errno == errno.ENOENT and not _folder_is_there():
+            return _fail("the current folder is gone; change to one that is there", BAD_INPUT)
         return _internal(error, args, debug)
     except MemoryError:
         return _fail("out of memory on this machine; use a smaller shape or fewer --blocks", BAD_INPUT)
@@ -204,6 +209,32 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
         return  # stdout is no real file (a test's buffer): nothing is flushed at exit
+
+
+def _folder_is_there() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - no Path needed for a question
+    except OSError:
+        return False
+    return True
+
+
+def _spell_out_what_cannot_be_shown() -> None:
+    """Let an encoding without our characters (the C locale) show lines as -, bars as #, and the rest by their codes."""
+    codecs.register_error("accel", _spelled_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="accel")
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown, end = codecs.backslashreplace_errors(error)
+    text = error.object[error.start : end]
+    if all("\u2500" <= char < "\u25a0" for char in text):
+        shown = "".join("-" if char < "\u2580" else "#" for char in text)
+    return shown, end
 
 
 def _end_on_second_thought() -> None:
