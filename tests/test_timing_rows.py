@@ -252,7 +252,8 @@ def test_what_a_run_refuses_is_refused_in_its_words() -> None:
 
     where = "hand.py:1: {} (row 0) on node (0, 0) "
     assert refused(pull) == where.format("pull") + "pulls from more than one node; name the one whose SRAM is read"
-    assert refused(store) == where.format("copy") + "names a target outside the mesh; a store names its own node"
+    outside = "names a target outside the mesh; a store names its own node, a pull one node"
+    assert refused(store) == where.format("copy") + outside
     negative = "has a count of {}; counts and trips cannot be negative"
     assert refused(wait) == where.format("wait") + negative.format(-1)
     assert refused(inc) == where.format("inc") + negative.format(-2)

@@ -48,7 +48,7 @@ def refusal(program: Program, state: State, shard: tuple[int, int] | None = None
     text = {
         w.WRONG_OPCODE: "is no instruction that a program may hold; rebuild the program",
         w.WRONG_SEM: f"names semaphore {value} of {program.semaphore_init.size}; use one that the program has",
-        w.WRONG_TARGET: "names a target outside the mesh; a store names its own node",
+        w.WRONG_TARGET: "names a target outside the mesh; a store names its own node, a pull one node",
         w.WRONG_LOOP: f"breaks the nesting of loops; they nest at most {isa.DEPTHS} deep, each with its own end",
         w.WRONG_COUNT: f"has a count of {value}; counts and trips cannot be negative",
         w.WRONG_BARRIER: "joins a barrier of nodes that it is not one of; correct its target",

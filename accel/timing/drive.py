@@ -56,7 +56,7 @@ def _refused(program: Program, memory: Memory, status: int) -> ProgramError:
     """Name what is wrong on the node that showed it first, in the words of the executor."""
     row, node, value = (int(memory.m[word]) for word in (s.S_ERROR, s.S_ERROR_NODE, s.S_ERROR_VALUE))
     what = {
-        s.BAD_TARGET: "names a target outside the mesh; a store names its own node",
+        s.BAD_TARGET: "names a target outside the mesh; a store names its own node, a pull one node",
         s.BAD_SEMAPHORE: f"names semaphore {value} of {program.semaphore_init.size}; use one that the program has",
         s.BAD_COUNT: f"has a count of {value}; counts and trips cannot be negative",
         s.BAD_MEMBER: "joins a barrier of nodes that it is not one of; correct its target",
