@@ -124,7 +124,8 @@ class Program:
         found: dict[str, list[Probe]] = {}
         for name in wanted:
             if name not in known:
-                raise InputError(f"no probe {name!r}; {self.name} has {_listed(known)}{nearest(str(name), known)}")
+                have = _listed(known) if known else "none; write k.probe(view, name) in the kernel"
+                raise InputError(f"no probe {name!r}; {self.name} has {have}{nearest(str(name), known)}")
             found[name] = []
         visits: dict[tuple[str, int], int] = {}
 
@@ -149,7 +150,10 @@ class Program:
                 raise InputError(
                     f"{self.name} needs input {name!r} of shape {tensor.shape} in {tensor.dtype}; pass {name}=array"
                 )
-            array = as_storage(given[name], tensor.dtype, bias=tensor.bias, denormals=tensor.denormals)
+            try:
+                array = as_storage(given[name], tensor.dtype, bias=tensor.bias, denormals=tensor.denormals)
+            except InputError as error:
+                raise InputError(f"input {name!r}: {error.message}") from error.__cause__
             if array.shape != tensor.shape:
                 raise InputError(
                     f"input {name!r} has shape {array.shape}, the program was built for {tensor.shape}; "

@@ -117,6 +117,17 @@ def test_an_object_that_refuses_to_become_an_array() -> None:
         as_storage(Refuses(), "fp32")
 
 
+def test_an_array_that_does_not_fit_is_named() -> None:
+    for array, match in (([1, 2, 3, "a"], "input 'x': array of dtype"), (np.ones(4) * 1j, "input 'x': array of dtype")):
+        with pytest.raises(InputError, match=match):
+            build().run(x=array)
+
+
+def test_a_program_without_probes_says_how_to_get_one() -> None:
+    with pytest.raises(InputError, match=r"no probe 'b'; twice has none; write k\.probe\(view, name\)"):
+        build().run(x=np.ones(4), probes=["b"])
+
+
 # --- arguments -----------------------------------------------------------------------------------------------------
 
 

@@ -140,3 +140,30 @@ def test_a_token_that_comes_after_a_drain_is_compared_with_the_wait_before_it() 
     with a.thread("three"):  # nothing orders this one with the first wait
         a.inc(s)
     assert {f.kind for f in inspect(a.program(), MINI)} == {"ambiguous"}
+
+
+def test_deadlock_tells_of_a_token_that_lies_on_another_node() -> None:
+    def kernel(k):
+        A, B, gone = k.sram((8,), "fp32", "A"), k.sram((8,), "fp32", "B"), k.sem(2, name="gone")
+        k.vec.fill(A, 1.0)
+        k.barrier()
+        with k.when(k.col == 0):
+            k.pull(B, A, of=(0, 1), sent=gone[1])
+            k.wait(gone[1])  # sent fires on (0,1)
+
+    stuck = [f for f in accel.kernel(kernel).build("mini", mesh=(1, 2)).findings() if f.kind == "deadlock"]
+    assert len(stuck) == 1
+    assert "which has 0 on node (0,0): nothing left to run gives it" in stuck[0].message
+    assert "while gone[1] of (0,1) holds 1 for nobody; give the token to the node that waits" in stuck[0].message
+
+
+def test_deadlock_speaks_of_no_token_that_another_thread_waits_for() -> None:
+    def kernel(k):
+        turn = k.sem(name="turn")
+        with k.when(k.col == 1):
+            k.inc(turn)
+        k.wait(turn, 2)
+
+    stuck = [f for f in accel.kernel(kernel).build("mini", mesh=(1, 2)).findings() if f.kind == "deadlock"]
+    assert stuck
+    assert not any("for nobody" in f.message for f in stuck)

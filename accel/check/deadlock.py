@@ -56,6 +56,10 @@ def stuck_threads(tables: Tables, state: State, names: Names) -> list[Stuck]:
         else:
             hangs = "" if last == i else f"it hangs on {_waiter(graph, names, last)}: "
             because = f"{hangs}nothing left to run gives it"
+            spare = graph.spare(int(graph.threads[last, w.T_KEY])) if last == i and sem >= 0 else ""
+            if spare:
+                because += f", while {thing} of {spare} for nobody"
+                cure = "give the token to the node that waits: sent= of a pull fires on the node that it reads"
         second = int(graph.threads[last if last != i else path[0], w.T_ROW])
         text = f"thread {thread!r} {what}{names.nodes(nodes)}: {because}; {cure}"
         why = tuple(f"{_waiter(graph, names, j)}, at {names.place(int(graph.threads[j, w.T_ROW]))}" for j in path)
@@ -102,6 +106,24 @@ class _Waits:
             if giver in path:
                 return path[path.index(giver) :], True
             path.append(giver)
+
+    def spare(self, key: int) -> str:
+        """Return which other node has tokens of the semaphore of queue `key` that no thread of it waits for, as text.
+
+        `(0,1) holds 2`, with the number of further such nodes; empty where there are none.
+        """
+        home, sem = divmod(key, self.sems)
+        held = self.queues[sem :: self.sems, w.Q_COUNT][: self.program.nodes].copy()
+        held[home] = 0
+        for i in self.stuck:
+            th = self.threads[i]
+            if th[w.T_STATUS] == w.BLOCKED and int(th[w.T_KEY]) % self.sems == sem:
+                held[i // self.program.threads] = 0
+        nodes = held.nonzero()[0]
+        if not len(nodes):
+            return ""
+        (row, col), more = self.program.node(int(nodes[0])), f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        return f"({row},{col}){more} holds {int(held[nodes[0]])}"
 
     def _giver(self, agent: int, path: list[int]) -> int | None:
         """Return a stuck thread that could let `agent` go on: one of the path if any, then one of its own node."""
