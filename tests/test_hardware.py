@@ -163,6 +163,8 @@ BAD = [
     ("energy.mac_pj", -1.0, "energy.mac_pj: range"),
     ("energy.mac_pj", {"low": 2.0}, "energy.mac_pj: range"),
     ("energy.mac_pj", "cheap", "energy.mac_pj = 'cheap'"),
+    ("energy.mac_by_format", {"int9": 1.0}, "energy.mac_by_format: unknown number format 'int9'"),
+    ("energy.mac_by_format.int8", -1.0, "energy.mac_by_format.int8: range"),
     ("energy.idle_w.high", float("nan"), "high = nan"),
     ("cost.die_mm2", 0.0, "cost.die_mm2 = 0"),
     ("host.launch_s", -1.0, "host.launch_s = -1"),
@@ -383,3 +385,14 @@ def test_specs_are_immutable():
     data = D1.to_dict()
     data["node"]["matrix"]["step_cycles"]["bf16"] = 9
     assert D1.node.matrix.step_cycles["bf16"] == 1
+
+
+def test_multiply_adds_have_a_price_in_every_format_of_the_unit():
+    for spec in (MINI, D1):
+        for name in spec.node.matrix.step_cycles:
+            assert name == "bf16" or name in spec.energy.mac_by_format
+        assert "energy.mac_by_format" in spec.assumptions
+        assert ChipSpec.from_toml(spec.to_toml()).energy.mac_by_format == spec.energy.mac_by_format
+    assert MINI.energy.mac("int8", "uint8").nominal == pytest.approx(0.1)
+    assert MINI.energy.mac("int8", "bf16") == MINI.energy.mac_pj
+    assert MINI.energy.mac("int32") == MINI.energy.mac_pj  # no price of its own

@@ -329,6 +329,27 @@ def test_energy_by_hand() -> None:
     assert sum(joules.values()) == pytest.approx(t.energy_j)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "out", "picojoules"),
+    [
+        # 7 nm: int8 mul + int32 add; fp16 mul + fp32 add; of two formats the dearer
+        ("int8", "uint8", "int32", 0.07 + 0.03),
+        ("fp16", "fp16", "fp32", 0.34 + 0.38),
+        ("bf16", "bf16", "fp32", 0.21 + 0.38),
+        ("cfp8-143", "cfp8-152", "fp32", 2.0),
+    ],
+)
+def test_a_multiply_add_costs_what_its_formats_do(a: str, b: str, out: str, picojoules: float) -> None:
+    p = Asm()
+    x, y, z = p.sram("x", (16, 24), a), p.sram("y", (24, 8), b), p.sram("z", (16, 8), out)
+    with p.thread("main"), p.loop(3):
+        p.matmul(p.mat(z), p.mat(x), p.mat(y))
+    t = simulate(p.program(), MINI.replace(**{"energy.mac_by_format.cfp8-152": 2.0}))
+    assert t.energy_shares["matrix"] * t.energy_j == pytest.approx(3 * 16 * 24 * 8 * picojoules * 1e-12)
+    assert sum(t.energy_shares.values()) == pytest.approx(1.0)
+    assert t.energy_low_j <= t.energy_j <= t.energy_high_j
+
+
 def test_nodes_that_only_copy_are_not_unused() -> None:
     p = Micro(cols=2)
     x, b, s = p.tensor("x", (256,)), p.sram("b", (256,)), p.sem("s")

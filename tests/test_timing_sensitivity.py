@@ -49,6 +49,8 @@ def test_each_resource_by_hand() -> None:
     assert latency.cycles_percent == pytest.approx(-100 * 4 / 134)
     assert str(latency) == "-10 % memory latency: -3.0 % cycles"
     assert found["link bandwidth"].change == "noc.link_bytes_per_cycle 64 -> 70, noc.packet_bytes 1024 -> 1050"
+    ports = "node.load_ports 2 -> 3, node.store_ports 1 -> 2, node.accesses_per_cycle 2 -> 3"
+    assert (found["SRAM ports"].change, found["SRAM ports"].resource_percent) == (ports, pytest.approx(100))
     assert str(found["issue"]) == "-100 % issue: -1.5 % cycles"
 
 

@@ -26,10 +26,25 @@ __all__ = ["chip", "names"]
 # 7 nm energies: Jouppi et al., "Ten Lessons From Three Generations Shaped Google's TPUv4i", ISCA 2021, Table 2, quoted
 # from memory and not re-read, so every figure here is a prior: for shares and orders of magnitude, not for calibration.
 #   bf16 mul 0.21 pJ, bf16 add 0.11 pJ, fp32 mul 1.31 pJ, fp32 add 0.38 pJ, 64-bit access of a 1 MB SRAM 14 pJ and of a
-#   32 KB SRAM 8.5 pJ, 64-bit access of HBM2 250-450 pJ.
+#   32 KB SRAM 8.5 pJ, 64-bit access of HBM2 250-450 pJ; int8 mul 0.07 pJ, int8 add 0.007 pJ, int32 add 0.03 pJ, fp16
+#   mul 0.34 pJ, fp16 add 0.16 pJ. Registers add up to 0.41 pJ to any multiply-add: the high end of each row.
+_INT8 = Range(nominal=0.10, low=0.077, high=0.51)  # int8 mul + int32 add; low with int8 add
+_FP16 = Range(nominal=0.72, low=0.50, high=1.13)  # fp16 mul + fp32 add; low with fp16 add
+_CFP8 = Range(nominal=0.59, low=0.18, high=1.00)  # as bf16; low: int8 mul + bf16 add
+
+
 def _energy_7nm(idle_w: Range) -> EnergySpec:
     return EnergySpec(
         mac_pj=Range(nominal=0.59, low=0.32, high=1.00),  # bf16 mul + fp32 add; low with bf16 add; high: registers
+        mac_by_format={
+            "int8": _INT8,
+            "uint8": _INT8,
+            "fp16": _FP16,
+            "shp16": _FP16,
+            "uhp16": _FP16,
+            "cfp8-143": _CFP8,
+            "cfp8-152": _CFP8,
+        },
         vector_flop_pj=Range(nominal=0.845, low=0.38, high=1.31),  # half an fp32 multiply-add; add alone; mul alone
         sram_pj_per_byte=Range(nominal=1.75, low=1.0625, high=2.6),  # 14 pJ / 8 B; 32 KB banks; 1.5 x for wires
         link_pj_per_byte_hop=Range(nominal=1.0, low=0.5, high=2.0),  # 0.1 pJ/bit/mm x 1.3 mm a node; router guessed
@@ -56,6 +71,8 @@ _UNIT_ASSUMPTIONS = {
     "noc.packet_bytes": "1,024-byte packets: 16 transfers of a 64-byte link",
     "noc.buffer_packets": "4 packets of input buffer a link",
     "noc.semaphore_cycles": "8 cycles to inject and apply a remote increment",
+    "energy.mac_by_format": "no table has configurable formats: 8 bits as bf16, whose rate they share, 16 bits as fp16",
+    "energy.vector_flop_pj": "as in fp32 whatever the format, integers included: the lanes compute in fp32",
     "energy": "7 nm figures quoted from memory (ISCA 2021, TPUv4i, Table 2): a prior, not a calibration",
 }
 

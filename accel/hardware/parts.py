@@ -195,11 +195,29 @@ class EnergySpec(Spec, frozen=True, kw_only=True):
 
     at: ClassVar[str] = "energy"
     mac_pj: Range  #: one bf16 multiply with fp32 add, register traffic included
+    mac_by_format: dict[str, Range] = msgspec.field(default_factory=dict)  #: of operands in other formats, where known
     vector_flop_pj: Range  #: one fp32 flop of the vector unit
     sram_pj_per_byte: Range  #: read or write of a node's SRAM
     link_pj_per_byte_hop: Range  #: one byte through one router and its link
     memory_pj_per_byte: Range  #: one byte of a memory port, device and interface
     idle_w: Range  #: clocks, leakage, interfaces
+
+    def verify(self) -> None:
+        """Known formats."""
+        for name in self.mac_by_format:
+            try:
+                fmt(name)
+            except ValueError as error:
+                raise self.refuse("mac_by_format", str(error)) from None
+
+    def mac(self, dtype: str, other: str | None = None) -> Range:
+        """Return the picojoules of one multiply-add.
+
+        dtype, other: formats of its operands (None: both in dtype), of which the dearer counts. A format that
+        `mac_by_format` does not name costs `mac_pj`.
+        """
+        prices = [self.mac_by_format.get(name, self.mac_pj) for name in (dtype, other or dtype)]
+        return max(prices, key=lambda price: (price.nominal, price.high))
 
 
 class CostSpec(Spec, frozen=True, kw_only=True):

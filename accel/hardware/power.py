@@ -32,14 +32,16 @@ class FullLoad(NamedTuple):
 def full_load_power(chip: ChipSpec) -> FullLoad:
     """Return the power of `chip` with every enabled matrix unit at its peak and memory at its bandwidth.
 
-    Per cycle: nodes x m n k multiply-adds, 64 B of SRAM operands a node and micro-step, 16 B a node over one mesh hop,
-    memory at its sustained rate; times the energies of `chip.energy`, plus idle power. Low and high add the respective
-    ends, as if all were wrong together.
+    Per cycle: nodes x m n k multiply-adds in the fastest format (of several the dearest), 64 B of SRAM operands a node
+    and micro-step, 16 B a node over one mesh hop, memory at its sustained rate; times the energies of `chip.energy`,
+    plus idle power. Low and high add the respective ends, as if all were wrong together.
     """
     matrix, energy, clock = chip.node.matrix, chip.energy, chip.clock_hz
+    fastest = [name for name, n in matrix.step_cycles.items() if n == min(matrix.step_cycles.values())]
+    mac = max((energy.mac(name) for name in fastest), key=lambda price: price.nominal, default=energy.mac_pj)
     steps_per_cycle = chip.nodes / min(matrix.step_cycles.values()) if matrix.step_cycles else 0.0
     per_second = {
-        "matrix": (energy.mac_pj, steps_per_cycle * matrix.m * matrix.n * matrix.k * clock),
+        "matrix": (mac, steps_per_cycle * matrix.m * matrix.n * matrix.k * clock),
         "sram": (energy.sram_pj_per_byte, steps_per_cycle * OPERAND_BYTES_PER_STEP * clock),
         "mesh": (energy.link_pj_per_byte_hop, chip.nodes * MESH_BYTES_PER_NODE_CYCLE * clock),
         "memory": (energy.memory_pj_per_byte, chip.memory_bytes_per_s),

@@ -147,6 +147,10 @@ def _nested(value: Any, kind: Any, path: str) -> Any:
         item = get_args(kind)[0]
         if isinstance(item, type) and issubclass(item, Spec):
             return tuple(build(item, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        item = get_args(kind)[1]
+        if isinstance(item, type) and issubclass(item, Spec):
+            return {key: build(item, entry, f"{path}.{key}") for key, entry in value.items()}
     return value
 
 

@@ -267,8 +267,8 @@ def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | in
                 hint = nearest(part, names) or f"; name an entry or give its index, 0 to {len(owner) - 1}"
                 raise SpecError(f"{prefix}unknown key {shown!r}{hint}")
         elif isinstance(owner, dict):
-            # Two tables have free keys; their own checks judge the content.
-            free = parts[:depth] in (["assumptions"], ["node", "matrix", "step_cycles"])
+            # Three tables have free keys; their own checks judge the content.
+            free = parts[:depth] in (["assumptions"], ["node", "matrix", "step_cycles"], ["energy", "mac_by_format"])
             if part not in owner and not (free and depth == len(parts) - 1):
                 elsewhere = [known for known in _paths(data) if known.endswith(f".{part}")] if not depth else []
                 hint = nearest(part, owner) or "; the keys here are " + ", ".join(owner)

@@ -10,7 +10,10 @@ import numpy as np
 from accel import jit
 from accel.errors import InternalError
 from accel.hardware import ChipSpec
+from accel.isa.layout import V_DTYPE
 from accel.isa.program import Program, Table
+from accel.isa.table import BY_MNEMONIC
+from accel.numerics.formats import by_code
 from accel.timing import ledger
 from accel.timing import state as s
 from accel.timing.energy import energy_of
@@ -23,6 +26,7 @@ from accel.timing.waits import KINDS, blocked_cycles
 
 __all__ = ["Work", "bound_timing", "packet_timing"]
 
+_MATMUL = BY_MNEMONIC["matmul"]
 _BUSY = {"matrix": s.N_MATRIX_BUSY, "vector": s.N_VECTOR_BUSY, "sram_port": s.N_PORT_BUSY}
 # What the rest of the time is called where only bounds are known: the cause whose resource binds.
 _BINDING = {"matrix": "imbalance", "vector": "vector", "thread": "issue", "sram_port": "sram_port",
@@ -42,6 +46,17 @@ class Work(NamedTuple):
         """Sum a column of the cost table over all executed rows of a class."""
         rows = self.prepared.rows[:, s.R_CLASS] == kind
         return int((self.executed * self.prepared.costs[:, column])[rows].sum())
+
+    def macs(self) -> dict[tuple[str, str], int]:
+        """Return the multiply-adds of the matrix unit by the formats of their two operands."""
+        own = np.flatnonzero((self.prepared.rows[:, s.R_CLASS] == s.CLASS_MATRIX) & (self.executed > 0))
+        formats = self.program.views[self.program.code[own][:, [_MATMUL.word("a"), _MATMUL.word("b")]], V_DTYPE]
+        flops = self.executed[own] * self.prepared.costs[own, ledger.COST_FLOPS]
+        found: dict[tuple[str, str], int] = {}
+        for pair in np.unique(formats, axis=0):
+            names = by_code(int(pair[0])).name, by_code(int(pair[1])).name
+            found[names] = int(flops[(formats == pair).all(axis=1)].sum()) // 2
+        return found
 
 
 def packet_timing(work: Work, memory: Memory, replay: Replay) -> Timing:
@@ -108,9 +123,8 @@ def _timing(
     read, written = sum(memory.port(s.Q_READ)), sum(memory.port(s.Q_WRITTEN))
     sram = accesses * chip.node.port_bytes + int(injected.sum() + ejected.sum())
     energy = energy_of(
-        chip, macs=work.total(ledger.COST_FLOPS, s.CLASS_MATRIX) // 2,
-        vector_flops=work.total(ledger.COST_FLOPS, s.CLASS_VECTOR), sram_bytes=sram, byte_hops=int(links.sum()),
-        memory_bytes=read + written, seconds=seconds,
+        chip, macs=work.macs(), vector_flops=work.total(ledger.COST_FLOPS, s.CLASS_VECTOR), sram_bytes=sram,
+        byte_hops=int(links.sum()), memory_bytes=read + written, seconds=seconds,
     )  # fmt: skip
     return Timing(
         program=program.name, chip=chip.name, fidelity=fidelity, cycles=cycles, seconds=seconds, flops=flops,

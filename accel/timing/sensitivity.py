@@ -41,8 +41,9 @@ _LINK, _PACKET = "noc.link_bytes_per_cycle", "noc.packet_bytes"
 class Sensitivity(NamedTuple):
     """One resource changed and the program timed again.
 
-    change: the fields with old and new value; resource_percent: by how much the first of them changed, which for whole
-    numbers is the nearest step of at least one; cycles, cycles_percent: of the run, against the chip as it is.
+    change: the fields with old and new value; resource_percent: by how much the one of them that changed most did,
+    which for whole numbers is the nearest step of at least one; cycles, cycles_percent: of the run, against the chip as
+    it is.
     """
 
     name: str
@@ -123,8 +124,8 @@ def _case(chip: ChipSpec, name: str, paths: tuple[str, ...], sign: int, percent:
                 fields[place] = new
     if not fields:
         return None
-    first = next(iter(fields))
-    return _Case(name, _told(chip, fields), 100 * (fields[first] / _value(chip, first) - 1), _whole(chip, fields), {})
+    most = max((fields[path] / _value(chip, path) - 1 for path in fields), key=abs)
+    return _Case(name, _told(chip, fields), 100 * most, _whole(chip, fields), {})
 
 
 def _given(chip: ChipSpec, changes: Mapping[str, Mapping[str, Any]]) -> list[_Case]:
