@@ -102,3 +102,8 @@ def whole_number_that_changes(k, x):
     for _ in k.loop(3):
         k.vec.fill(f, n)  # here
         n *= 2
+
+
+@case(TraceError, "buffer 'q': its bias row differs between nodes, and a buffer means the same on all")
+def bias_of_each_row(k, x):
+    k.sram((8,), "cfp8-143", "q", bias=k.row)  # here

@@ -81,7 +81,8 @@ ERRORS = {
         "matmul on d1 does not take int8; use dtype='bf16' or 'cfp8-143' or 'cfp8-152' or 'fp32'",
     "bench conv2d --shape 1,8,8,8,8,3,3":
         "the library has no kernel for conv2d; it has matmul: write one with @accel.kernel",
-    "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; time it with accel run",
+    "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; "
+        "time it with accel run, look into it with accel report",
     "run matmul --shape 8x8x8 --arg a=bf16[8,8]":
         "--arg does not go with matmul: matmul is a library kernel; give --shape and --param",
     "run matmul --shape 8x8x8 --mesh 2x2":

@@ -88,7 +88,8 @@ ERRORS = {
     "run good.acc --shape 8x8x8": "--shape does not go with good.acc: it is a program already; leave it out",
     "check good.asm --param bm=8": "--param does not go with good.asm: it is a program already; leave it out",
     "report good.acc --vs t4": "--vs is about problems of the library, which good.acc is not; leave it out",
-    "bench good.acc": "bench compares problems of the library, and good.acc names none; time it with accel run",
+    "bench good.acc": "bench compares problems of the library, and good.acc names none; time it with accel run, "
+        "look into it with accel report",
     # assembly
     "asm": "missing argument 'FILE.asm'; see accel asm --help",
     "asm none.asm": "cannot read assembly file 'none.asm': No such file or directory; give a file that you may read",

@@ -41,7 +41,8 @@ def bench(
     chosen = KernelOptions(**options)
     if is_file(chosen.kernel) or is_program(chosen.kernel):
         raise UnsupportedError(
-            f"bench compares problems of the library, and {chosen.kernel} names none; time it with accel run"
+            f"bench compares problems of the library, and {chosen.kernel} names none; "
+            "time it with accel run, look into it with accel report"
         )
     if explain and fidelity != "packet":
         raise InputError(f"--explain times the program again event by event; leave --fidelity {fidelity} out")

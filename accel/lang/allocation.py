@@ -54,6 +54,11 @@ def bias_word(what: str, dtype: str, bias: object, denormals: str) -> int:
         if bias is not None or denormals != "gap":
             raise TraceError(f"{what} is {form.name}, whose exponent bias is fixed; leave out bias= and denormals=")
         return 0
+    if isinstance(bias, Expr):
+        raise TraceError(
+            f"{what}: its bias {bias} differs between nodes, and a buffer means the same on all; read it from a "
+            "one-element uint8 buffer"
+        )
     try:
         number = form.default_bias if bias is None else operator.index(bias)  # type: ignore[arg-type]
     except TypeError:
