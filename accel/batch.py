@@ -33,6 +33,9 @@ def time_many(programs: Iterable[Program], *, fidelity: str = "packet", workers:
     one by one, and each program remembers its own. The first in order that cannot be timed raises its error.
     InputError for anything but programs and for a wrong number of workers.
     """
+    given: object = programs
+    if isinstance(given, str | Program) or not isinstance(given, Iterable):
+        raise InputError(f"time_many needs several programs, got {given!r}; give a list of them")
     held = list(programs)
     for program in held:
         if not isinstance(program, Program):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel import isa
-from accel.errors import DeadlockError, Finding, HazardError, InputError, nearest
+from accel.errors import CapacityError, DeadlockError, Finding, HazardError, InputError, nearest
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.hardware import names as chip_names
@@ -103,6 +103,9 @@ class Program:
         options: Any = {"schedule": schedule, "engine": engine, "semaphore_limit": limit, "random_seed": seed}
         options["record"] = record if found else None
         threads = thread_count(threads)
+        drawn: object = sample
+        if drawn is not None and not isinstance(drawn, Sample):
+            raise InputError(f"sample cannot be {drawn!r}; draw one with sample_outputs(blocks)")
         if sample is None:
             arrays, written = execute(self.isa, storage, threads=threads, **options), None
         else:
@@ -294,17 +297,20 @@ def load(path: str | os.PathLike[str]) -> Program:
     """Read the program file at `path`, written by `Program.save`; it runs, checks and times like the original.
 
     Nothing of the file is executed. InputError for a file that cannot be read, ProgramError for one that is no sound
-    program of this package's format version.
+    program of this package's format version, CapacityError for one that needs more than its chip has.
     """
     program = container.read(path)
-    return Program(program, ChipSpec.from_json(program.chip))
+    spec = ChipSpec.from_json(program.chip)
+    _require_room(program, spec, os.fspath(path))
+    return Program(program, spec)
 
 
 def assemble(text: str, chip: ChipSpec | str | None = None, *, source: str = "<text>") -> Program:
     """Return the program that assembly text spells (the grammar: `docs/program-format.md`).
 
     chip: for a text that names none, or in place of the one it names. source: the file name in errors. Raises
-    AssemblyError, pointing at line and column, for text that is no program or that no engine may follow.
+    AssemblyError, pointing at line and column, for text that is no program or that no engine may follow; CapacityError
+    for one that needs more than the chip has.
     """
     spec = find_chip(chip) if isinstance(chip, str) else chip
     if spec is not None and not isinstance(spec, ChipSpec):
@@ -314,7 +320,29 @@ def assemble(text: str, chip: ChipSpec | str | None = None, *, source: str = "<t
         program = dataclasses.replace(program, chip=spec.to_json())
     elif not program.chip:
         raise InputError(f"{source} names no chip; write for example .chip mini, or give chip=")
-    return Program(program, ChipSpec.from_json(program.chip))
+    made_for = ChipSpec.from_json(program.chip)
+    _require_room(program, made_for, source)
+    return Program(program, made_for)
+
+
+def _require_room(program: isa.Program, chip: ChipSpec, source: str) -> None:
+    """Raise CapacityError, naming `source`, for tables that ask more of a chip than a kernel could be built for."""
+    node = chip.node
+    in_memory = sum(t.nbytes for t in program.tensors if not t.resident)
+    for what, wanted, there in (
+        ("rows of nodes", program.rows, chip.mesh.rows),
+        ("columns of nodes", program.cols, chip.mesh.cols),
+        ("threads a node", program.threads, node.threads),
+        ("semaphores a node", len(program.semaphore_init), node.semaphores),
+        ("tokens in a semaphore", max(program.semaphore_init.tolist(), default=0), (1 << node.semaphore_bits) - 1),
+        ("bytes of SRAM a node", program.sram_bytes, node.sram_bytes),
+        ("bytes of memory for its tensors", in_memory, chip.memory_capacity_bytes),
+    ):
+        if wanted > there:
+            raise CapacityError(
+                f"Cannot use {source} on {chip.name!r} because it takes {wanted:,} {what} and the chip has {there:,}; "
+                "make it smaller, or choose another chip"
+            )
 
 
 def _chip_json(name: str) -> str:

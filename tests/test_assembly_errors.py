@@ -8,7 +8,8 @@ import pytest
 
 import accel
 from accel.cli import main
-from accel.errors import AssemblyError, InputError
+from accel.errors import AssemblyError, CapacityError, InputError
+from accel.isa import container
 from accel.isa.assembly import assemble
 
 HEAD = ".tensor x fp32[8] in\n.buffer b fp32[8]\n.sem s[2]\n.sem one\n"
@@ -67,6 +68,18 @@ WRONG: dict[str, tuple[str, str]] = {
     ".chip {\n1": ("", "Cannot find where this chip ends"),
     ".accel 1": ("", "version 1 because this package reads 2; disassemble the program again"),
     "vec.copy b, b fp32[4]": ("vec.copy", "do not fit"),
+    ".buffer i int32[8]\nvec.fill i, 1.5": ("1.5", "so it is an int32; write a whole number"),
+    ".buffer i int32[8]\nvec.muli i, i, 1e3": ("1e3", "so it is an int32; write a whole number"),
+    ".buffer q cfp8-143[8]\nvec.cast q bias=64, b": ("64", "as an exponent bias because it runs from 0 to 63"),
+    "vec.cast b bias=3, b": ("bias=3", "Cannot give bias or denormals to fp32 because it has none of its own"),
+    "copy b, x ring=0+32": ("ring=", "Cannot make a ring of a tensor because rings lie in SRAM"),
+    "vec.copy b ring=0+0, b": ("0", "as the bytes of a ring because it runs from 1"),
+    "copy b, x, done=one\nvec.copy b ring=0+16, b": ("vec.copy", "reaches 32 bytes in a ring of 16"),
+    "copy b, x bf16[8]": ("copy", "reads tensor 'x' (fp32) in another format; cast in SRAM"),
+    "vec.copy b, x": ("vec.copy", "operand x must lie in sram; correct the text"),
+    "mark load": ("load", "because it is a text; put it in quotes"),
+    "vec.random b, stream=-1, index=0 [1]": ("-1", "as operand stream because it runs from 0"),
+    "vec.compare b, b, b, relation=7": ("7", "as operand relation because it runs from 1 to 6"),
 }  # fmt: skip
 
 
@@ -119,6 +132,33 @@ wait s, 1
 copy y, b, sent=s
 wait s, 1
 """
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (".mesh 1 5", "5 columns of nodes and the chip has 4"),
+        (".threads 5", "5 threads a node and the chip has 4"),
+        (".sem many[256]", "257 semaphores a node and the chip has 256"),
+        (".sem full=65536", "65,536 tokens in a semaphore and the chip has 65,535"),
+        (".buffer big int8[262112]", "262,176 bytes of SRAM a node and the chip has 262,144"),
+        (".tensor big int8[1000000000] in", "1,000,000,064 bytes of memory for its tensors"),
+    ],
+)
+def test_what_the_chip_has_no_room_for_is_refused(line: str, what: str, tmp_path: Path) -> None:
+    """Limits of the catalog's chip `mini`, whose numbers `accel chips mini` lists; in GOOD b takes 64 aligned bytes."""
+    text = GOOD.replace("mini\n", "mini\n" + line + "\n") if "mesh" in line else GOOD + line + "\n"
+    with pytest.raises(CapacityError) as caught:
+        accel.assemble(text, source="big.asm")
+    assert f"Cannot use big.asm on 'mini' because it takes {what}" in str(caught.value)
+    container.write(assemble(text, "big.asm", chips), tmp_path / "big.acc")
+    with pytest.raises(CapacityError, match=r"big\.acc on 'mini'"):
+        accel.load(tmp_path / "big.acc")
+
+
+def test_a_sample_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"sample cannot be 3; draw one with sample_outputs\(blocks\)"):
+        accel.assemble(GOOD).run(x=range(8), sample=3)  # type: ignore[arg-type]
 
 
 def test_the_command_line_assembles_runs_checks_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

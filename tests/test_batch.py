@@ -75,6 +75,9 @@ def test_a_wrong_number_of_workers_is_refused(workers):
 def test_other_things_than_programs_are_refused():
     with pytest.raises(InputError, match=r"^time_many needs programs, got 3; build them first$"):
         accel.time_many([3])
+    for single in (3, None, accel.assemble(".chip mini")):
+        with pytest.raises(InputError, match=r"^time_many needs several programs, got .*; give a list of them$"):
+            accel.time_many(single)
     assert accel.time_many([]) == []
 
 

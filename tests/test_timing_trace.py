@@ -178,6 +178,7 @@ def test_marks_loops_and_rows_switched_off() -> None:
     ("options", "message"),
     [
         ({"nodes": [(0, 9)]}, r"Cannot trace node \(0, 9\): 'hand' runs on 1 x 2 nodes; count from \(0, 0\)"),
+        ({"nodes": 3}, r"Cannot trace nodes 3; give \(row, col\) pairs, or None for all of them"),
         ({"nodes": [3]}, r"Cannot trace node 3; give \(row, col\) pairs"),
         ({"nodes": []}, "Cannot trace no node at all"),
         ({"window": (5, 5)}, r"Cannot trace window \(5, 5\); give"),

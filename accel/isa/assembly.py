@@ -14,7 +14,7 @@ from accel.isa.assembly_roles import Roles
 from accel.isa.assembly_scan import MNEMONIC, NAME, WORD_LIMIT, Line
 from accel.isa.program import Program
 from accel.isa.schema import Kind, Operand, Row
-from accel.isa.table import BY_MNEMONIC
+from accel.isa.table import BY_MNEMONIC, BY_OPCODE
 from accel.numerics.formats import by_code
 
 __all__ = ["assemble"]
@@ -26,6 +26,7 @@ LOOP, END = BY_MNEMONIC["loop"], BY_MNEMONIC["end"]
 DISTANCE = {LOOP.mnemonic: "end", END.mnemonic: "begin"}
 BLOCKS = ("role", "thread", "code")  # directives that end a thread
 ONCE = ("accel", "program", "chip", "mesh", "threads", "flops", "memory", "sram", "init", "params", "lines")
+VIEW = re.compile(r": view (\d+)\b")  # what errors about a view begin with
 SHARDS = {"preload": w.DIR_PRELOAD, "collect": w.DIR_COLLECT}
 
 
@@ -250,8 +251,24 @@ class _Assembler:
         except ProgramError as again:
             if again.at is not None and again.at in origin:
                 line, begin = self.origin[again.at.line]
-                return line.error(again.message, begin)
-        return last.error(error.message)
+                return line.error(_in_text(again.message), begin)
+        view = VIEW.search(error.message)
+        if view is not None:
+            for words, (line, begin) in zip(self.code, self.origin, strict=True):
+                if any(words[row_word] == int(view[1]) for row_word in _view_words(words[w.W_OPCODE])):
+                    return line.error(_in_text(error.message), begin)
+        return last.error(_in_text(error.message))
+
+
+def _in_text(message: str) -> str:
+    """Return a message about tables with the way out of someone who types text."""
+    return message.replace("; rebuild the program", "; correct the text").replace("; rebuild it", "; correct the text")
+
+
+def _view_words(opcode: int) -> list[int]:
+    """Return the words of an instruction that number a view."""
+    row = BY_OPCODE[opcode]
+    return [row.word(operand.name) for operand in row.views]
 
 
 def _named(line: Line, row: Row, name: str, place: int) -> Operand:

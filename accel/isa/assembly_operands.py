@@ -25,6 +25,10 @@ RAW = re.compile(r"0[xX][0-9a-fA-F]+", re.ASCII)
 RELATIONS = ("==", "!=", "<=", ">=", "<", ">")
 COMPARISONS = {"eq": 1, "ne": 2, "lt": 3, "le": 4, "gt": 5, "ge": 6}  # the `relation` of vec.compare
 LARGEST_TABLE_INDEX = 1 << 20
+LARGEST_BIAS = 63
+MARKED = ("phase", "name")  # immediates that number a mark
+LIMITS = {"relation": (1, 6), "stream": (0, (1 << 32) - 1), "accumulate": (0, 1)}
+BEYOND_WHOLE = re.compile(r"\.|[eE][+-]?\d|\d", re.ASCII)  # what makes the digits before it no whole number
 
 
 class Sum(NamedTuple):
@@ -287,22 +291,29 @@ class Reader:
         bias = owner.bias if isinstance(owner, Tensor) and row.kind == "cfp" else 0
         ieee = isinstance(owner, Tensor) and row.kind == "cfp" and owner.denormals == "ieee"
         while True:
+            begin = line.skip()
             if line.accept("ring="):
-                words[w.V_RING_BASE] = line.take_number("where a ring begins")
+                words[w.V_RING_BASE] = line.take_number("where a ring begins", 0)
                 line.expect("+", "a ring is ring=begin+bytes")
-                words[w.V_RING_BYTES] = line.take_number("the bytes of a ring")
+                words[w.V_RING_BYTES] = line.take_number("the bytes of a ring", 1)
+                if words[w.V_SPACE] != w.SPACE_SRAM:
+                    raise line.error("Cannot make a ring of a tensor because rings lie in SRAM; copy it first", begin)
             elif line.accept("bias="):
                 if line.here("@"):
                     line.accept("@")
                     words[w.V_SCALAR] = 1 + self._scalar(line)
                 else:
-                    bias = line.take_number("an exponent bias")
+                    bias = line.take_number("an exponent bias", 0, LARGEST_BIAS)
             elif line.match(re.compile(r"ieee\b")) is not None:
                 ieee = True
             elif line.match(re.compile(r"gap\b")) is not None:
                 ieee = False
             else:
                 break
+            if row.kind != "cfp" and not line.text.startswith("ring=", begin):
+                raise line.error(
+                    f"Cannot give bias or denormals to {row.name} because it has none of its own; leave it out", begin
+                )
         words[w.V_BIAS] = bias + (w.BIAS_IEEE if ieee else 0)
 
     def _scalar(self, line: Line) -> int:
@@ -365,9 +376,11 @@ class Reader:
         """Read a whole number, a text (a mark) or a relation by name."""
         if line.here('"'):
             return self.pools.marks.id(line.take_string("a mark"))
+        if name in MARKED and NAME.match(line.text, line.skip()):
+            raise line.error(f"Cannot read {line.found()} as operand {name} because it is a text; put it in quotes")
         if name == "relation" and NAME.match(line.text, line.skip()):
             return COMPARISONS[line.take_known(COMPARISONS, "relation")]
-        return line.take_number(f"operand {name}")
+        return line.take_number(f"operand {name}", *LIMITS.get(name, (-WORD_LIMIT, WORD_LIMIT - 1)))
 
     def real(self, line: Line, integer: bool) -> int:
         """Read a number (in a row that computes in integers an int32), or raw bits as 0x; return its 32 bits."""
@@ -379,7 +392,13 @@ class Reader:
                 raise line.error("Cannot use these bits because an immediate has 32; write at most 8 digits", begin)
             return bits
         if integer:
-            return line.take_number("an int32", -(1 << 31), (1 << 31) - 1) & 0xFFFFFFFF
+            value = line.take_number("an int32", -(1 << 31), (1 << 31) - 1)
+            if BEYOND_WHOLE.match(line.text, line.place):
+                raise line.error(
+                    "Cannot use this number because all views of the row are in integer formats, so it is an int32; "
+                    "write a whole number", begin,
+                )  # fmt: skip
+            return value & 0xFFFFFFFF
         number = line.match(REAL)
         if number is None:
             raise line.error(

@@ -77,7 +77,9 @@ def check_operands(program: Program, views: Table) -> None:
                 spaces = [w.SPACE_SRAM if s == "sram" else w.SPACE_MEMORY for s in operand.spaces]
                 wrong = ~np.isin(views[picked[:, at], w.V_SPACE], spaces)
                 if wrong.any():
-                    raise refuse(program, int(rows[wrong][0]), f"operand {operand.name} must lie in {operand.spaces}")
+                    raise refuse(
+                        program, int(rows[wrong][0]), f"operand {operand.name} must lie in {operand.spaces[0]}"
+                    )
                 within(program, "code", picked[:, at + 2], 0, len(program.exprs), "expression")
             elif operand.kind in (Kind.SEM, Kind.VALUE, Kind.INDEX):
                 within(program, "code", picked[:, at + 1], 0, len(program.exprs), "expression")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -78,6 +79,7 @@ def _subject(thing: object, fidelity: str) -> Subject:
         return Subject(label=thing.problem.label, program=thing.program, timing=thing.timing, comparison=thing)
     if isinstance(thing, Program):
         return Subject(label=f"{thing.name} on {thing.chip.name}", program=thing, timing=thing.time(fidelity))
+    shown = reprlib.repr(thing)  # of a Timing, all of it would be pages
     raise InputError(
-        f"Cannot report on {type(thing).__name__} {thing!r}; give a Program or the Comparison that accel.bench returns"
+        f"Cannot report on {type(thing).__name__} {shown}; give a Program or the Comparison that accel.bench returns"
     )

@@ -159,6 +159,9 @@ def _nodes(program: Program, nodes: Iterable[tuple[int, int]] | None) -> Table:
     if nodes is None:
         return np.arange(program.nodes)
     picked = []
+    given: object = nodes
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"Cannot trace nodes {given!r}; give (row, col) pairs, or None for all of them")
     for node in nodes:
         pair = _pair(node)
         if pair is None:
