@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import format_oracle as oracle
 import ml_dtypes
 import numpy as np
 import pytest
@@ -239,6 +240,18 @@ def test_int32_widens_nearest_even_and_reaches_short_formats_with_one_rounding(v
     if nearest + 1 < len(table) and abs(value) - table[nearest] == table[nearest + 1] - abs(value):
         nearest += nearest % 2
     assert round_bits(odd, FORMATS["cfp8-143"].code, 0)[0] == nearest | (0x80 if value < 0 else 0)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "cfp8-143", "cfp8-152", "shp16"])
+def test_int32_beside_every_midpoint_rounds_once(name):
+    """One more or less than a midpoint of the target: fp32 may drop that very bit, and must not forget it."""
+    fraction = FORMATS[name].mantissa
+    sizes = [(1 << e) + odd * (1 << (e - fraction - 1)) + one
+             for e in range(fraction + 1, 31) for odd in (1, 3) for one in (-1, 0, 1)]  # fmt: skip
+    numbers = np.array([*sizes, *(-n for n in sizes)], np.int64)
+    odd = np.array([int32_to_odd(np.uint32(n & 0xFFFFFFFF)) for n in numbers.tolist()], np.uint32)
+    expected = oracle.nearest(name, numbers.astype(np.float64))  # float64 holds every int32
+    assert round_bits(odd, FORMATS[name].code, 0).tolist() == expected.tolist()
 
 
 def test_integer_formats_keep_their_dtype_and_refuse_what_is_not_in_them():

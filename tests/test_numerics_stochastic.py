@@ -124,6 +124,10 @@ def test_the_gap_is_one_interval():
     # cfp8-143, bias 0: from 0.875 to 2. At 1.25 a third of the random numbers round away: 0.375 / 1.125.
     count = -(-FULL // 3)
     assert drawn("cfp8-143", 1.25, 0, [0, count - 1, count, FULL - 1]) == [8, 8, 7, 7]
+    # Nine quanta wide: the 1,000,000th random number counts while nine times it is below the rest, if only by half.
+    number = 0.875 + (9 * 1_000_000 + 0.5) * 2.0**-32 * 0.125
+    assert drawn("cfp8-143", number, 0, [999_999, 1_000_000, 1_000_001]) == [8, 8, 7]
+    assert threshold("cfp8-143", Fraction(number), 0) == (7, 8, 1_000_001)
     assert drawn("cfp8-143", 1.25, BIAS_IEEE, [0, FULL - 1]) == [5, 5], "a denormal of the IEEE rule"
 
 

@@ -213,6 +213,7 @@ def test_the_owner_of_a_pull_hears_when_it_may_write_again() -> None:
     assert [segment.cause for segment in timing.critical_path] == ["issue", "wait_mesh"]
     assert sorted(timing.stall_cycles.values()) == [27 - 5, 24 - 1]
     assert timing.bytes["mesh_byte_hops"] == 3 * 1024
+    assert sorted(totals.mesh_bytes for totals in timing.lines.values()) == [0, 0, 1024]  # by the line of the pull
 
 
 def refused(fill: Callable[[Asm], None], cols: int = 2) -> str:

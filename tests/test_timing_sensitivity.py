@@ -52,6 +52,9 @@ def test_each_resource_by_hand() -> None:
     ports = "node.load_ports 2 -> 3, node.store_ports 1 -> 2, node.accesses_per_cycle 2 -> 3"
     assert (found["SRAM ports"].change, found["SRAM ports"].resource_percent) == (ports, pytest.approx(100))
     assert str(found["issue"]) == "-100 % issue: -1.5 % cycles"
+    [links] = sensitivities(example(), MINI, ["link bandwidth"], percent=12)
+    assert links.change.startswith("noc.link_bytes_per_cycle 64 -> 72,")  # 7.68 more, to the nearest whole number
+    assert links.resource_percent == pytest.approx(12.5)
 
 
 @pytest.mark.parametrize("program", [copy_program(2, 2), matmul_program(40, 24, 20), summa_program(2, 3, 16, 16, 8, 6)])

@@ -157,6 +157,22 @@ def test_a_window_and_a_node() -> None:
     assert simulate(pushed(), MINI).trace(nodes=[(0, 0)], window=(21, 40)).copies["issued"].tolist() == [8]
 
 
+def test_a_window_ends_with_the_run() -> None:
+    trace = simulate(pushed(), MINI).trace(window=(21, 1000), bins=7)
+    assert trace.window == (21, 63)
+    assert trace.bin_edges.tolist() == list(range(21, 64, 6))
+
+
+def test_a_full_queue_stalls_after_the_issue() -> None:
+    trace = simulate(pushed(), MINI.replace(**{"node.copy_queue_depth": 1})).trace(nodes=[(0, 0)])
+    tiles(trace)
+    rows = zip(*(trace.slices[c].tolist() for c in ("kind", "start", "end")), strict=True)
+    # the first copy is sent at 20, which lets the second go
+    assert [(KINDS[kind], start, end) for kind, start, end in rows] == [
+        ("issue", 0, 4), ("issue", 4, 8), ("queue_full", 8, 20),
+    ]  # fmt: skip
+
+
 def test_marks_loops_and_rows_switched_off() -> None:
     p = Asm(1, 1)
     never = p.predicate((0, 1, 1))  # 1 == 0
