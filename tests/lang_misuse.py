@@ -384,6 +384,21 @@ def ring_of_a_tensor(k, x):
     x.ring()  # here
 
 
+@case(TraceError, "'f' (2, 8) cannot be a ring: it lies at another place on each node or trip, or in a ring")
+def ring_in_a_ring(k, x):
+    k.sram((4, 8), "fp32", "f").ring()[1:3].ring()  # here
+
+
+@case(TraceError, "'g' (8,) cannot be a ring: it lies at another place on each node or trip, or in a ring")
+def ring_at_another_place_on_each_node(k, x):
+    k.sram((4, 8), "fp32", "g")[k.row].ring()  # here
+
+
+@case(TraceError, "cannot be a ring: its slots overlap; make the first dimension the outermost one")
+def ring_of_columns(k, x):
+    k.sram((2, 2), "fp32", "f").T.ring()  # here
+
+
 @case(BoundsError, "5 slots of the ring 'f' (4, 8): a slice takes 1 to 4")
 def ring_too_short(k, x):
     k.sram((4, 8), "fp32", "f").ring()[0:5]  # here
@@ -414,6 +429,11 @@ def divide_by_a_number(k, x):
 @case(TraceError, "k.vec.fill: 1e+39 is beyond the range of fp32")
 def fill_beyond_fp32(k, x):
     k.vec.fill(k.sram((8,), "fp32"), 1e39)  # here
+
+
+@case(TraceError, "k.vec.fill: -1e+39 is beyond the range of fp32; use a smaller number or float('inf')")
+def fill_below_fp32(k, x):
+    k.vec.fill(k.sram((8,), "fp32"), -1e39)  # here
 
 
 @case(TraceError, "k.vec.fill takes a number or a view here, not 'one'")

@@ -247,6 +247,27 @@ def test_loops_guards_and_node_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
+    ("relation", "holds"),
+    [("==", [2]), ("!=", [0, 1, 3, 4]), ("<", [0, 1]), ("<=", [0, 1, 2]), (">", [3, 4]), (">=", [2, 3, 4])],
+)
+def test_a_guard_holds_on_the_nodes_that_it_names(relation: str, holds: list[int]) -> None:
+    text = f"""
+.chip mini
+.mesh 1 5
+.tensor y uint8[5] out
+.buffer n uint8[1]
+.sem gone
+.role 0 nodes all
+.thread main
+  vec.fill n, 0
+  @(col {relation} 2) vec.addi n, n, 1
+  copy y+col uint8[1], n, sent=gone
+  wait gone, n=1
+"""
+    assert np.flatnonzero(accel.assemble(text).run()["y"]).tolist() == holds
+
+
+@pytest.mark.parametrize(
     "bits", [0, 0x80000000, 1, 0x007FFFFF, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7FC00001, 0x3DCCCCCD]
 )
 def test_immediates_keep_their_bits(bits: int) -> None:

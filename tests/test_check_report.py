@@ -123,6 +123,19 @@ def test_unawaited_says_what_is_missing(given: str, says: str) -> None:
     assert says in messages[0]
 
 
+@pytest.mark.parametrize("awaited", ["sent", "done"])
+def test_either_token_of_a_store_will_do(awaited: str) -> None:
+    def kernel(k, y):
+        A, tokens = k.sram((64,), "fp32", "A"), {name: k.sem(name=name) for name in ("sent", "done")}
+        with k.when(k.row + k.col == 0):
+            k.vec.fill(A, 0.0)
+            for i in range(4):
+                k.copy(y[i], A, **tokens)
+                k.wait(tokens[awaited])
+
+    assert {f.kind for f in found(kernel, y=LINE)} == {"leftover"}  # of the other token, and nothing else
+
+
 def test_unawaited_stores_want_sent() -> None:
     def kernel(k, y):
         A = k.sram((64,), "fp32", "A")

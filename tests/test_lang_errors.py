@@ -351,7 +351,7 @@ def test_error(fn: Callable[..., Any], error: type[AccelError], text: str) -> No
     assert caught.value.at is not None
     lines, first = inspect.getsourcelines(fn)
     marked = [first + i for i, line in enumerate(lines) if line.rstrip().endswith("# here")]
-    assert not marked or caught.value.at.line == marked[0]
+    assert caught.value.at.line == marked[0], marked
     assert Path(caught.value.at.file).name == Path(inspect.getfile(fn)).name
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from format_oracle import BYTES, FLOATS, INTEGERS, nearest, philox, stochastic, values
 from row_bench import Operand, dense
-from test_machine_rows import INTEGER_ORACLE, RELATIONS, REGION, check, logical, memory, read, tame, to, tree, wrapped
+from test_machine_rows import INTEGER_ORACLE, REGION, RELATIONS, check, logical, memory, read, tame, to, tree, wrapped
 from test_machine_vector import ORACLE
 
 from accel.isa.codec import Bits
@@ -75,8 +75,10 @@ def test_select(dtype):
     check("vec.select", sram, three, np.where(mask != 0, x, y))
 
 
-@pytest.mark.parametrize(("target", "source"), [("bf16", "int32"), ("int8", "fp32"), ("int8", "int32"), ("int32", "bf16"),
-                                                ("cfp8-143", "bf16")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("target", "source"),
+    [("bf16", "int32"), ("int8", "fp32"), ("int8", "int32"), ("int32", "bf16"), ("cfp8-143", "bf16")],
+)
 def test_cast(target, source):
     both, sram = operands(target, x=source), memory(5)
     if source in FLOATS:
