@@ -6,6 +6,7 @@ from typing import Any
 
 from tracing import trace
 
+import accel
 from accel.isa import layout as w
 from accel.isa.codec import decode
 from accel.isa.program import Program
@@ -190,3 +191,16 @@ def test_probe_keeps_name_and_view() -> None:
     assert program.marks == ("begin", "middle")
     assert [operands["name"] for name, operands in rows(program) if name == "probe"] == [1, 1]
     assert view(program, rows(program)[1][1]["x"])["shape"] == [1, 1, 2, 8]
+
+
+def test_a_bias_scalar_keeps_its_rule_in_text() -> None:
+    @accel.kernel
+    def kernel(k, x):
+        s, f = k.sram((1,), "uint8", "s"), k.sram((8,), "fp32", "f")
+        k.vec.cast(k.sram((8,), "cfp8-143", "q", bias=s), f)
+        k.vec.cast(k.sram((8,), "cfp8-143", "p", bias=s, denormals="ieee"), f)
+
+    program = kernel.build("mini", x=accel.tensor((8,)))
+    again = accel.assemble(program.asm()).isa
+    biased = again.views[again.views[:, w.V_SCALAR] > 0]
+    assert biased[:, [w.V_BIAS, w.V_SCALAR]].tolist() == [[0, 1], [w.BIAS_IEEE, 1]]

@@ -19,7 +19,7 @@ from accel.errors import AccelError, InputError, UnsupportedError
 from accel.problem import Matmul
 from accel.program import Program, Verified
 from accel.report import page, summaries, text, views, writing
-from accel.report.figure import CAUSES
+from accel.report.figure import CAUSES, Links, Roof
 from accel.report.subject import subjects_of
 from accel.report.views import figures
 from accel.timing.ledger import CAUSES as LEDGER
@@ -84,6 +84,17 @@ def test_link_maps_are_those_of_the_timing(compared: Comparison, shown: Page) ->
     assert figure["values"] == compared.timing.link_bytes.reshape(-1).tolist()
     assert figure["capacity"] == compared.timing.cycles * chip.noc.link_bytes_per_cycle
     assert (figure["rows"], figure["cols"]) == (chip.mesh.site_rows, chip.mesh.site_cols)
+
+
+def test_a_site_sends_east_west_south_and_north_in_the_order_of_the_timing() -> None:
+    words = dict.fromkeys(("name", "title", "alt", "sheet"), "not looked at")
+    links = Links(rows=1, cols=2, capacity=10, values=tuple(range(8)), holes=(), **words)
+    assert links.of(0, 1) == (4, 5, 6, 7)
+
+
+def test_the_ridge_of_d1_is_its_peak_over_its_memory() -> None:
+    # By hand: 362.496 TFLOPS over 800 GB/s.
+    assert Roof("d1", 362.496, 800.0).ridge == pytest.approx(453.12)
 
 
 def test_the_roofline_has_the_chip_its_bound_and_the_gpus(compared: Comparison, shown: Page) -> None:
