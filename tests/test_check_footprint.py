@@ -126,7 +126,7 @@ def test_a_run_goes_on_after_growing(which: int, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(inspection, "first_state", start)
     assert inspect(program, MINI, schedules=2) == expected
-    assert len(grown) == 9
+    assert len(grown) == 3 * (1 + inspection.FURTHER)  # a program with findings is walked in further orders
 
 
 def test_the_limit_on_growth_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

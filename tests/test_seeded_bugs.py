@@ -55,7 +55,7 @@ BUGS = (
     Bug("a bias in SRAM loses its highest bit", "machine/codes.py", "BIAS_BITS = 63", "BIAS_BITS = 31"),
     Bug("a random number is one round short", "numerics/scalar.py", "for _ in range(10):", "for _ in range(9):"),
     Bug("a random number forgets where its piece begins", "machine/nests.py",
-        "run = run and nest[STRIDES + reads + 1, n - 1] == code[pc, index + d] * size", "pass"),
+        "peek(nest, (STRIDES + reads + 1) * WIDTH + n - 1) == peek(code, row + index + d) * size", "True"),
     Bug("int8 is read without its sign", "machine/codes.py", "if dtype == INT8:", "if dtype == -INT8:"),
     Bug("a predicate of >= leaves out 0", "machine/addresses.py", "true = value >= 0", "true = value > 0"),
     Bug("a loop term forgets its modulus", "machine/addresses.py", "term %= exprs[expr, at + L_MOD]", "term += 0"),
