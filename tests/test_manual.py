@@ -1,4 +1,4 @@
-"""docs/isa.md is the datasheet that the instruction table generates: every instruction, its words, formats, price."""
+"""docs/isa.md and docs/isa/ are what the instruction table generates: every instruction, its words, formats, price."""
 
 from __future__ import annotations
 
@@ -17,20 +17,32 @@ from accel.isa.layout import CODE_WORDS
 from accel.isa.manual import entry, manual, rows_as_dicts
 from accel.isa.schema import Engine, Row
 from accel.isa.table import BY_MNEMONIC, ROWS
-from accel.report.datasheet import datasheet, example_cycles
+from accel.report.datasheet import datasheet, datasheet_pages, example_cycles
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "isa.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+CHAPTERS = sorted((DOCS / "isa").glob("*.md"))
 EACH = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.mnemonic)
 
 
-def test_the_page_is_fresh() -> None:
-    assert PAGE.read_text("utf-8") == datasheet(), "docs/isa.md is stale: run  accel isa --markdown > docs/isa.md"
+def test_the_pages_are_fresh_and_all_of_the_manual() -> None:
+    kept = {page.relative_to(DOCS).as_posix(): page.read_text("utf-8") for page in (DOCS / "isa.md", *CHAPTERS)}
+    assert kept == datasheet_pages(), "docs/isa.md is stale: run  accel isa --pages docs"
+    assert sum(text.count("\n### ") for text in kept.values()) == datasheet().count("\n### ") == len(ROWS)
+    assert max(text.count("\n") for text in kept.values()) < 500
+
+
+def test_the_pages_are_written_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["isa", "--pages", str(tmp_path)]) == 0
+    assert sorted(capsys.readouterr().out.split()) == sorted(datasheet_pages())
+    assert (tmp_path / "isa" / "dma.md").read_text("utf-8") == datasheet_pages()["isa/dma.md"]
+    assert main(["isa", "matmul", "--pages", str(tmp_path)]) == 2
 
 
 def _section(row: Row) -> str:
     """Return the text of an instruction's section, from its heading to the next one."""
-    _, found, rest = PAGE.read_text("utf-8").partition(f"\n### {row.mnemonic}\n")
-    assert found, f"docs/isa.md has no section {row.mnemonic}"
+    text = "".join(page.read_text("utf-8") + "\n##" for page in CHAPTERS)
+    _, found, rest = text.partition(f"\n### {row.mnemonic}\n")
+    assert found, f"docs/isa/ has no section {row.mnemonic}"
     return rest.partition("\n##")[0]
 
 
@@ -46,7 +58,7 @@ def test_every_instruction_has_its_section(row: Row) -> None:
 
 
 def test_engines_are_the_chapters_and_plain_data_says_the_same() -> None:
-    chapters = [line[3:] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("## ")]
+    chapters = [line[3:] for line in datasheet().splitlines() if line.startswith("## ")]
     assert chapters == ["Words", "Meaning", "Opcode map", "Contents", *(engine.name.lower() for engine in Engine)]
     assert [(d["mnemonic"], d["opcode"], d["engine"]) for d in rows_as_dicts()] == [
         (row.mnemonic, row.opcode, row.engine.name.lower()) for row in ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -156,12 +157,25 @@ def _show_gpu(row: Gpu) -> None:
 
 @click.command(short_help="The instruction set, or one instruction.")
 @click.argument("name", required=False, metavar="[INSTRUCTION]")
-@click.option("--markdown", is_flag=True, help="Print the whole manual as Markdown: docs/isa.md.")
+@click.option("--markdown", is_flag=True, help="Print the whole manual as Markdown.")
+@click.option("--pages", metavar="FOLDER", help="Write the manual as Markdown pages into a folder: docs.")
 @json_option
-def isa(name: str | None, markdown: bool, json_to: str | None) -> int:
+def isa(name: str | None, markdown: bool, pages: str | None, json_to: str | None) -> int:
     """List the instructions, or show one: its words, operands, formats, and what it costs on the catalog's chips."""
     from accel.isa import manual
 
+    if pages is not None:
+        if name is not None or markdown:
+            raise InputError("--pages writes the whole manual; give it alone")
+        from accel.files import write_whole
+        from accel.report.datasheet import datasheet_pages
+
+        written = datasheet_pages()
+        (Path(pages) / "isa").mkdir(parents=True, exist_ok=True)
+        for file, text in written.items():
+            write_whole(Path(pages) / file, text.encode(), "manual page")
+        deliver(json_to, lambda: {"pages": list(written)}, lambda: say("\n".join(written)))
+        return 0
     if name is not None:
         if markdown:
             raise InputError(f"--markdown prints the whole manual; leave {name!r} or --markdown out")

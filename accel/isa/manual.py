@@ -69,6 +69,13 @@ The text of instructions, and the file that holds them, are in the [program form
 """
 MAP_COLUMNS = 8
 
+CHAPTERS = {
+    "control": "Control", "matrix": "Matrix unit", "vector-one": "Vector unit: one operand, or none",
+    "vector-two": "Vector unit: two and three operands",
+    "vector-more": "Vector unit: masks, reductions, random numbers, rows by index", "dma": "Data movement",
+}  # fmt: skip
+TWO_OPERANDS, MASKS = 56, 68  # opcodes at which the vector unit's second and third page begin
+
 
 def manual(prices: Prices | None = None) -> str:
     """Return the manual as Markdown; with `prices`, every section says what its example costs on each chip."""
@@ -78,6 +85,20 @@ def manual(prices: Prices | None = None) -> str:
         parts.append(f"\n## {engine.name.lower()}\n")
         parts += ["\n" + _section(row, prices) for row in ROWS if row.engine is engine]
     return "".join(parts)
+
+
+def pages(prices: Prices | None = None) -> dict[str, str]:
+    """Return the manual as pages by file name: `isa.md` with what all instructions share, and the chapters below it."""
+    head = HEAD.format(words=CODE_WORDS, first=W_FIRST, semantics=(semantics_text or "").lstrip("\n"))
+    tree = "\n```{toctree}\n:hidden:\n\n" + "".join(f"isa/{name}\n" for name in CHAPTERS) + "```\n"
+    overview = head + "\n## Opcode map\n\n" + _map(paged=True) + "\n## Contents\n\n" + _contents(paged=True) + tree
+    made = {"isa.md": overview}
+    for name, title in CHAPTERS.items():
+        rows = [row for row in ROWS if _chapter(row) == name]
+        made[f"isa/{name}.md"] = f"# {title}\n\n## Instructions\n" + "".join(
+            "\n" + _section(row, prices) for row in rows
+        )
+    return made
 
 
 def entry(name: str, prices: Prices | None = None) -> str:
@@ -107,23 +128,31 @@ def rows_as_dicts() -> list[dict[str, object]]:
     ]
 
 
-def _map() -> str:
+def _map(paged: bool = False) -> str:
     """Return the opcodes as a table of eight columns; an empty cell is free."""
     lines = ["| opcode | " + " | ".join(f"+{i}" for i in range(MAP_COLUMNS)) + " |", "|---" * (MAP_COLUMNS + 1) + "|"]
     for first in range(0, max(BY_OPCODE) + 1, MAP_COLUMNS):
         cells = [BY_OPCODE.get(first + i) for i in range(MAP_COLUMNS)]
         if any(cells):
-            lines.append(f"| **{first}** | " + " | ".join(_link(row) if row else "" for row in cells) + " |")
+            lines.append(f"| **{first}** | " + " | ".join(_link(row, paged) if row else "" for row in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _link(row: Row) -> str:
-    return f"[{row.mnemonic}](#{row.mnemonic.replace('.', '')})"
+def _chapter(row: Row) -> str:
+    """Return the page of an instruction: its engine, and within the vector unit its opcode."""
+    if row.engine is not Engine.VECTOR:
+        return row.engine.name.lower()
+    return "vector-one" if row.opcode < TWO_OPERANDS else "vector-two" if row.opcode < MASKS else "vector-more"
 
 
-def _contents() -> str:
+def _link(row: Row, paged: bool = False) -> str:
+    page = f"isa/{_chapter(row)}.md" if paged else ""
+    return f"[{row.mnemonic}]({page}#{row.mnemonic.replace('.', '')})"
+
+
+def _contents(paged: bool = False) -> str:
     return "".join(
-        f"- {engine.name.lower()}: " + ", ".join(_link(row) for row in ROWS if row.engine is engine) + "\n"
+        f"- {engine.name.lower()}: " + ", ".join(_link(row, paged) for row in ROWS if row.engine is engine) + "\n"
         for engine in Engine
     )
 

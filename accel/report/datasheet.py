@@ -9,18 +9,24 @@ from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec, chip, names
 from accel.isa.assembly import assemble
 from accel.isa.examples import example
-from accel.isa.manual import entry, manual
+from accel.isa.manual import entry, manual, pages
 from accel.isa.schema import Engine, Row
 from accel.timing import simulate
 from accel.timing.costs import row_cost
 
-__all__ = ["datasheet", "datasheet_entry", "example_cycles"]
+__all__ = ["datasheet", "datasheet_entry", "datasheet_pages", "example_cycles"]
 
 
 @cache
 def datasheet() -> str:
-    """Return docs/isa.md: the manual, every section with its example's cycles on each catalog chip."""
+    """Return the whole manual, every section with its example's cycles on each catalog chip."""
     return manual(_prices)
+
+
+@cache
+def datasheet_pages() -> dict[str, str]:
+    """Return the same as pages by file name below docs/."""
+    return pages(_prices)
 
 
 def datasheet_entry(name: str) -> str:
