@@ -40,7 +40,7 @@ SHAPES = {
 }  # fmt: skip
 HEAD = """# Instruction set
 
-Generated from `accel/isa/table.py` by `accel isa --markdown`; do not edit. Every row below is what the executor runs,
+Generated from `accel/isa/table.py` by `accel isa --pages docs`; do not edit. Every row below is what the executor runs,
 the cycle model prices, the checker watches and the disassembler prints.
 
 ## Words
