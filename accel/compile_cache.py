@@ -30,11 +30,12 @@ KEPT_FOLDERS = 3
 _PREFIX = "jit-"
 _LOCK = ".lock"
 _SUFFIX = ".bin"
-# Parts of the package that stand above every jitted module (tests/test_architecture.py proves it): editing them cannot
-# change compiled code, so they stay out of the key and do not cost a recompilation.
+# Parts of the package that no jitted module imports, however indirectly (tests/test_architecture.py proves it): editing
+# them cannot change compiled code, so they stay out of the key and do not cost a recompilation.
 ABOVE_COMPILED_CODE = frozenset(
-    {"baselines", "batch.py", "cli", "comparison.py", "kernels", "report", "testing", "validation"}
-)
+    {"baselines", "batch.py", "cli", "comparison.py", "kernels", "lang", "networks", "problem", "program.py", "report",
+     "testing", "validation"}
+)  # fmt: skip
 
 
 class CacheInfo(NamedTuple):

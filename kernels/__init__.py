@@ -11,7 +11,7 @@ if __name__ == "kernels":
 
 from accel.errors import nearest
 
-__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
 
 
 def __getattr__(name: str) -> ModuleType:

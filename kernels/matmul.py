@@ -31,9 +31,9 @@ import numpy as np
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels.matmul_formats import Formats, biases, buffer, meaning, multiply, reference, require_supported
-from accel.kernels.matmul_parts import Panels, Results
-from accel.kernels.matmul_tiling import GROUP, Tiling, choose, fill_in
+from accel.kernels.parts.matmul_formats import Formats, biases, buffer, meaning, multiply, reference, require_supported
+from accel.kernels.parts.matmul_panels import Panels, Results
+from accel.kernels.parts.matmul_tiling import GROUP, Tiling, choose, fill_in
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import Codes, as_storage
 from accel.problem import Matmul

@@ -8,7 +8,7 @@ from math import ceil
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.matmul_formats import Formats
+from accel.kernels.parts.matmul_formats import Formats
 from accel.lang import SRAM_ALIGN
 
 __all__ = ["Tiling", "choose", "fill_in"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from accel.kernels.matmul_formats import Formats, buffer
-from accel.kernels.matmul_tiling import GROUP, Tiling
+from accel.kernels.parts.matmul_formats import Formats, buffer
+from accel.kernels.parts.matmul_tiling import GROUP, Tiling
 from accel.lang import K, TensorSpec
 
 if TYPE_CHECKING:
