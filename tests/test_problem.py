@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from accel.errors import InputError
 from accel.hardware import chip
-from accel.problem import Conv2d, Matmul, Problem, from_dict
+from accel.problem import Conv2d, Conv3d, Matmul, Problem, from_dict
 
 SMALL = st.integers(1, 5)
 
@@ -76,6 +76,43 @@ def test_conv_counts_equal_a_walk_over_the_padded_image(conv: Conv2d) -> None:
     for name, operand in conv.operands.items():
         expected = touched[name] if operand.role == "in" else math.prod(operand.shape)
         assert conv.compulsory_elements(name) == expected, name
+
+
+@given(convolutions(), st.sampled_from([(1, 0), (0, 1), (2, 1)]), st.integers(1, 5), st.integers(1, 3))
+def test_conv3d_counts_equal_a_walk_over_time_times_those_of_a_frame(
+    conv: Conv2d, walk: tuple[int, int], t: int, kt: int
+) -> None:
+    (stride, pad), frame = walk if walk[0] else (1, walk[1]), conv.to_dict()
+    kt = min(kt, t + 2 * pad)
+    steps = {name: (own, *frame.pop(name)) for name, own in (("stride", stride), ("pad", pad), ("dilation", 1))}
+    clip = Conv3d.from_dict({**frame, **steps, "kind": "conv3d", "t": t, "kt": kt})
+    times = _axis(t, kt, stride, pad, 1)
+    assert clip.macs == conv.macs * len(times)
+    assert clip.touching_macs == conv.touching_macs * sum(real for _, _, real in times)
+    assert (clip.z, clip.p, clip.q) == (len(times) // kt, conv.p, conv.q)
+    assert clip.taps == kt * conv.taps
+    what = {"x": 0, "gy": 1, "w": 2}
+    for name, operand in clip.operands.items():
+        flat = conv.operands[name].shape
+        at = 0 if name in ("w", "gw") else 1
+        extent = {"x": t, "gx": t, "w": kt, "gw": kt, "y": clip.z, "gy": clip.z}[name]
+        assert operand.shape == (*flat[:at], extent, *flat[at:]), name
+        factor = _distinct(times, 1, what[name]) if operand.role == "in" else extent
+        assert clip.compulsory_elements(name) == conv.compulsory_elements(name) * factor, name
+    assert from_dict(clip.to_dict()) == clip
+
+
+@pytest.mark.parametrize("kind", [Conv2d, Conv3d])
+def test_a_bias_is_an_input_of_forward_and_an_output_of_the_weight_gradient(kind: type[Problem]) -> None:
+    sizes = {"n": 2, "t": 5, "h": 6, "w": 7, "c": 4, "k": 3, "kt": 2, "r": 3, "s": 1}
+    data = {name: size for name, size in sizes.items() if name in kind.__struct_fields__}
+    for direction, name, role in (("fwd", "bias", "in"), ("wgrad", "gb", "out")):
+        problem = kind.from_dict({**data, "direction": direction, "bias": True, "out_dtype": "fp16"})
+        assert problem.operands[name] == ((3,), "fp32", role)
+        assert problem.flops == kind.from_dict({**data, "direction": direction}).flops
+    for fields, text in (({"bias": True}, "bias=True"), ({"activation": "relu"}, "activation='relu'")):
+        with pytest.raises(InputError, match=rf"{text} has no part in direction 'dgrad'; use"):
+            kind.from_dict({**data, "direction": "dgrad", **fields})
 
 
 @given(convolutions())
@@ -173,6 +210,22 @@ def test_conv_refuses(fields: dict[str, object], text: str) -> None:
         Conv2d.from_dict({"n": 1, "h": 8, "w": 8, "c": 4, "k": 4, "r": 3, "s": 3, **fields})
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"kt": 6}, "a 6x3x3 filter with dilation (1, 1, 1) does not fit 5x8x8 padded by (0, 0, 0)"),
+        ({"stride": (1, 2)}, "stride has 2 entries; give one number or three (time, height, width)"),
+        ({"activation": "rleu"}, "none, relu; did you mean 'relu'"),
+        ({"bias": 1}, "bias=1 is not a flag"),
+    ],
+)
+def test_conv3d_refuses(fields: dict[str, object], text: str) -> None:
+    sizes = {"n": 1, "t": 5, "h": 8, "w": 8, "c": 4, "k": 4, "kt": 1, "r": 3, "s": 3}
+    with pytest.raises(InputError) as caught:
+        Conv3d.from_dict({**sizes, **fields})
+    assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "4x4", "4x4x4x4", "4xx4", "-4x4x4", "axbxc", "4.0x4x4", "٤x4x4", None])

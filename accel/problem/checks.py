@@ -9,7 +9,7 @@ from typing import Literal, SupportsIndex
 from accel.errors import InputError, nearest
 from accel.numerics import fmt
 
-__all__ = ["MAX_ELEMENTS", "check_choice", "check_elements", "check_flag", "check_format", "check_int", "check_pair"]
+__all__ = ["MAX_ELEMENTS", "check_axes", "check_choice", "check_elements", "check_flag", "check_format", "check_int"]
 
 MAX_ELEMENTS = 1 << 40
 """Largest tensor of a problem, in elements: 2 TB in bf16, far above any chip or GPU of the catalogs."""
@@ -31,14 +31,16 @@ def _short(number: int) -> str:
     return str(number) if abs(number) < 10**30 else f"{'-' if number < 0 else ''}2^{abs(number).bit_length() - 1}.."
 
 
-def check_pair(owner: str, name: str, value: object, *, low: int) -> tuple[int, int]:
-    """Return `value`, an int or two ints (height, width), as two ints of at least `low`."""
+def check_axes(owner: str, name: str, value: object, axes: Sequence[str], *, low: int) -> tuple[int, ...]:
+    """Return `value`, an int or one int for each of `axes` (their names), as ints of at least `low`."""
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        if len(value) != 2:
-            raise InputError(f"{owner}: {name} has {len(value)} entries; give one number or two (height, width)")
-        return check_int(owner, name, value[0], low=low), check_int(owner, name, value[1], low=low)
-    number = check_int(owner, name, value, low=low)
-    return number, number
+        if len(value) != len(axes):
+            count = {2: "two", 3: "three"}.get(len(axes), str(len(axes)))
+            raise InputError(
+                f"{owner}: {name} has {len(value)} entries; give one number or {count} ({', '.join(axes)})"
+            )
+        return tuple(check_int(owner, name, one, low=low) for one in value)
+    return (check_int(owner, name, value, low=low),) * len(axes)
 
 
 def check_flag(owner: str, name: str, value: object) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from accel.errors import InputError, nearest
 from accel.problem.conv import Conv2d
+from accel.problem.conv3d import Conv3d
 from accel.problem.matmul import Matmul
 from accel.problem.workload import Problem
 
 __all__ = ["from_dict", "kinds"]
 
-_KINDS: dict[str, type[Problem]] = {Matmul.kind: Matmul, Conv2d.kind: Conv2d}
+_KINDS: dict[str, type[Problem]] = {Matmul.kind: Matmul, Conv2d.kind: Conv2d, Conv3d.kind: Conv3d}
 
 
 def kinds() -> tuple[str, ...]:
