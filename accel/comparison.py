@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.baselines import Baseline, estimate, gpu
-from accel.errors import InputError, UnsupportedError
+from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels import matmul
+from accel.kernels.catalog import kernel_of
 from accel.numerics import fmt
-from accel.problem import Matmul, Problem
+from accel.problem import Problem
 from accel.program import Program
 
 if TYPE_CHECKING:
     from accel.timing import Timing
 
-__all__ = ["USD_RULE", "ChipFigure", "Comparison", "bench", "build", "chip_usd", "kernel_kinds"]
+__all__ = ["USD_RULE", "ChipFigure", "Comparison", "bench", "build", "chip_usd"]
 
 # Electricity and PUE: aiinframap.com (0.08 USD/kWh, 1.2 for an AI data centre). The years are an assumption: the
 # usual book life of an accelerator, taken as fully used.
@@ -84,35 +84,13 @@ class Comparison:
         }
 
 
-def _build_matmul(problem: Problem, chip: ChipSpec, resident: Iterable[str], tiling: dict[str, Any]) -> Program:
-    assert isinstance(problem, Matmul)
-    return matmul.build(
-        chip, m=problem.m, n=problem.n, k=problem.k, dtype=problem.dtype, out_dtype=problem.out_dtype,
-        trans_a=problem.trans_a, trans_b=problem.trans_b, resident=resident, **tiling,
-    )  # fmt: skip
-
-
-_BUILDERS: dict[str, Callable[[Problem, ChipSpec, Iterable[str], dict[str, Any]], Program]] = {
-    Matmul.kind: _build_matmul,
-}
-
-
-def kernel_kinds() -> tuple[str, ...]:
-    """Return the kinds of problem that the library has a kernel for."""
-    return tuple(_BUILDERS)
-
-
 def build(problem: Problem, chip: ChipSpec | str, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
     """Return the library kernel's program of `problem` for `chip`; `tiling` as in the kernel's own build.
 
     UnsupportedError for a kind of problem without a kernel.
     """
-    spec = find_chip(chip)
-    if problem.kind not in _BUILDERS:
-        raise UnsupportedError(
-            f"the library has no kernel for {problem.kind}; it has {', '.join(_BUILDERS)}: write one with @accel.kernel"
-        )
-    return _BUILDERS[problem.kind](problem, spec, resident, tiling)
+    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    return kernel_of(problem).program(find_chip(chip), problem, resident=held, **tiling)
 
 
 def chip_usd(chip: ChipSpec, seconds: float, energy_j: float) -> float:

@@ -11,12 +11,13 @@ if __name__ == "kernels":
 
 from accel.errors import nearest
 
-__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
+_NO_LESSONS = ("catalog", "library")
+__all__ = [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name not in _NO_LESSONS]
 
 
 def __getattr__(name: str) -> ModuleType:
     """Import the kernel `name` on first use; raises AttributeError naming the nearest kernel if there is none."""
-    if name in __all__:
+    if name in __all__ or name in _NO_LESSONS:
         return importlib.import_module(f"{__name__}.{name}")
     if name.startswith("__"):
         raise AttributeError(name)

@@ -22,7 +22,7 @@ The bound it approaches: max(multiply-adds / matrix units of the mesh, compulsor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ import numpy as np
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
+from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.matmul_formats import Formats, biases, buffer, meaning, multiply, reference, require_supported
 from accel.kernels.parts.matmul_panels import Panels, Results
 from accel.kernels.parts.matmul_tiling import GROUP, Tiling, choose, fill_in
@@ -307,3 +308,40 @@ def _lesson(
             f"got {m}x{n}x{k} with {sizes}; use version='stationary' for any shape"
         )
     return VERSIONS[version].build(chip, flops=problem.flops, **sizes, **tensors)
+
+
+def _program(chip: ChipSpec, problem: Matmul, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
+    return build(
+        chip, m=problem.m, n=problem.n, k=problem.k, dtype=problem.dtype, out_dtype=problem.out_dtype,
+        trans_a=problem.trans_a, trans_b=problem.trans_b, resident=resident, **tiling,
+    )  # fmt: skip
+
+
+def _oracle(problem: Matmul, inputs: Mapping[str, Any], **known: Any) -> dict[str, Any]:
+    """Return c by `reference`; known: `meaning`, where operands have a bias."""
+    p = problem
+    formats: dict[str, Any] = {"dtype": p.dtype, "out_dtype": p.out_dtype}
+    return {"c": reference(inputs["a"], inputs["b"], **formats, trans_a=p.trans_a, trans_b=p.trans_b, **known)}
+
+
+def _oracle_at(problem: Matmul, inputs: Mapping[str, Any], output: str, places: Sequence[Any], **known: Any) -> Any:
+    """Return the elements of c at the crossings of rows and columns: only those rows of a and columns of b count."""
+    (rows, cols), a, b = places, inputs["a"], inputs["b"]
+    part = {"a": a[:, rows] if problem.trans_a else a[rows], "b": b[cols] if problem.trans_b else b[:, cols]}
+    return _oracle(problem, part, **known)[output]
+
+
+KERNEL = LibraryKernel(
+    problem=Matmul,
+    program=_program,
+    oracle=_oracle,
+    oracle_at=_oracle_at,
+    examples=(
+        Matmul(1, 1, 1),
+        Matmul(13, 7, 31),
+        Matmul(61, 47, 67, out_dtype="fp32", trans_a=True),
+        Matmul(40, 33, 29, dtype="fp32", trans_b=True),
+        Matmul(17, 19, 23, dtype="int8"),
+        Matmul(33, 9, 41, dtype="cfp8-143"),
+    ),
+)

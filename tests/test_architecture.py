@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("program",),
     ("batch",),
     ("kernels",),
+    ("verification",),
     ("mapping",),
     ("baselines",),
     ("comparison",),

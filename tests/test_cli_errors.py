@@ -66,21 +66,25 @@ ERRORS = {
         "invalid value for '--seed': -1 is not in the range 0<=x<=18446744073709551615; see accel run --help",
     # kernels and shapes
     "run matmull --shape 8x8x8": "unknown kernel 'matmull'; did you mean 'matmul'?",
-    "run softmax --shape 8x8x8": "unknown kernel 'softmax'; use matmul, file.py:fn, FILE.acc or FILE.asm",
-    "run matmul": "matmul needs --shape; give for example --shape 4096x4096x4096",
+    "run frobnicate --shape 8x8x8": "unknown kernel 'frobnicate'; use one that accel kernels lists, "
+        "file.py:fn, FILE.acc or FILE.asm",
+    "run matmul": "matmul needs --shape m,n,k; give for example --shape 33,9,41",
     "run matmul --shape 8x8":
-        "matmul: shape '8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
+        "matmul: shape '8x8' is not m,n,k; give three whole numbers",
     "run matmul --shape 8x0x8": "matmul: n=0 is outside 1..2^40; give a size inside that range",
     "run matmul --shape 8x-8x8":
-        "matmul: shape '8x-8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
+        "matmul: shape '8x-8x8' is not m,n,k; give three whole numbers",
     "run matmul --shape 2000000x2000000x8":
         "matmul: output c of shape (2000000, 2000000) has 4000000000000 elements, more than 2^40; "
         "split the problem into smaller ones",
     "run matmul --shape 8x8x8 --dtype bf61": "unknown number format 'bf61'; did you mean 'bf16'?",
     "run matmul --shape 8x8x8 --dtype int8 --chip d1":
         "matmul on d1 does not take int8; use dtype='bf16' or 'cfp8-143' or 'cfp8-152' or 'fp32'",
-    "bench conv2d --shape 1,8,8,8,8,3,3":
-        "the library has no kernel for conv2d; it has matmul: write one with @accel.kernel",
+    "run matmul --shape 8x8x8 --stride 2": "--stride does not go with matmul: it has no stride",
+    "run matmul --shape 8x8x8 --stride 2,x": "--stride '2,x' is no whole number and no list of them; "
+        "give for example --stride 2,1",
+    "run matmul --shape 8x8x8 --dtype bf16 --param dtype=fp32":
+        "dtype is given by --dtype and by --param; give it once",
     "bench mine.py:relu": "bench compares problems of the library, and mine.py:relu names none; "
         "time it with accel run, look into it with accel report",
     "run matmul --shape 8x8x8 --arg a=bf16[8,8]":

@@ -11,9 +11,15 @@ import accel
 from accel import baselines, comparison
 from accel.baselines.measured import GEMM_COLUMNS
 from accel.errors import InputError, SpecError, UnsupportedError
-from accel.problem import Conv2d, Matmul
+from accel.problem import Matmul, Problem
 
 PROBLEM = Matmul(96, 80, 64)
+
+
+class Unknown(Problem, frozen=True):
+    """A problem that no kernel of the library computes."""
+
+    kind = "unknown"
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +102,8 @@ def test_a_users_measurement_comes_first(tmp_path: Path) -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(UnsupportedError, match="the library has no kernel for conv2d; it has matmul"):
-        accel.bench(Conv2d(1, 8, 8, 8, 8, 3, 3), "mini")
+    with pytest.raises(UnsupportedError, match="the library has no kernel for unknown; it has matmul"):
+        accel.bench(Unknown(), "mini")
     with pytest.raises(SpecError, match="did you mean 'mini'"):
         accel.bench(PROBLEM, "mimi")
     with pytest.raises(InputError, match="did you mean 'h100-sxm'"):

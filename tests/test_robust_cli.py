@@ -118,8 +118,8 @@ ERRORS = {
         "matmul of bf16 into bf16 has no operand with a bias; leave bias= and denormals= out",
     f"run matmul {TINY} --resident a,,b": "list 'a,,b' has an empty place; give names with one comma between them",
     "run matmul --shape 99999999999999999999x8x8":
-        "matmul: shape '99999999999999999999x8x8' is not MxNxK; give three whole numbers such as 4096x4096x4096",
-    "run notes.txt": "unknown kernel 'notes.txt'; use matmul, file.py:fn, FILE.acc or FILE.asm",
+        "matmul: shape '99999999999999999999x8x8' is not m,n,k; give three whole numbers",
+    "run notes.txt": "unknown kernel 'notes.txt'; use one that accel kernels lists, file.py:fn, FILE.acc or FILE.asm",
     f"bench matmul {TINY} --explain --fidelity bound":
         "--explain times the program again event by event; leave --fidelity bound out",
     f"bench matmul {TINY} --fidelity flit":

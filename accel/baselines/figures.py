@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from accel.baselines.catalog import Gpu, gpu
 from accel.baselines.fits import Fit, family, fits
 from accel.baselines.measured import MeasuredRow, packaged_rows, read_rows
-from accel.baselines.model import Parameters, as_tiled_work, tiled_seconds
+from accel.baselines.model import Parameters, as_tiled_work, is_tiled, tiled_seconds, untiled_seconds
 from accel.errors import UnsupportedError
 from accel.problem import Conv2d, Matmul, Problem
 
@@ -69,7 +69,10 @@ def estimate(problem: Problem, gpu_id: str, data: str | os.PathLike[str] | None 
     """
     row = gpu(gpu_id)
     formats = _formats(problem, row)
-    rows = (*(read_rows(data) if data is not None else ()), *packaged_rows(problem.kind))
+    given = read_rows(data) if data is not None else ()
+    if not is_tiled(problem):
+        return _uncalibrated(problem, row, formats[0])
+    rows = (*given, *packaged_rows(problem.kind))
     for dtype in formats:
         hits = [hit for hit in rows if _matches(hit, problem, row, dtype)]
         if hits:
@@ -180,6 +183,9 @@ def _uncalibrated(problem: Problem, row: Gpu, dtype: str) -> Baseline:
         sm_gbps=fit.parameters.sm_gbps * scale,
         launch_s=fit.parameters.launch_s - FRAMEWORK_OVERHEAD_S.get(lender, 0.0),
     )
-    seconds = tiled_seconds(as_tiled_work(problem, dtype), row, dtype, parameters)
+    if is_tiled(problem):
+        seconds = tiled_seconds(as_tiled_work(problem, dtype), row, dtype, parameters)
+    else:
+        seconds = untiled_seconds(problem, row, dtype, parameters)
     remark = f"no {dtype} {family(problem)} sweep of this GPU at hand; shares borrowed from {lender} {lender_format}"
     return _finish(problem, row, dtype, seconds, "uncalibrated", None, [remark])

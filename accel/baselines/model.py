@@ -9,7 +9,15 @@ from accel.baselines.catalog import Gpu
 from accel.numerics import fmt
 from accel.problem import Conv2d, Matmul, Problem
 
-__all__ = ["Parameters", "TiledWork", "as_tiled_work", "roofline_seconds", "tiled_seconds"]
+__all__ = [
+    "Parameters",
+    "TiledWork",
+    "as_tiled_work",
+    "is_tiled",
+    "roofline_seconds",
+    "tiled_seconds",
+    "untiled_seconds",
+]
 
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32))
 """Output tiles (rows, columns) of one thread block: the shapes that cuBLAS, CUTLASS and rocBLAS kernels name."""
@@ -79,6 +87,26 @@ def as_tiled_work(problem: Problem, dtype: str) -> TiledWork:
     else:
         m, n, depth = c * taps, k, pixels
     return TiledWork(problem.groups, m, n, depth, problem.flops, traffic)
+
+
+def is_tiled(problem: Problem) -> bool:
+    """Say whether a problem has the form of matrix products that `as_tiled_work` knows."""
+    return isinstance(problem, Matmul | Conv2d)
+
+
+def untiled_seconds(problem: Problem, gpu: Gpu, dtype: str, fitted: Parameters) -> float:
+    """Return launch + the slower of flops at the share `compute` of the peak and bytes at `memory` of the bandwidth.
+
+    For kinds of problem without rows to fit a form on: no waves, no tiles, every operand moved once.
+    """
+    size = _FORMAT_BYTES[dtype]
+    traffic = sum(
+        problem.compulsory_elements(name)
+        * (size if operand.dtype == problem.engine_dtype else fmt(operand.dtype).bits / 8)
+        for name, operand in problem.operands.items()
+    )
+    compute = problem.flops / (gpu.peak_tflops[dtype] * 1e12 * fitted.compute)
+    return fitted.launch_s + max(compute, traffic / (gpu.memory_gbps * 1e9 * fitted.memory))
 
 
 def _output_bytes(problem: Problem, out_dtype: str, input_bytes: float) -> float:

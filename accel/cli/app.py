@@ -35,6 +35,7 @@ VERBS = {
     "disasm": "accel.cli.assembly",
     "chips": "accel.cli.catalogs",
     "gpus": "accel.cli.catalogs",
+    "kernels": "accel.cli.kernels",
     "isa": "accel.cli.catalogs",
     "warm": "accel.cli.host",
     "doctor": "accel.cli.host",

@@ -11,7 +11,16 @@ import click
 
 from accel.errors import InputError
 
-__all__ = ["SEEDS", "KernelOptions", "kernel_options", "parse_mesh", "parse_names", "parse_params", "parse_tensors"]
+__all__ = [
+    "SEEDS",
+    "KernelOptions",
+    "kernel_options",
+    "parse_mesh",
+    "parse_names",
+    "parse_numbers",
+    "parse_params",
+    "parse_tensors",
+]
 
 SEEDS = 1 << 64  # seeds are 64-bit keys: 0 to 2^64 - 1
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +39,11 @@ class KernelOptions(NamedTuple):
     trans_a: bool
     trans_b: bool
     variant: str | None
+    direction: str | None
+    stride: str | None
+    pad: str | None
+    dilation: str | None
+    groups: int | None
     resident: str | None
     arg: tuple[str, ...]
     param: tuple[str, ...]
@@ -44,7 +58,7 @@ _OPTIONS = (
     click.option(
         "--chip", default="d1", metavar="NAME|FILE.toml", show_default=True, help="Catalog chip or TOML file."
     ),
-    click.option("--shape", metavar="MxNxK", help="Shape of a library kernel's problem."),
+    click.option("--shape", metavar="MxNxK|N,H,W,...", help="Sizes of a library kernel's problem, in its order."),
     click.option("--dtype", metavar="FORMAT", help="Number format of the inputs (default bf16)."),
     click.option(
         "--out-dtype",
@@ -54,6 +68,11 @@ _OPTIONS = (
     click.option("--trans-a", is_flag=True, help="a is stored transposed (k, m)."),
     click.option("--trans-b", is_flag=True, help="b is stored transposed (n, k)."),
     click.option("--variant", metavar="NAME", help="Version of the library kernel (default: its best)."),
+    click.option("--direction", metavar="fwd|bwd", help="Forward or a gradient: bwd; of convolutions dgrad or wgrad."),
+    click.option("--stride", metavar="S[,S]", help="Stride of a window, one number or one a dimension."),
+    click.option("--pad", metavar="P[,P]", help="Padding on each side, one number or one a dimension."),
+    click.option("--dilation", metavar="D[,D]", help="Dilation of a filter, one number or one a dimension."),
+    click.option("--groups", type=int, metavar="G", help="Groups of channels of a convolution."),
     click.option("--resident", metavar="a,b,c", help="Tensors that already lie in the nodes' SRAM."),
     click.option(
         "--arg",
@@ -61,7 +80,9 @@ _OPTIONS = (
         metavar="NAME=FMT[SHAPE]",
         help="Tensor of a file.py:fn kernel: a=bf16[512,512]; 'ids=int32[64]<1000' for inputs from 0 to 999.",
     ),
-    click.option("--param", multiple=True, metavar="NAME=VALUE", help="Kernel parameter: bm=64."),
+    click.option(
+        "--param", multiple=True, metavar="NAME=VALUE", help="Field of the problem, or parameter of the kernel: bm=64."
+    ),
     click.option("--mesh", metavar="RxC", help="Top-left part of the mesh for a file.py:fn kernel."),
 )
 
@@ -81,6 +102,15 @@ def parse_names(text: str | None) -> tuple[str, ...]:
     if not all(names):
         raise InputError(f"list {text!r} has an empty place; give names with one comma between them")
     return names
+
+
+def parse_numbers(option: str, text: str) -> int | tuple[int, ...]:
+    """Return the int of "2", or the ints of "2,1" or "1x2x2"; InputError for anything else."""
+    parts = re.split("[x,]", text.strip().lower())
+    if not all(re.fullmatch(r"\s*[0-9]{1,15}\s*", part, re.ASCII) for part in parts):
+        raise InputError(f"{option} {text!r} is no whole number and no list of them; give for example {option} 2,1")
+    numbers = tuple(int(part) for part in parts)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def parse_tensors(texts: tuple[str, ...]) -> dict[str, tuple[tuple[int, ...], str, int | None]]:

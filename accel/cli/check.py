@@ -57,13 +57,13 @@ def check(schedules: int, seed: int, json_to: str | None, **options: Any) -> int
 
 def _unstable(target: Target, schedules: int, seed: int) -> list[int]:
     """Return the schedules under which the bits of the outputs differ from the natural one's."""
-    from accel.cli.inputs import random_inputs
-    from accel.cli.verify import differing
+    from accel.cli.inputs import inputs_of
+    from accel.verification import differing
 
     program, problem = target.program, target.problem
     assert problem is not None
     sample = program.sample_outputs(SLICE_BLOCKS, seed) if problem.macs > WHOLE_MACS else None
-    inputs = random_inputs(program, seed, hard=False)
+    inputs = inputs_of(target, seed)
     natural = program.run(inputs, sample=sample)
     return [
         schedule

@@ -145,15 +145,15 @@ def _works(broken: list[str]) -> dict[str, str]:
     """Run a matmul through every engine and compare it with the oracle."""
     from accel.cli.inputs import random_inputs
     from accel.cli.progress import compiling
-    from accel.cli.verify import verify_matmul
     from accel.kernels import matmul
     from accel.problem import Matmul
+    from accel.verification import verify
 
     try:
         with compiling("machine", "timing", "check"):
             program = matmul.build("mini", m=24, n=16, k=40)
             inputs = random_inputs(program, 0, hard=False)
-            verdict = verify_matmul(program, Matmul(24, 16, 40), inputs, program.run(inputs), 0)
+            verdict = verify(Matmul(24, 16, 40), program, inputs, program.run(inputs))
             cycles, findings = program.time().cycles, program.findings(schedules=1)
     except Exception as error:  # noqa: BLE001 - whatever fails here is the finding
         broken.append(f"the self-test failed: {type(error).__name__}: {error}")

@@ -7,13 +7,16 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from accel.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
+    from accel.cli.target import Target
     from accel.isa.program import Tensor
     from accel.program import Program
 
-__all__ = ["random_inputs"]
+__all__ = ["inputs_of", "random_inputs"]
 
 NOWHERE: Mapping[str, int] = {}
 
@@ -22,6 +25,21 @@ NOWHERE: Mapping[str, int] = {}
 _HARD = (0x0000, 0x8000, 0x0001, 0x8001, 0x007F, 0x0080, 0x8080, 0x7F7F, 0xFF7F, 0x3F80, 0x3F81, 0xBF81, 0x6000, 0x1FFF)
 _RARE = (0x7F80, 0xFF80, 0x7FC0)  # infinities and NaN: one element each, or they would be all there is in the result
 _HARD_SHARE = 16  # one element in so many
+
+
+def inputs_of(target: Target, seed: int, *, hard: bool = False) -> dict[str, np.ndarray]:
+    """Return inputs of a target's program: those its library kernel makes where not any number will do, or random ones.
+
+    InputError where `hard` values are asked of a kernel that makes its own.
+    """
+    from accel.kernels.catalog import kernel_of
+
+    makes = None if target.problem is None else kernel_of(target.problem).inputs
+    if makes is None:
+        return random_inputs(target.program, seed, hard=hard, below=target.below)
+    if hard:
+        raise InputError(f"--hard does not go with {target.label}: its inputs are not any number; leave it out")
+    return makes(target.problem, seed)
 
 
 def random_inputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,8 +16,8 @@ from accel.report.quantities import number, percent, rate, seconds
 
 if TYPE_CHECKING:
     from accel.cli.target import Target
-    from accel.cli.verify import Verdict
-    from accel.program import Outputs
+    from accel.program import Outputs, Sample
+    from accel.verification import Verdict
 
 __all__ = ["run"]
 
@@ -66,13 +66,13 @@ def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: i
     target = clock("build", lambda: resolve(KernelOptions(**options)))
     if blocks and oracle is not None:
         raise InputError("--ref compares whole outputs and --blocks computes parts; leave one of them out")
-    from accel.cli.inputs import random_inputs
+    from accel.cli.inputs import inputs_of
     from accel.cli.progress import compiling
 
     program, problem = target.program, target.problem
     if blocks is None:
         blocks = SLICE_BLOCKS if problem is not None and problem.macs > WHOLE_MACS and oracle is None else 0
-    inputs = clock("inputs", lambda: random_inputs(program, seed, hard=hard, below=target.below))
+    inputs = clock("inputs", lambda: inputs_of(target, seed, hard=hard))
     with compiling("machine", "timing", ahead=engine == "jit"):
         sample = clock("slice", lambda: program.sample_outputs(blocks, seed)) if blocks else None
         outputs = clock("bits", lambda: program.run(inputs, seed=seed, engine=engine, sample=sample))
@@ -80,7 +80,7 @@ def run(ref: str | None, schedules: int, blocks: int | None, hard: bool, seed: i
         again = partial(program.run, inputs, seed=seed, engine=engine, sample=sample)
         unstable = clock("schedules", lambda: _unstable(outputs, again, walk)) if schedules else []
         timing = clock("cycles", lambda: program.time(fidelity, engine=engine))
-    verdict = clock("verify", lambda: _verdict(target, ref, oracle, inputs, outputs, seed))
+    verdict = clock("verify", lambda: _verdict(target, ref, oracle, inputs, outputs, sample, seed))
     facts = {
         "kernel": target.label, "problem": problem.to_dict() if problem is not None else None,
         "chip": program.chip.name, "nodes": program.isa.rows * program.isa.cols, "enabled_nodes": program.chip.nodes,
@@ -110,22 +110,20 @@ class _Clock:
 
 def _unstable(natural: Outputs, again: Callable[..., Outputs], schedules: Iterable[int]) -> list[int]:
     """Return the schedules under which a run gives other bits than the natural one."""
-    from accel.cli.verify import differing
+    from accel.verification import differing
 
     return [schedule for schedule in schedules if differing(natural, again(schedule=schedule))]
 
 
 def _verdict(target: Target, ref: str | None, oracle: Callable[..., Any] | None, inputs: dict[str, Any],
-             outputs: Outputs, seed: int) -> Verdict | None:  # fmt: skip
-    from accel.cli.verify import against, verify_matmul
+             outputs: Outputs, sample: Sample | None, seed: int) -> Verdict | None:  # fmt: skip
+    from accel.verification import against, verify
 
     if ref is not None and oracle is not None:
         return against(ref, oracle, target.program, inputs, outputs)
     if target.problem is None:
         return None
-    from accel.problem import Matmul
-
-    return verify_matmul(target.program, cast("Matmul", target.problem), inputs, outputs, seed)
+    return verify(target.problem, target.program, inputs, outputs, sample=sample, seed=seed)
 
 
 def _show(target: Target, facts: dict[str, Any], verdict: Verdict | None, unstable: list[int], schedules: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from accel.cli.arguments import KernelOptions, parse_mesh, parse_names, parse_params, parse_tensors
+from accel.cli.arguments import KernelOptions, parse_mesh, parse_names, parse_numbers, parse_params, parse_tensors
 from accel.errors import AccelError, InputError, Location, nearest
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Target", "assembled", "is_program", "load_function", "problem_of", "resolve", "tiling_of"]
 
 LARGEST_TEXT = 1 << 30  # bytes of assembly
-_LIBRARY_ONLY = ("--shape", "--dtype", "--out-dtype", "--trans-a", "--trans-b", "--variant")
+_LIBRARY_ONLY = ("--shape", "--dtype", "--out-dtype", "--trans-a", "--trans-b", "--variant", "--direction", "--stride",
+                 "--pad", "--dilation", "--groups")  # fmt: skip
 _USER_ONLY = ("--arg", "--mesh")
 
 
@@ -95,29 +96,60 @@ def resolve(options: KernelOptions) -> Target:
 def problem_of(options: KernelOptions) -> Problem:
     """Return the problem of a library kernel's options; InputError names the nearest kernel or the missing option."""
     from accel import problem
-    from accel.comparison import kernel_kinds
+    from accel.kernels.catalog import CATALOG, library_kernel
 
-    kinds = problem.kinds()
-    if options.kernel not in kinds:
-        hint = nearest(options.kernel, kinds) or f"; use {', '.join(kernel_kinds())}, file.py:fn, FILE.acc or FILE.asm"
+    if options.kernel not in CATALOG:
+        hint = (
+            nearest(options.kernel, CATALOG) or "; use one that accel kernels lists, file.py:fn, FILE.acc or FILE.asm"
+        )
         raise InputError(f"unknown kernel {options.kernel!r}{hint}")
     _refuse(options, _USER_ONLY, f"{options.kernel} is a library kernel; give --shape and --param")
+    entry = CATALOG[options.kernel]
+    kind = problem.kind(entry.kind)
     if options.shape is None:
-        raise InputError(f"{options.kernel} needs --shape; give for example --shape 4096x4096x4096")
-    dtype = "bf16" if options.dtype is None else options.dtype
-    if options.kernel == problem.Matmul.kind:
-        return problem.Matmul.parse(
-            options.shape, dtype=dtype, out_dtype=options.out_dtype or "", trans_a=options.trans_a,
-            trans_b=options.trans_b,
-        )  # fmt: skip
-    formats = {"dtype": dtype, "out_dtype": dtype if options.out_dtype is None else options.out_dtype}
-    _refuse(options, ("--trans-a", "--trans-b"), f"{options.kernel} has no transposed operands; leave it out")
-    return problem.Conv2d.parse(options.shape, **formats)
+        example = library_kernel(options.kernel).examples[-1]
+        sizes = ",".join(str(getattr(example, name)) for name in kind.sizes())
+        raise InputError(f"{options.kernel} needs --shape {','.join(kind.sizes())}; give for example --shape {sizes}")
+    fields = {key: value for key, value in parse_params(options.param).items() if key in kind.__struct_fields__}
+    for name, value in _options_for(options).items():
+        if name not in kind.__struct_fields__:
+            raise InputError(f"--{name.replace('_', '-')} does not go with {options.kernel}: it has no {name}")
+        if name in fields:
+            raise InputError(f"{name} is given by --{name.replace('_', '-')} and by --param; give it once")
+        fields[name] = value
+    fixed = sorted(set(fields) & set(entry.preset))
+    if fixed:
+        raise InputError(f"{fixed[0]} of {options.kernel} is {entry.preset[fixed[0]]!r} and cannot be given")
+    if "out_dtype" not in fields and "dtype" in fields and _default(kind, "out_dtype") == _default(kind, "dtype"):
+        fields["out_dtype"] = fields["dtype"]
+    return kind.parse(options.shape, **entry.preset, **fields)
+
+
+def _options_for(options: KernelOptions) -> dict[str, Any]:
+    """Return what the options of the command line say of a problem, by field."""
+    found: dict[str, Any] = {name: True for name in ("trans_a", "trans_b") if getattr(options, name)}
+    plain = ("dtype", "out_dtype", "direction", "groups")
+    found |= {name: getattr(options, name) for name in plain if getattr(options, name) is not None}
+    for name in ("stride", "pad", "dilation"):
+        if getattr(options, name) is not None:
+            found[name] = parse_numbers(f"--{name}", getattr(options, name))
+    return found
+
+
+def _default(kind: type[Problem], field: str) -> object:
+    """Return the default of a field of a kind of problem, None where it has none or no such field."""
+    optional = kind.__struct_fields__[len(kind.sizes()) :]
+    return dict(zip(optional, kind.__struct_defaults__, strict=True)).get(field)
 
 
 def tiling_of(options: KernelOptions) -> dict[str, Any]:
-    """Return the tiling parameters of a library kernel's options."""
-    return {**({"version": options.variant} if options.variant else {}), **parse_params(options.param)}
+    """Return the tiling parameters of a library kernel's options: the parameters that are no fields of its problem."""
+    from accel import problem
+    from accel.kernels.catalog import CATALOG
+
+    fields = problem.kind(CATALOG[options.kernel].kind).__struct_fields__
+    tiling = {name: value for name, value in parse_params(options.param).items() if name not in fields}
+    return {**({"version": options.variant} if options.variant else {}), **tiling}
 
 
 def _refuse(options: KernelOptions, names: tuple[str, ...], reason: str) -> None:

@@ -106,7 +106,7 @@ def bound_of(demand: Demand, chip: Chip) -> Bound:
     edge = max(demand.read_bytes, demand.write_bytes) / edge_rate
     node = _node_port_bytes(demand, chip) / (chip.node.mesh_bytes_per_cycle * chip.clock_hz)
     terms = {
-        "compute": demand.flops / chip.peak_flops(demand.dtype),
+        "compute": demand.flops / chip.peak_flops(demand.dtype) if demand.flops else 0.0,
         "memory": (demand.read_bytes + demand.write_bytes) / memory_rate,
         "cut": max(edge, node),
     }

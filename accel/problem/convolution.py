@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec.structs import force_setattr
 
@@ -110,15 +109,6 @@ class Convolution(Problem, frozen=True):
 
     def _get(self, name: str) -> Any:
         return getattr(self, name)
-
-    @classmethod
-    def parse(cls, text: object, **options: Any) -> Self:
-        """Build from the sizes in order of the fields ("," or "x" between) and other fields by name, or InputError."""
-        fields = cls.__struct_fields__[: len(cls.__struct_fields__) - len(cls.__struct_defaults__)]
-        parts = re.split(r"[x,]", text.strip().lower()) if isinstance(text, str) else []
-        if len(parts) != len(fields) or not all(re.fullmatch(r"\s*[0-9]{1,15}\s*", p, re.ASCII) for p in parts):
-            raise InputError(f"{cls.kind}: shape {text!r} is not {','.join(fields)}; give {len(fields)} whole numbers")
-        return cls.from_dict({**dict(zip(fields, map(int, parts), strict=True)), **options})
 
     @property
     def geometry(self) -> Geometry:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 from msgspec.structs import force_setattr
 
-from accel.errors import InputError
 from accel.numerics import fmt
 from accel.problem.checks import check_elements, check_flag, check_format, check_int
 from accel.problem.workload import Operand, Problem
@@ -43,21 +41,6 @@ class Matmul(Problem, frozen=True):
             check_flag("matmul", name, getattr(self, name))
         for name, operand in self.operands.items():
             check_elements("matmul", name, operand.shape, operand.role)
-
-    @classmethod
-    def parse(
-        cls, text: object, *, dtype: str = "bf16", out_dtype: str = "", trans_a: bool = False, trans_b: bool = False
-    ) -> Matmul:
-        """Build from "MxNxK", commas allowed for x; InputError otherwise.
-
-        >>> Matmul.parse("64x48x32").flops
-        196608
-        """
-        parts = re.split(r"[x,]", text.strip().lower()) if isinstance(text, str) else []
-        if len(parts) != 3 or not all(re.fullmatch(r"\s*[0-9]{1,15}\s*", part, re.ASCII) for part in parts):
-            raise InputError(f"matmul: shape {text!r} is not MxNxK; give three whole numbers such as 4096x4096x4096")
-        m, n, k = (int(part) for part in parts)
-        return cls(m, n, k, dtype=dtype, out_dtype=out_dtype, trans_a=trans_a, trans_b=trans_b)
 
     @property
     def operands(self) -> dict[str, Operand]:

@@ -8,7 +8,7 @@ from accel.problem.conv3d import Conv3d
 from accel.problem.matmul import Matmul
 from accel.problem.workload import Problem
 
-__all__ = ["from_dict", "kinds"]
+__all__ = ["from_dict", "kind", "kinds"]
 
 _KINDS: dict[str, type[Problem]] = {Matmul.kind: Matmul, Conv2d.kind: Conv2d, Conv3d.kind: Conv3d}
 
@@ -18,9 +18,14 @@ def kinds() -> tuple[str, ...]:
     return tuple(_KINDS)
 
 
+def kind(name: str) -> type[Problem]:
+    """Return the class of a kind of problem; InputError with the nearest name for an unknown one."""
+    if name not in _KINDS:
+        raise InputError(f"problem: kind {name!r} is not one of {', '.join(_KINDS)}{nearest(name, _KINDS)}")
+    return _KINDS[name]
+
+
 def from_dict(data: object) -> Problem:
     """Build the problem that `data` of `Problem.to_dict` says; InputError for an unknown kind, key or value."""
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise InputError(f"problem: kind {kind!r} is not one of {', '.join(_KINDS)}{nearest(str(kind), _KINDS)}")
-    return _KINDS[kind].from_dict(data)
+    name = data.get("kind") if isinstance(data, dict) else None
+    return kind(str(name)).from_dict(data)

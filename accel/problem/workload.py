@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -13,6 +14,8 @@ from accel.numerics import fmt
 from accel.problem.bound import Bound, Chip, Demand, bound_of
 
 __all__ = ["Operand", "Problem"]
+
+_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 
 
 class Operand(NamedTuple):
@@ -55,8 +58,9 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def engine_dtype(self) -> str:
-        """The format of the inputs, hence the engine whose peak counts."""
-        return next(operand.dtype for operand in self.operands.values() if operand.role == "in")
+        """The format of the inputs, hence the engine whose peak counts; int32 tensors beside numbers are indices."""
+        inputs = [operand.dtype for operand in self.operands.values() if operand.role == "in"]
+        return next((dtype for dtype in inputs if dtype != "int32"), inputs[0])
 
     @property
     def label(self) -> str:
@@ -128,6 +132,28 @@ class Problem(msgspec.Struct, frozen=True):
         return data
 
     @classmethod
+    def sizes(cls) -> tuple[str, ...]:
+        """Return the names of the sizes that every problem of this kind has, in the order of their text form."""
+        return cls.__struct_fields__[: len(cls.__struct_fields__) - len(cls.__struct_defaults__)]
+
+    @classmethod
+    def parse(cls, text: object, **options: Any) -> Self:
+        """Build from the `sizes` in order, such as "8,56,56" or "8x56x56", and the other fields by name.
+
+        InputError for text that is not as many whole numbers, or for an option that is no field.
+
+        >>> from accel.problem import Matmul
+        >>> Matmul.parse("64x48x32", dtype="fp32").flops
+        196608
+        """
+        parts = re.split(r"[x,]", text.strip().lower()) if isinstance(text, str) else []
+        sizes = cls.sizes()
+        if len(parts) != len(sizes) or not all(re.fullmatch(r"\s*[0-9]{1,15}\s*", part, re.ASCII) for part in parts):
+            numbers = "a whole number" if len(sizes) == 1 else f"{_COUNTS.get(len(sizes), len(sizes))} whole numbers"
+            raise InputError(f"{cls.kind}: shape {text!r} is not {','.join(sizes)}; give {numbers}")
+        return cls.from_dict({**dict(zip(sizes, (int(part) for part in parts), strict=True)), **options})
+
+    @classmethod
     def from_dict(cls, data: object) -> Self:
         """Build from `to_dict` data; InputError for an unknown or missing key, or another kind."""
         if not isinstance(data, dict):
@@ -139,8 +165,7 @@ class Problem(msgspec.Struct, frozen=True):
             if key not in cls.__struct_fields__:
                 known = cls.__struct_fields__
                 raise InputError(f"{cls.kind}: unknown key {key!r}{nearest(str(key), known)}; keys: {', '.join(known)}")
-        required = cls.__struct_fields__[: len(cls.__struct_fields__) - len(cls.__struct_defaults__)]
-        missing = [key for key in required if key not in given]
+        missing = [key for key in cls.sizes() if key not in given]
         if missing:
             raise InputError(f"{cls.kind}: missing {', '.join(missing)}; give every size")
         return cls(**given)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from math import isqrt
+from collections.abc import Callable, Mapping, Sequence
+from math import isqrt, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from accel.errors import AccelError, InputError
+from accel.errors import AccelError, InputError, InternalError
+from accel.kernels.catalog import kernel_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from accel.problem import Matmul
-    from accel.program import Outputs, Program
+    from accel.problem import Problem
+    from accel.program import Outputs, Program, Sample
 
-__all__ = ["Verdict", "against", "differing", "verify_matmul"]
+__all__ = ["ORACLE_STEPS", "Verdict", "against", "differing", "verify"]
 
 ORACLE_STEPS = 1 << 26  # multiply-adds that the NumPy oracle is asked for: about a third of a second
 
@@ -43,54 +44,87 @@ def bits(array: Any) -> np.ndarray:
     return viewed
 
 
-def verify_matmul(program: Program, problem: Matmul, inputs: Mapping[str, Any], outputs: Outputs, seed: int) -> Verdict:
-    """Compare c with `accel.kernels.matmul.reference` over the full k: whole if small, else rows and columns at random.
+def verify(problem: Problem, program: Program, inputs: Mapping[str, Any], outputs: Outputs, *,
+           sample: Sample | None = None, seed: int = 0) -> Verdict:  # fmt: skip
+    """Compare outputs with the oracle of the library kernel of `problem`, bit for bit.
 
-    After a sampled run only the computed elements are looked at.
+    Whole tensors where the oracle needs at most `ORACLE_STEPS` multiply-adds; of larger ones, product sets of places at
+    random with both ends of every dimension (`oracle_at`), where the kernel has that; after a sampled run, within the
+    boxes that were asked for.
     """
     import numpy as np
 
-    from accel.kernels import matmul
+    from accel.numerics import fmt
 
+    kernel = kernel_of(problem)
+    steps = max(1, problem.macs // max(1, sum(outputs[name].size for name in outputs)))
+    own = {
+        t.name: {"bias": t.bias, "denormals": t.denormals} for t in program.isa.tensors if fmt(t.dtype).kind == "cfp"
+    }
+    known: dict[str, Any] = {"meaning": own} if own else {}
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
-    a, b, c = inputs["a"], inputs["b"], outputs["c"]
-    written = None if outputs.written is None else outputs.written["c"]
-    parts = list(_rectangles(written)) if written is not None else [(np.arange(problem.m), np.arange(problem.n))]
-    known = matmul.meaning(program)
-    checked = wrong = 0
-    first = None
-    for all_rows, all_cols in parts:
-        rows, cols = _within(rng, all_rows, all_cols, max(1, ORACLE_STEPS // (problem.k * len(parts))))
-        expected = matmul.reference(
-            a[:, rows] if problem.trans_a else a[rows], b[cols] if problem.trans_b else b[:, cols], **known
-        )
-        got = c[np.ix_(rows, cols)]
-        unequal = np.argwhere(bits(got) != bits(expected))
-        checked, wrong = checked + got.size, wrong + len(unequal)
-        if len(unequal) and first is None:
-            i, j = unequal[0]
-            first = f"c[{rows[i]}, {cols[j]}] = {_shown(got[i, j])}, expected {_shown(expected[i, j])}"
-    return Verdict("accel.kernels.matmul.reference", checked, problem.m * problem.n, wrong, first)
+    whole: Mapping[str, Any] | None = None
+    tally = _Tally(f"the oracle of {problem.kind}", program)
+    boxes = [(name, box) for name, (shape, _) in program.outputs.items() for box in _boxes(name, shape, sample)]
+    for name, box in boxes:
+        places = [np.arange(first, last) for first, last in box]
+        if kernel.oracle_at is not None:
+            places = _within(rng, places, max(1, ORACLE_STEPS // (steps * len(boxes))))
+            expected = kernel.oracle_at(problem, inputs, name, places, **known)
+        else:
+            whole = kernel.oracle(problem, inputs, **known) if whole is None else whole
+            expected = np.asarray(whole[name])[np.ix_(*places)]
+        tally.compare(name, places, outputs[name][np.ix_(*places)], expected)
+    return tally.verdict(sum(outputs[name].size for name in outputs))
 
 
-def _rectangles(written: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield (rows, columns) of the blocks of a mask: rows with one and the same set of columns belong together."""
-    import numpy as np
+class _Tally:
+    """Counts elements that were compared and that differ, and keeps the first of those in words."""
 
-    groups: dict[bytes, list[int]] = {}
-    for row in np.flatnonzero(written.any(axis=1)):
-        groups.setdefault(np.packbits(written[row]).tobytes(), []).append(int(row))
-    for rows in groups.values():
-        yield np.array(rows), np.flatnonzero(written[rows[0]])
+    def __init__(self, oracle: str, program: Program) -> None:
+        self.oracle, self.checked, self.wrong = oracle, 0, 0
+        self.first: str | None = None
+        self.tensors = {t.name: t for t in program.isa.tensors}
+
+    def compare(self, name: str, places: Sequence[Any], got: Any, expected: Any) -> None:
+        """Compare two arrays over the product set of `places`, as bits of the format of the output `name`."""
+        import numpy as np
+
+        from accel.numerics import as_storage, from_storage
+
+        t = self.tensors[name]
+        own: Any = {"bias": t.bias, "denormals": t.denormals}
+        theirs, ours = (as_storage(x, t.dtype, **own) for x in (expected, got))
+        if theirs.shape != ours.shape:
+            raise InternalError(f"the oracle of {name} has shape {theirs.shape}, not {ours.shape}")
+        unequal = np.argwhere(bits(ours) != bits(theirs))
+        self.checked, self.wrong = self.checked + ours.size, self.wrong + len(unequal)
+        if len(unequal) and self.first is None:
+            at = tuple(unequal[0])
+            where = [int(index[i]) for index, i in zip(places, at, strict=True)]
+            mine, other = (_shown(from_storage(x, t.dtype, as_="ml_dtypes", **own)[at]) for x in (ours, theirs))
+            self.first = f"{name}{where} = {mine}, expected {other}"
+
+    def verdict(self, total: int) -> Verdict:
+        """Return what was found."""
+        return Verdict(self.oracle, self.checked, total, self.wrong, self.first)
 
 
-def _within(rng: Any, rows: Any, cols: Any, budget: int) -> tuple[Any, Any]:
-    """Return at most `budget` elements as rows and columns: both ends always, the rest at random, in order."""
-    if len(rows) * len(cols) <= budget:
-        return rows, cols
-    height = min(len(rows), max(1, isqrt(budget), budget // len(cols)))
-    width = min(len(cols), max(1, budget // height))
-    return _drawn(rng, rows, height), _drawn(rng, cols, width)
+def _boxes(name: str, shape: tuple[int, ...], sample: Sample | None) -> list[tuple[tuple[int, int], ...]]:
+    """Return the boxes of an output to look at: those of the sample, or the whole of it."""
+    if sample is not None:
+        return list(sample.regions.get(name, ()))
+    return [tuple((0, size) for size in shape)]
+
+
+def _within(rng: Any, places: Sequence[Any], budget: int) -> list[Any]:
+    """Return places of at most `budget` elements: both ends of a dimension always, the rest at random, in order."""
+    counts = [len(index) for index in places]
+    while prod(counts) > budget and max(counts) > 1:
+        longest = counts.index(max(counts))
+        counts[longest] = max(1, min(counts[longest] - 1, budget * counts[longest] // prod(counts)),
+                              isqrt(counts[longest]))  # fmt: skip
+    return [_drawn(rng, index, count) for index, count in zip(places, counts, strict=True)]
 
 
 def _drawn(rng: Any, pool: Any, count: int) -> Any:

@@ -1,0 +1,64 @@
+"""Names of the kernels: which lesson and which kind of problem each stands for; importing this loads nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from accel.errors import InputError, UnsupportedError, nearest
+
+if TYPE_CHECKING:
+    from accel.kernels.library import LibraryKernel
+    from accel.problem import Problem
+
+__all__ = ["CATALOG", "Entry", "kernel_of", "library_kernel", "names"]
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Entry(NamedTuple):
+    """A name on the command line: the lesson (module of this folder), the kind of problem, fields that it presets."""
+
+    lesson: str
+    kind: str
+    preset: Mapping[str, Any] = _NONE
+
+
+CATALOG: dict[str, Entry] = {
+    "matmul": Entry("matmul", "matmul"),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the library's kernels."""
+    return tuple(CATALOG)
+
+
+def library_kernel(name: str) -> LibraryKernel:
+    """Return the kernel of a catalog name; InputError with the nearest name for any other."""
+    if name not in CATALOG:
+        raise InputError(f"unknown kernel {name!r}{nearest(name, CATALOG)}; the library has {', '.join(CATALOG)}")
+    return _of_kind(CATALOG[name].lesson, CATALOG[name].kind)
+
+
+def kernel_of(problem: Problem) -> LibraryKernel:
+    """Return the kernel that computes `problem`; UnsupportedError for a kind without one."""
+    for entry in CATALOG.values():
+        if entry.kind == problem.kind:
+            return _of_kind(entry.lesson, entry.kind)
+    kinds = ", ".join(dict.fromkeys(entry.kind for entry in CATALOG.values()))
+    raise UnsupportedError(
+        f"the library has no kernel for {problem.kind}; it has {kinds}: write one with @accel.kernel"
+    )
+
+
+def _of_kind(lesson: str, kind: str) -> LibraryKernel:
+    """Return the kernel of a lesson, whose module has KERNEL, or KERNELS with one for each of its kinds."""
+    module = importlib.import_module(f"accel.kernels.{lesson}")
+    for kernel in getattr(module, "KERNELS", None) or (module.KERNEL,):
+        if kernel.problem.kind == kind:
+            found: LibraryKernel = kernel
+            return found
+    raise UnsupportedError(f"the lesson {lesson} of the library has no kernel for {kind}")
