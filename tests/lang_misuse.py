@@ -160,6 +160,26 @@ def uneven_split(k, x):
     x.split(0, 3)  # here
 
 
+@case(TraceError, "dimensions 0 and 1 of 'x' (8, 4) are not one run of elements and cannot be merged")
+def merge_of_columns(k, x):
+    x[:, :4].merge(0)  # here
+
+
+@case(TraceError, "'x' (8, 8) has no dimension 1 followed by another to merge")
+def merge_of_the_last(k, x):
+    x.merge(1)  # here
+
+
+@case(TraceError, "a window of 9 elements does not fit dimension 1 of 'x' (8, 8)")
+def window_too_wide(k, x):
+    x.window(1, 5, dilation=2)  # here
+
+
+@case(TraceError, "'x' (8, 8) has no windows of 3 by 0 and 1 along 0; sizes start at 1")
+def window_without_step(k, x):
+    x.window(0, 3, step=0)  # here
+
+
 @case(TraceError, "a view of 'b' with 5 dimensions (2, 2, 2, 2, 2) does not fit a descriptor of 4")
 def five_dimensions(k, x):
     b = k.sram((2, 2, 2, 2, 2), "bf16", "b")

@@ -204,3 +204,22 @@ def test_a_bias_scalar_keeps_its_rule_in_text() -> None:
     again = accel.assemble(program.asm()).isa
     biased = again.views[again.views[:, w.V_SCALAR] > 0]
     assert biased[:, [w.V_BIAS, w.V_SCALAR]].tolist() == [[0, 1], [w.BIAS_IEEE, 1]]
+
+
+def test_windows_are_the_outputs_and_taps_of_a_convolution() -> None:
+    def kernel(k, x):
+        rows = k.sram((9, 11, 4), "bf16", "rows")
+        w, acc = k.sram((3, 12, 8), "bf16", "w"), k.sram((4, 5, 8), "fp32", "acc")
+        taps = rows.window(0, 3, step=2).window(2, 3, step=2)  # (4, 3, 5, 3, 4)
+        k.matmul(acc, taps.merge(3).transpose(0, 2, 1, 3), w)
+        k.vec.relu(acc, acc)
+        k.vec.copy(rows[:3, :1], rows.window(0, 3, dilation=4)[0, :, :1])
+        k.vec.relu(rows.merge(0), rows.merge(0))
+
+    program = trace(kernel, x=tensor((8, 8)))
+    (_, product), _, (_, dilated), (_, flat) = rows(program)
+    pixel, line = 4 * 2, 11 * 4 * 2
+    a = view(program, product["a"])
+    assert (a["shape"], a["stride"]) == ([4, 5, 3, 12], [2 * line, 2 * pixel, line, 2])
+    assert view(program, dilated["x"])["stride"][2:] == [4 * line, 2]
+    assert view(program, flat["x"])["shape"] == [1, 1, 99, 4]

@@ -178,6 +178,43 @@ class View:
         strides = (*lay.strides[:axis], stride * inner, stride, *lay.strides[axis + 1 :])
         return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
 
+    def merge(self, axis: int) -> View:
+        """Return the view with dimensions `axis` and `axis` + 1 as one, outer first; no data moves.
+
+        TraceError unless stepping over the end of the inner one is a step of the outer one.
+        """
+        lay = self.lay
+        axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
+        if not 0 <= axis < len(lay.shape) - 1:
+            raise TraceError(f"{lay} has no dimension {axis} followed by another to merge; name the outer one of two")
+        (outer, inner), (far, near) = lay.shape[axis : axis + 2], lay.strides[axis : axis + 2]
+        if outer > 1 and inner > 1 and far != inner * near:
+            raise TraceError(
+                f"dimensions {axis} and {axis + 1} of {lay} are not one run of elements and cannot be merged; "
+                "keep both, or merge a part that is contiguous"
+            )
+        stride = near if inner > 1 else far
+        shape = (*lay.shape[:axis], outer * inner, *lay.shape[axis + 2 :])
+        strides = (*lay.strides[:axis], stride, *lay.strides[axis + 2 :])
+        return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
+
+    def window(self, axis: int, size: int, step: int = 1, dilation: int = 1) -> View:
+        """Return the view with dimension `axis` replaced by (places, size): windows that may overlap; no data moves.
+
+        Element [i, j] of the two is element i * step + j * dilation of `axis`: the outputs and taps of a convolution.
+        As many places as fit. TraceError if none does.
+        """
+        lay = self.lay
+        axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
+        if not 0 <= axis < len(lay.shape) or min(size, step, dilation) < 1:
+            raise TraceError(f"{lay} has no windows of {size} by {step} and {dilation} along {axis}; sizes start at 1")
+        reach, n, stride = dilation * (size - 1) + 1, lay.shape[axis], lay.strides[axis]
+        if reach > n:
+            raise TraceError(f"a window of {reach} elements does not fit dimension {axis} of {lay}; use a smaller one")
+        shape = (*lay.shape[:axis], (n - reach) // step + 1, size, *lay.shape[axis + 1 :])
+        strides = (*lay.strides[:axis], stride * step, stride * dilation, *lay.strides[axis + 1 :])
+        return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
+
     def ring(self) -> Ring:
         """Return the SRAM window as a ring along its first dimension: index n is slot n modulo its length.
 
