@@ -272,10 +272,10 @@ def matmul_of_odd_ranks(k, x):
     k.matmul(k.sram((4,), "fp32", "acc"), a, b)  # here
 
 
-@case(TraceError, "k.vec.add never converts: 'f' is fp32, 'b' is bf16; k.vec.cast to one format first")
+@case(TraceError, "k.vec.add never converts: 'b' is bf16, 'f' is fp32; k.vec.cast to one format first")
 def add_of_two_formats(k, x):
     b, f = k.sram((8, 8), "bf16", "b"), k.sram((8, 8), "fp32", "f")
-    k.vec.add(f, b, b)  # here
+    k.vec.add(f, b, f)  # here
 
 
 @case(TraceError, "k.vec.mul: 'b' (3,) does not stretch to 'f' (8, 8)")

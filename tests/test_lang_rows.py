@@ -300,3 +300,19 @@ def test_a_loop_index_modulo_keeps_its_offset(a: int, b: int, n: int) -> None:
     x = np.arange(4 * n, dtype=np.float32).reshape(n, 4)
     p = accel.kernel(turn).build(MINI, mesh=(1, 1), x=tensor((n, 4), "fp32"), y=tensor((9, 4), "fp32"))
     assert np.array_equal(p.run(x=x)["y"], x[[(a * i + b) % n for i in range(9)]])
+
+
+def test_arithmetic_rounds_once_to_the_float_format_of_its_destination() -> None:
+    def halved(k, x, y):
+        f, b = k.sram((2, 24), "fp32", "f"), k.sram((2, 24), "bf16", "b")
+        loaded = k.sem(name="loaded")
+        k.copy(f, x.merge(0), done=loaded)
+        k.wait(loaded)
+        k.vec.mul(b, f, 0.3)
+        k.copy(y.merge(0), b, sent=loaded)
+        k.wait(loaded)
+
+    numbers = np.random.default_rng(0).normal(size=(1, 2, 24)).astype(np.float32)
+    program = accel.kernel(halved).build(MINI, mesh=(1, 1), x=tensor(numbers.shape, "fp32"), y=tensor(numbers.shape))
+    got = as_storage(program.run(x=numbers)["y"], "bf16")
+    assert np.array_equal(got, as_storage(numbers * np.float32(0.3), "bf16"))

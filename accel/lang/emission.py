@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from accel.errors import TraceError, UnsupportedError
 from accel.isa import table
 from accel.isa.codec import bits_of_float
-from accel.isa.fitting import BYTES, INTEGERS, MOVES, ONE_FORMAT, TAKES
+from accel.isa.fitting import BYTES, FLOATS, INTEGERS, MOVES, ONE_FORMAT, TAKES
 from accel.isa.layout import CODE_WORDS, SPACE_SRAM
 from accel.lang.allocation import checked_shape
 from accel.lang.expr import Expr, Int
@@ -165,12 +165,17 @@ class VectorUnit:
                     + ("write to a buffer of that" if name == "dst" else "k.vec.cast to that")
                 )
         if mnemonic not in CONVERTS:
+            rounds = (
+                mnemonic not in MOVES
+                and mnemonic not in ONE_FORMAT
+                and {dst.dtype} | {lay.dtype for lay in operands} <= FLOATS
+            )  # arithmetic rounds once to dst, whatever float format that is
             self._one_format(
                 mnemonic,
                 [
                     lay
                     for n, lay in zip(names, (dst, *operands), strict=True)
-                    if (mnemonic, n) not in TAKES or n in ONE_FORMAT.get(mnemonic, ())
+                    if ((mnemonic, n) not in TAKES or n in ONE_FORMAT.get(mnemonic, ())) and not (rounds and n == "dst")
                 ],
             )
         if mnemonic in MOVES:

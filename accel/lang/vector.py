@@ -30,8 +30,9 @@ ELSEWHERE = {"where": "select", "maximum": "max", "minimum": "min", "sum": "redu
 class Vec(VectorUnit):
     """Vector instructions: `dst` first, then operands; computed in fp32, rounded once to the format of `dst`.
 
-    All operands of one instruction have one format; only `cast` changes it. Where that format is an integer one the
-    instruction computes in int32 modulo 2^32. A dimension of 1 in an operand stretches to that of `dst`, so a scalar in
+    All operands of one instruction have one format. Where it is a float format `dst` may be another one, since
+    arithmetic rounds once on the way out; where it is an integer one `dst` has it too, and the instruction computes in
+    int32 modulo 2^32. A dimension of 1 in an operand stretches to that of `dst`, so a scalar in
     SRAM is a view of one element. Where a number may stand for the second operand it is rounded to fp32 (in integer
     formats it is an int) and carried in the instruction. A view may be operand and destination at once; where a
     destination overlaps an operand in part the result is not defined, which `check` reports as a race.
@@ -55,7 +56,7 @@ class Vec(VectorUnit):
         self, dst: View, x: View, rounding: str = "nearest", *, stream: int | None = None,
         index: Element | Int | None = None,
     ) -> None:  # fmt: skip
-        """dst = x in the format of dst, rounded to nearest even: the only instruction with two formats.
+        """dst = x in the format of dst, rounded to nearest even: floats, integers or both.
 
         rounding="stochastic" rounds at random, up with the probability of the distance from below. Random numbers are
         keyed by the seed of the run, `stream` (an int that names this use of them) and the logical index of each
