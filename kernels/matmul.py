@@ -15,14 +15,21 @@ versions therefore give the same bits, in every format: `matmul_formats.py` says
    once (16 exposed cycles on `d1`, against bk cycles of multiplying). Two accumulator tiles let pass p + 1 multiply
    while pass p is rounded and stored, so only the last pass's store shows. Rows and columns are dealt in groups of 8;
    the ragged ends are roles of their own. Operands may be resident: then their pieces are multicast by the nodes
-   that hold them. The tiling comes from `matmul_tiling.choose`, a closed form.
+   that hold them. The tiling comes from `matmul_choice.choose`, a closed form.
+
+   A batch, or a small result with a long k, does not fill a mesh: then the mesh is cut in *teams*, each a small grid
+   that works as above. Teams deal the matrices of a batch. `split_k` cuts k in chains, which teams add up side by side;
+   then each sends the others its share of every tile's rows, so that no node adds up more than its share, in the order
+   of a fixed tree (`matmul_reference.sums`). That changes the order of a sum, so it must be asked for. Bias,
+   activation, residual and the quantisation to cfp8 with a bias read at run time are done in fp32 on the strips of
+   results on their way out, while the next tile is multiplied.
 
 The bound it approaches: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +39,13 @@ from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
-from accel.kernels.parts.matmul_formats import Formats, biases, buffer, meaning, multiply, reference, require_supported
-from accel.kernels.parts.matmul_panels import Panels, Results
-from accel.kernels.parts.matmul_tiling import GROUP, Tiling, choose, fill_in
+from accel.kernels.parts.matmul_choice import choose, fill_in
+from accel.kernels.parts.matmul_formats import Formats, biases, buffer, multiply, require_supported
+from accel.kernels.parts.matmul_panels import Panels, Visit, load, span
+from accel.kernels.parts.matmul_reference import meaning, oracle, oracle_at, reference
+from accel.kernels.parts.matmul_results import Block, Place, Results
+from accel.kernels.parts.matmul_teams import Team
+from accel.kernels.parts.matmul_tiling import GROUP, Tiling
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import Codes, as_storage
 from accel.problem import Matmul
@@ -50,8 +61,11 @@ def verify(program: Program, a: Any, b: Any, *, blocks: int | None = None, seed:
     """Run `program` (built here) on a and b and compare every computed element with `reference`, bit for bit.
 
     blocks: None runs the whole program; a number runs the same program restricted to the causal slice of that many
-    boxes of c, drawn after the build from `seed`, each over the full k.
+    boxes of c, drawn after the build from `seed`, each over the full k. For a batch, or where something follows the
+    sums, `KERNEL.oracle` is the definition; InputError.
     """
+    if set(program.inputs) != {"a", "b"} or "activation" in program.isa.facts or len(program.outputs["c"][0]) != 2:
+        raise InputError("verify compares c = a @ b alone; for batches and epilogues compare with KERNEL.oracle")
     known = meaning(program)
     shape, out_dtype = program.outputs["c"]
     last = known["meaning"].get("c", {})
@@ -141,69 +155,84 @@ def summa(k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, bm: int, bn: int
 
 @kernel
 def stationary(
-    k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, *, tiling: Tiling, trans_a: bool, trans_b: bool
-) -> None:
+    k: K, a: TensorSpec, b: TensorSpec, c: TensorSpec, bias: TensorSpec | None = None,
+    residual: TensorSpec | None = None, c_bias: TensorSpec | None = None, *, tiling: Tiling, trans_a: bool,
+    trans_b: bool, formats: Formats | None = None,
+) -> None:  # fmt: skip
     """Version 3: see the module text. `tiling` says how; operands with `.resident` come from the nodes' own SRAM."""
-    T, row, col = tiling, k.row, k.col
+    T = tiling
+    formats = formats or Formats(a.dtype, c.dtype)
     A = Panels(k, "A", a, T, across=T.bm, share=T.rows, owners=T.grid_cols, deep_first=trans_a)
     B = Panels(k, "B", b, T, across=T.bn, share=T.cols, owners=T.grid_rows, deep_first=not trans_b)
-    results = Results(k, c, T, Formats(a.dtype, c.dtype))
-    if row >= T.grid_rows or col >= T.grid_cols:
-        return  # fewer groups of 8 than nodes: these have nothing to do
+    results = Results(k, c, T, formats, bias, residual, c_bias)
+    team = Team.of(k, T)
+    if team is None:
+        return  # fewer groups of 8, or matrices, than nodes: these have nothing to do
 
-    top, height = _share(row, T.m, T.grid_rows)  # this node's rows of c
-    left, width = _share(col, T.n, T.grid_cols)
-    A.place(k, start=top, extent=height, passes=T.passes_m, here=col, nodes=k.rect(row, row + 1, 0, T.grid_cols))
-    B.place(k, start=left, extent=width, passes=T.passes_n, here=row, nodes=k.rect(0, T.grid_rows, col, col + 1))
-    results.place(k, top, left, A.cuts, B.cuts)
-    passes = [(i, j) for i in range(T.passes_m) for j in range(T.passes_n)]
+    top, height = _share(team.row, T.m, T.grid_rows)  # this node's rows of c
+    left, width = _share(team.col, T.n, T.grid_cols)
+    matrices, chains = team.matrices(), team.chains()
+    A.place(
+        k, start=top, extent=height, passes=T.passes_m, here=team.col, owner=lambda x: (k.row, team.left + x),
+        nodes=k.rect(k.row, k.row + 1, team.left, team.left + T.grid_cols), matrices=matrices, chains=chains,
+    )  # fmt: skip
+    B.place(
+        k, start=left, extent=width, passes=T.passes_n, here=team.row, owner=lambda x: (team.top + x, k.col),
+        nodes=k.rect(team.top, team.top + T.grid_rows, k.col, k.col + 1), matrices=matrices, chains=chains,
+    )  # fmt: skip
+    results.place(k, Place(top, left, A.cuts, B.cuts, matrices, team.replica, team.peer))
+    blocks = [
+        Block(matrix, i, j) for matrix in range(len(matrices)) for i in range(T.passes_m) for j in range(T.passes_n)
+    ]
+    A.follow([Visit(block.matrix, x, block.i) for block in blocks for x in range(len(chains))])
+    B.follow([Visit(block.matrix, x, block.j) for block in blocks for x in range(len(chains))])
 
     @k.thread
     def load_a() -> None:
-        _load(k, A, [i for i, _ in passes])
+        load(k, A)
 
     @k.thread
     def load_b() -> None:
-        _load(k, B, [j for _, j in passes])
+        load(k, B)
 
     @k.thread
     def compute() -> None:
-        for p, (i, j) in enumerate(passes):
-            tile = results.tile(k, p, i, j)
-            last = max(0, min(T.steps, (len(passes) - p) * T.steps - T.stages))  # from here on no slot is refilled
-            for t, free in _span(k, T.steps, A.looped and B.looped, 1, min(T.steps - 1, last), range(last)):
-                g = p * T.steps + t
-                k.wait(A.full[g % T.stages], A.count(t))
-                k.wait(B.full[g % T.stages], B.count(t))
-                more = not (isinstance(t, int) and t == 0)
-                panel_a, panel_b = A.panel(g, t, i), B.panel(g, t, j)
-                multiply(k, tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
-                if free:  # credit to whoever fills this slot next
-                    for owner in A.owners_of(g + T.stages):
-                        k.inc(A.free[g % T.stages], at=(row, owner))
-                    for owner in B.owners_of(g + T.stages):
-                        k.inc(B.free[g % T.stages], at=(owner, col))
+        for p, block in enumerate(blocks):
+            levels: list[View] = []  # one sum for each bit of the number of chains that are done
+            for x in range(len(chains)):
+                tile = results.tile(k, p, block, len(levels))
+                _chain(k, A, B, p * len(chains) + x, tile, trans_a, trans_b)
+                levels.append(tile)
+                done = x + 1
+                while len(levels) > 1 and (done % 2 == 0 or x + 1 == len(chains)):
+                    right = levels.pop()
+                    k.vec.add(levels[-1], levels[-1], right)
+                    done //= 2
             results.finished(k, p)
 
     if not results.direct:
 
         @k.thread
         def drain() -> None:
-            results.drain(k, passes)
+            results.drain(k, blocks)
 
 
-def _load(k: K, side: Panels, passes: list[int]) -> None:
-    """Fill the panels of one operand, step after step; the regular middle of a pass is a hardware loop."""
-    T = side.tiling
-    for p, part in enumerate(passes):
-        fresh = min(T.steps, max(0, T.stages - p * T.steps))  # the first steps of all find their slots empty
-        for t, wait in _span(k, T.steps, side.looped, fresh, T.steps - 1, range(fresh, T.steps)):
-            g = p * T.steps + t
-            for owner, panel, source in side.pieces(g, t, part):
-                with k.when(side.here == owner):
-                    if wait:
-                        k.wait(side.free[g % T.stages], side.owners)
-                    k.copy(panel, source, to=side.nodes, done=side.full[g % T.stages])
+def _chain(k: K, A: Panels, B: Panels, number: int, tile: View, trans_a: bool, trans_b: bool) -> None:
+    """Multiply one visit after the panels have come, and give their slots back to whoever fills them next."""
+    T, a, b, first = A.tiling, A.visits[number], B.visits[number], A.firsts[number]
+    steps = A.steps(a)
+    last = max(0, min(steps, A.total - first - T.stages))  # from here on no slot is refilled
+    for t, free in span(k, steps, A.looped and B.looped, 1, min(steps - 1, last), range(last)):
+        g = first + t
+        k.wait(A.full[g % T.stages], A.count(a, t))
+        k.wait(B.full[g % T.stages], B.count(b, t))
+        more = not (isinstance(t, int) and t == 0)
+        panel_a, panel_b = A.panel(a, g, t), B.panel(b, g, t)
+        multiply(k, tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
+        if free:
+            for side in (A, B):
+                for owner in side.owners_of(g + T.stages):
+                    k.inc(side.free[g % T.stages], at=side.owner(owner))
 
 
 def _round(k: K, out: View, acc: View) -> None:
@@ -220,19 +249,6 @@ def _share(index: Any, size: int, owners: int) -> tuple[Any, int]:
     return first * GROUP, groups * GROUP
 
 
-def _span(k: K, steps: int, looped: bool, low: int, high: int, flagged: range) -> Iterator[tuple[Any, bool]]:
-    """Yield (step, step in flagged) over range(steps); those in [low, high) as a hardware loop if there are enough."""
-    if not looped or high - low < 4:
-        low = high = steps
-    for t in range(low):
-        yield t, t in flagged
-    if high > low:
-        for i in k.loop(high - low):
-            yield i + low, low in flagged
-    for t in range(high, steps):
-        yield t, t in flagged
-
-
 VERSIONS = {"one_node": one_node, "summa": summa, "stationary": stationary}
 
 
@@ -246,6 +262,14 @@ def build(
     out_dtype: str = "",
     trans_a: bool = False,
     trans_b: bool = False,
+    batch: int = 0,
+    broadcast_b: bool = False,
+    dtype_b: str = "",
+    split_k: int = 1,
+    add_bias: bool = False,
+    activation: str = "none",
+    residual: bool = False,
+    scaled: bool = False,
     resident: Iterable[str] = (),
     bias: int | Mapping[str, int] | None = None,
     denormals: str = "gap",
@@ -256,30 +280,61 @@ def build(
 
     trans_a, trans_b: stored as (k, m), (n, k). dtype: a format of the chip's matrix unit, or fp32, which the vector
     unit multiplies. out_dtype: any format (empty: see `Matmul`); integers add up in int32 modulo 2^32, and casts to
-    integer formats saturate. bias, denormals: of operands in cfp8-143, cfp8-152, shp16 and uhp16: one bias for all or a
-    dict by name ("a", "b", "c"). resident: which of "a", "b", "c" already lie in SRAM. version: "stationary" takes any
-    shape and the fields of `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and
-    operands in memory, and "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
+    integer formats saturate. batch, broadcast_b, dtype_b, split_k, add_bias, activation, residual, scaled: as in
+    `Matmul`, which names the operands that they bring. bias, denormals: of operands in cfp8-143, cfp8-152, shp16 and
+    uhp16: one bias for all or a dict by name ("a", "b", "c"); where `scaled`, c is written with the bias that the input
+    c_bias holds, and read with this one. resident: which operands already lie in SRAM. version: "stationary" takes
+    any shape and the fields of `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and
+    plain operands in memory, and "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
     """
+    problem = Matmul(
+        m, n, k, dtype, out_dtype, trans_a, trans_b, batch, broadcast_b, dtype_b, split_k, add_bias, activation,
+        residual, scaled,
+    )  # fmt: skip
+    return _program(chip, problem, resident=resident, bias=bias, denormals=denormals, version=version, **tiling)
+
+
+def _program(
+    chip: ChipSpec | str,
+    problem: Matmul,
+    *,
+    resident: Iterable[str] = (),
+    bias: int | Mapping[str, int] | None = None,
+    denormals: str = "gap",
+    version: str = "stationary",
+    **tiling: int,
+) -> Program:
+    """Build the program of a problem."""
     spec = find_chip(chip) if isinstance(chip, str) else chip
-    problem = Matmul(m, n, k, dtype=dtype, out_dtype=out_dtype, trans_a=trans_a, trans_b=trans_b)
     require_supported(spec, problem)
     held = frozenset((resident,) if isinstance(resident, str) else resident)
-    if not held <= {"a", "b", "c"}:
-        raise InputError(f"matmul has no operand {min(held - {'a', 'b', 'c'})!r} to keep resident; use 'a', 'b' or 'c'")
+    if not held <= set(problem.operands):
+        known = " or ".join(map(repr, problem.operands))
+        raise InputError(f"matmul has no operand {min(held - set(problem.operands))!r} to keep resident; use {known}")
     own = biases(problem, bias, denormals)
     tensors: dict[str, Any] = {
         name: tensor(o.shape, o.dtype, **own.get(name, {})) for name, o in problem.operands.items()
     }
     if version == "stationary":
-        formats = Formats(problem.dtype, problem.out_dtype)
-        chosen = choose(spec, m, n, k, resident=held, formats=formats)
+        formats = Formats.of(problem)
+        chosen = choose(
+            spec, problem.m, problem.n, problem.k, resident=held, formats=formats, batch=max(1, problem.batch),
+            split_k=problem.split_k,
+        )  # fmt: skip
         chosen = fill_in(chosen, spec, resident=held, formats=formats, **tiling) if tiling else chosen
         return stationary.build(
-            spec, resident=held, flops=problem.flops, facts={"trans_a": str(trans_a), "trans_b": str(trans_b)},
-            tiling=chosen, trans_a=trans_a, trans_b=trans_b, **tensors,
+            spec, resident=held, flops=problem.flops,
+            facts=_facts(problem), tiling=chosen,
+            trans_a=problem.trans_a, trans_b=problem.trans_b, formats=formats, **tensors,
         )  # fmt: skip
     return _lesson(spec, problem, version, held, tensors, tiling)
+
+
+def _facts(problem: Matmul) -> dict[str, str]:
+    """Return what `reference` must know of a problem and its tensors do not say."""
+    facts = {"trans_a": str(problem.trans_a), "trans_b": str(problem.trans_b)}
+    more = {"split_k": str(problem.split_k), "activation": problem.activation}
+    return facts | {name: text for name, text in more.items() if text not in ("1", "none")}
 
 
 def _lesson(
@@ -294,7 +349,7 @@ def _lesson(
     m, n, k = problem.m, problem.n, problem.k
     if version not in VERSIONS:
         raise InputError(f"matmul has no version {version!r}; use one of {', '.join(VERSIONS)}")
-    if held or problem.trans_a or problem.trans_b:
+    if held or problem.trans_a or problem.trans_b or problem.batch or problem.split_k > 1 or problem.follows:
         raise UnsupportedError(f"matmul version {version!r} takes plain operands in memory; use version='stationary'")
     rows, cols = chip.mesh.rows, chip.mesh.cols
     if version == "summa":
@@ -310,32 +365,11 @@ def _lesson(
     return VERSIONS[version].build(chip, flops=problem.flops, **sizes, **tensors)
 
 
-def _program(chip: ChipSpec, problem: Matmul, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-    return build(
-        chip, m=problem.m, n=problem.n, k=problem.k, dtype=problem.dtype, out_dtype=problem.out_dtype,
-        trans_a=problem.trans_a, trans_b=problem.trans_b, resident=resident, **tiling,
-    )  # fmt: skip
-
-
-def _oracle(problem: Matmul, inputs: Mapping[str, Any], **known: Any) -> dict[str, Any]:
-    """Return c by `reference`; known: `meaning`, where operands have a bias."""
-    p = problem
-    formats: dict[str, Any] = {"dtype": p.dtype, "out_dtype": p.out_dtype}
-    return {"c": reference(inputs["a"], inputs["b"], **formats, trans_a=p.trans_a, trans_b=p.trans_b, **known)}
-
-
-def _oracle_at(problem: Matmul, inputs: Mapping[str, Any], output: str, places: Sequence[Any], **known: Any) -> Any:
-    """Return the elements of c at the crossings of rows and columns: only those rows of a and columns of b count."""
-    (rows, cols), a, b = places, inputs["a"], inputs["b"]
-    part = {"a": a[:, rows] if problem.trans_a else a[rows], "b": b[cols] if problem.trans_b else b[:, cols]}
-    return _oracle(problem, part, **known)[output]
-
-
 KERNEL = LibraryKernel(
     problem=Matmul,
     program=_program,
-    oracle=_oracle,
-    oracle_at=_oracle_at,
+    oracle=oracle,
+    oracle_at=oracle_at,
     examples=(
         Matmul(1, 1, 1),
         Matmul(13, 7, 31),
@@ -343,5 +377,9 @@ KERNEL = LibraryKernel(
         Matmul(40, 33, 29, dtype="fp32", trans_b=True),
         Matmul(17, 19, 23, dtype="int8"),
         Matmul(33, 9, 41, dtype="cfp8-143"),
+        Matmul(9, 17, 21, batch=5, broadcast_b=True, trans_a=True),
+        Matmul(11, 18, 133, split_k=7, out_dtype="fp32", residual=True),
+        Matmul(20, 35, 26, batch=3, split_k=3, add_bias=True, activation="relu", residual=True, out_dtype="cfp8-152"),
+        Matmul(10, 12, 30, dtype="cfp8-143", dtype_b="cfp8-152", out_dtype="cfp8-143", scaled=True),
     ),
 )

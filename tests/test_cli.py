@@ -175,16 +175,16 @@ def test_run_executes_a_slice_on_request(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_mismatch_is_counted_located_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from accel.kernels import matmul
+    from accel.kernels.parts import matmul_reference
 
-    honest = matmul.reference
+    honest = matmul_reference.sums
 
-    def lying(*args: Any, **options: Any) -> Any:
-        result = honest(*args, **options)
-        result[5, 7] = result[5, 7] + 1
+    def lying(*args: Any) -> Any:
+        result = honest(*args)
+        result[5, 7] = 2 * result[5, 7] + 1
         return result
 
-    monkeypatch.setattr(matmul, "reference", lying)
+    monkeypatch.setattr(matmul_reference, "sums", lying)
     assert main(["run", *SMALL]) == 1
     assert "the oracle of matmul: 1 WRONG, first c[5, 7] = " in capsys.readouterr().out
 
@@ -243,7 +243,8 @@ def test_bench_prints_the_object_of_the_public_surface(capsys: pytest.CaptureFix
         assert data["speedup"][row["name"]] == row["seconds"] / data["chip"]["seconds"]
     assert data["problem"] == {
         "kind": "matmul", "m": 64, "n": 48, "k": 32, "dtype": "bf16", "out_dtype": "bf16", "trans_a": False,
-        "trans_b": False,
+        "trans_b": False, "batch": 0, "broadcast_b": False, "dtype_b": "", "split_k": 1, "add_bias": False,
+        "activation": "none", "residual": False, "scaled": False,
     }  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import InputError, UnsupportedError
 from accel.kernels import matmul
+from accel.kernels.parts.matmul_choice import choose
 from accel.kernels.parts.matmul_formats import Formats
-from accel.kernels.parts.matmul_tiling import choose
 from accel.report.showcase import hard_values
 
 SIZE = st.one_of(st.integers(1, 40), st.sampled_from([1, 7, 8, 9, 13, 31, 32, 33, 61, 64, 67, 97, 127, 128, 131]))

@@ -96,6 +96,8 @@ def _matches(hit: MeasuredRow, problem: Problem, row: Gpu, dtype: str) -> bool:
         return False
     theirs = hit.problem
     if isinstance(problem, Matmul) and isinstance(theirs, Matmul):
+        if problem.batch > 1 or problem.split_k > 1 or problem.follows:
+            return False
         same = (problem.m, problem.n, problem.k, problem.trans_a, problem.trans_b)
         if same != (theirs.m, theirs.n, theirs.k, theirs.trans_a, theirs.trans_b):
             return False

@@ -74,7 +74,7 @@ def as_tiled_work(problem: Problem, dtype: str) -> TiledWork:
         for name, operand in problem.operands.items()
     )
     if isinstance(problem, Matmul):
-        return TiledWork(1, problem.m, problem.n, problem.k, problem.flops, traffic)
+        return TiledWork(max(1, problem.batch), problem.m, problem.n, problem.k, problem.flops, traffic)
     if not isinstance(problem, Conv2d):
         raise TypeError(f"{type(problem).__name__} has no tiled form; give a Matmul or a Conv2d")
     c, k, taps = problem.c // problem.groups, problem.k // problem.groups, problem.r * problem.s

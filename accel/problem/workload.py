@@ -57,6 +57,11 @@ class Problem(msgspec.Struct, frozen=True):
         return 1
 
     @property
+    def multiplied(self) -> tuple[str, ...]:
+        """The operands whose elements meet in every multiply-add: the two factors and the sum."""
+        return tuple(self.operands)
+
+    @property
     def engine_dtype(self) -> str:
         """The format of the inputs, hence the engine whose peak counts; int32 tensors beside numbers are indices."""
         inputs = [operand.dtype for operand in self.operands.values() if operand.role == "in"]
@@ -100,7 +105,7 @@ class Problem(msgspec.Struct, frozen=True):
         moved = {name: self.compulsory_operand_bytes(name) for name in self.operands if name not in kept}
         reads = sum(size for name, size in moved.items() if self.operands[name].role == "in")
         writes = sum(size for name, size in moved.items() if self.operands[name].role == "out")
-        sizes = [fmt(operand.dtype).bits / 8 for operand in self.operands.values()]
+        sizes = [fmt(self.operands[name].dtype).bits / 8 for name in self.multiplied]
         demand = Demand(
             flops=self.flops,
             dtype=self.engine_dtype,

@@ -1,4 +1,4 @@
-"""What `matmul` computes in: the formats of a program, the unit that multiplies them, and the oracle for each."""
+"""What `matmul` computes in: the formats of a program, and the unit that multiplies them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accel.errors import InputError, UnsupportedError
-from accel.numerics import as_storage, cast, chain_matmul, fmt, from_storage
+from accel.numerics import fmt
 
 if TYPE_CHECKING:
     from accel.hardware import ChipSpec
     from accel.lang import K, View
     from accel.problem import Matmul
-    from accel.program import Program
 
-__all__ = ["Formats", "biases", "buffer", "meaning", "multiply", "reference", "require_supported"]
+MIXED = ({"cfp8-143", "cfp8-152"}, {"int8", "uint8"})  # pairs of formats that one instruction multiplies
+
+__all__ = ["Formats", "biases", "buffer", "multiply", "require_supported"]
 
 
 @dataclass(frozen=True)
 class Formats:
-    """The format of a and b, and that of c; accumulators are fp32, or int32 for integers."""
+    """The formats of a, b and c, and what follows the sums; accumulators are fp32, or int32 for integers.
+
+    dtype_b: of b where it is not that of a (both have one width). add_bias, activation, scaled: as in `Matmul`.
+    residual: the format of what is added before rounding, empty for nothing. shared_b: one b serves a whole batch.
+    """
 
     dtype: str = "bf16"
     out_dtype: str = "bf16"
+    dtype_b: str = ""
+    add_bias: bool = False
+    activation: str = "none"
+    residual: str = ""
+    scaled: bool = False
+    shared_b: bool = False
+
+    @classmethod
+    def of(cls, problem: Matmul) -> Formats:
+        """Return what `problem` computes in."""
+        return cls(
+            problem.dtype, problem.out_dtype, problem.dtype_b, problem.add_bias, problem.activation,
+            problem.residual_dtype if problem.residual else "", problem.scaled, problem.broadcast_b,
+        )  # fmt: skip
 
     @property
     def item(self) -> int:
@@ -48,6 +65,11 @@ class Formats:
         return self.out_dtype != self.sums
 
     @property
+    def touched(self) -> bool:
+        """Return whether anything happens to the sums before they are rounded."""
+        return self.add_bias or self.activation != "none" or bool(self.residual)
+
+    @property
     def on_vector(self) -> bool:
         """Return whether the vector unit multiplies: matrix units take no fp32."""
         return self.dtype == "fp32"
@@ -59,6 +81,12 @@ def require_supported(chip: ChipSpec, problem: Matmul) -> None:
     if problem.dtype not in taken:
         raise UnsupportedError(
             f"matmul on {chip.name} does not take {problem.dtype}; use dtype={' or '.join(map(repr, taken))}"
+        )
+    other = problem.dtype_b or problem.dtype
+    if other != problem.dtype and ({problem.dtype, other} not in MIXED or other not in taken):
+        raise UnsupportedError(
+            f"matmul on {chip.name} does not multiply {problem.dtype} by {other}; use one format for both, "
+            "cfp8-143 with cfp8-152, or int8 with uint8, where the chip has them"
         )
 
 
@@ -100,39 +128,3 @@ def multiply(
         k.vec.fill(tile, 0.0)
     for i in k.loop(left.shape[1]):  # both operands stretch over the tile: an outer product, added
         k.vec.fma(tile, left[:, i : i + 1], right[i : i + 1, :], tile)
-
-
-def reference(
-    a: Any,
-    b: Any,
-    *,
-    dtype: str = "bf16",
-    out_dtype: str = "bf16",
-    trans_a: bool = False,
-    trans_b: bool = False,
-    meaning: Mapping[str, Mapping[str, Any]] | None = None,
-) -> np.ndarray:
-    """Return a @ b as the machine defines it, in NumPy alone: the chain with k ascending, then one cast to `out_dtype`.
-
-    a (m, k) and b (k, n), or (k, m) with trans_a and (n, k) with trans_b, in any real dtype (rounded to `dtype`
-    first); c is (m, n). `meaning` holds bias and denormals by operand name ("a", "b", "c"), as
-    `accel.numerics.encode` takes them.
-    """
-    known = {} if meaning is None else meaning
-    left, right = (
-        from_storage(as_storage(x, dtype, **known.get(name, {})), dtype, as_="float32", **known.get(name, {}))
-        for name, x in (("a", a), ("b", b))
-    )
-    c = chain_matmul(left.T if trans_a else left, right.T if trans_b else right)
-    if out_dtype == str(c.dtype).replace("float32", "fp32"):
-        return c
-    last = known.get("c", {})
-    return from_storage(cast(c, out_dtype, **last), out_dtype, as_="ml_dtypes", **last)
-
-
-def meaning(program: Program) -> dict[str, Any]:
-    """Return the keyword arguments that make `reference` the oracle of a program built by `matmul.build`."""
-    tensors = {t.name: t for t in program.isa.tensors}
-    own = {n: {"bias": t.bias, "denormals": t.denormals} for n, t in tensors.items() if fmt(t.dtype).kind == "cfp"}
-    trans = {f"trans_{x}": program.isa.facts.get(f"trans_{x}") == "True" for x in "ab"}
-    return {"dtype": tensors["a"].dtype, "out_dtype": tensors["c"].dtype, "meaning": own, **trans}
