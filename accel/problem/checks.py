@@ -9,7 +9,17 @@ from typing import Literal, SupportsIndex
 from accel.errors import InputError, nearest
 from accel.numerics import fmt
 
-__all__ = ["MAX_ELEMENTS", "check_axes", "check_choice", "check_elements", "check_flag", "check_format", "check_int"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "check_axes",
+    "check_choice",
+    "check_elements",
+    "check_flag",
+    "check_float_format",
+    "check_format",
+    "check_int",
+    "check_number",
+]
 
 MAX_ELEMENTS = 1 << 40
 """Largest tensor of a problem, in elements: 2 TB in bf16, far above any chip or GPU of the catalogs."""
@@ -62,6 +72,23 @@ def check_format(owner: str, name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InputError(f"{owner}: {name}={value!r} is not the name of a number format; give for example 'bf16'")
     return fmt(value).name
+
+
+def check_float_format(owner: str, name: str, value: object) -> str:
+    """Return the format `value` if it is bf16, fp16 or fp32, in which activations are kept; InputError otherwise."""
+    known = check_format(owner, name, value)
+    if known not in ("bf16", "fp16", "fp32"):
+        raise InputError(f"{owner} does not take {name}={value!r}; use 'bf16', 'fp16' or 'fp32'")
+    return known
+
+
+def check_number(owner: str, name: str, value: object, *, low: float, high: float = 3.0e38) -> float:
+    """Return `value` as a float in [low, high]; InputError for text, bool, NaN, too small or too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{owner}: {name}={value!r} is not a number; give one from {low:g} to {high:g}")
+    if not low <= value <= high:
+        raise InputError(f"{owner}: {name}={value!r} is outside {low:g}..{high:g}; give a number inside that range")
+    return float(value)
 
 
 def check_elements(owner: str, operand: str, shape: Sequence[int], role: Literal["in", "out"]) -> None:

@@ -1,0 +1,249 @@
+"""Tensors streamed through a node: pieces loaded ahead, computed on, stored behind, in slots with semaphores of their own.
+
+A kernel that reads its tensors once or a few times and writes others says three things: which *items* a node works on
+(a block of rows, the channels of an image), into which *pieces* an item is cut, and what one *sweep* over the pieces
+reads and writes. `Stream` makes three threads of that. `load` fills slots as soon as they are free, `compute` is the
+kernel's own arithmetic, `store` empties the slots of the results. An input that several sweeps of an item read is
+*held* in SRAM from the first to the last of them where it fits, otherwise loaded again for each sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from accel.lang import K
+
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["Piece", "Stream", "Sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over the pieces of an item: the names of the inputs it reads and of the outputs it writes."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+
+
+class Piece:
+    """A part of the work: rows `top` to `top + height`, columns `left` to `left + width`; `piece["x"]` is its slot.
+
+    `number` counts the pieces of an item (or the items of a node); `image` is the index of a third, outermost
+    dimension. `top`, `left`, `image` and `number` may differ between nodes and trips; sizes are ints.
+    """
+
+    __slots__ = ("height", "image", "left", "number", "stream", "top", "views", "width")
+
+    def __init__(
+        self, stream: Stream, number: Any, top: Any, height: int, left: Any, width: int, image: Any = 0
+    ) -> None:
+        self.stream, self.number, self.image = stream, number, image
+        self.top, self.height, self.left, self.width = top, height, left, width
+        self.views: dict[str, View] = {}
+
+    def __getitem__(self, name: str) -> View:
+        constant = self.stream.constants.get(name)
+        return self.views[name] if constant is None else constant[self.left : self.left + self.width]
+
+    @property
+    def rows(self) -> slice:
+        """Return the rows as a slice of the whole tensor."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Return the columns as a slice of the whole tensor."""
+        return slice(self.left, self.left + self.width)
+
+    def sweep(self, number: int) -> Iterator[Piece]:
+        """Yield the pieces of this item in turn with the views of sweep `number`, loaded; gives slots back after use."""
+        stream = self.stream
+        plan = stream.sweeps[number]
+        reads = [name for name in plan.reads if name not in stream.constants]
+        for piece in stream.pieces(self):
+            for name in reads:
+                flow = stream.flows[name]
+                piece.views[name] = flow.acquire(
+                    stream.place(name, number, self, piece), piece, stream.fresh(name, number)
+                )
+            for name in plan.writes:
+                piece.views[name] = stream.flows[name].reserve(stream.place(name, number, self, piece), piece)
+            yield piece
+            for name in reads:
+                if stream.spent(name, number):
+                    stream.flows[name].release(stream.place(name, number, self, piece))
+            for name in plan.writes:
+                stream.flows[name].commit(stream.place(name, number, self, piece))
+
+
+class Flow:
+    """The slots of one tensor: `depth` of `shape`, each with a semaphore for "full" and one for "free"."""
+
+    def __init__(
+        self, k: K, name: str, tensor: View, shape: tuple[int, ...], depth: int, window: Callable[[Piece], Any]
+    ) -> None:
+        self.k, self.tensor, self.depth, self.window = k, tensor, depth, window
+        self.buffer = k.sram((depth, *shape), tensor.dtype, name)
+        self.full, self.free = k.sem(depth, f"{name}_full"), k.sem(depth, f"{name}_free", 1)
+
+    def slot(self, place: Any, piece: Piece) -> tuple[View, View]:
+        """Return the part of the slot that the piece fills, and the window of the tensor."""
+        far: View = self.tensor[self.window(piece)]
+        near: View = self.buffer[(place % self.depth, *(slice(0, size) for size in far.shape))]
+        return near, far
+
+    def load(self, place: Any, piece: Piece) -> None:
+        """Fill a slot from memory, once it is free."""
+        near, far = self.slot(place, piece)
+        self.k.wait(self.free[place % self.depth])
+        self.k.copy(near, far, done=self.full[place % self.depth])
+
+    def acquire(self, place: Any, piece: Piece, fresh: bool) -> View:
+        """Return the loaded slot; `fresh` waits for its copy, which nobody did before."""
+        if fresh:
+            self.k.wait(self.full[place % self.depth])
+        return self.slot(place, piece)[0]
+
+    def release(self, place: Any) -> None:
+        """Let the slot be filled again."""
+        self.k.inc(self.free[place % self.depth])
+
+    def reserve(self, place: Any, piece: Piece) -> View:
+        """Return an empty slot for a result."""
+        self.k.wait(self.free[place % self.depth])
+        return self.slot(place, piece)[0]
+
+    def commit(self, place: Any) -> None:
+        """Hand the result to the thread that stores."""
+        self.k.inc(self.full[place % self.depth])
+
+    def store(self, place: Any, piece: Piece) -> None:
+        """Send a result to memory; its slot is free when it has left."""
+        near, far = self.slot(place, piece)
+        self.k.wait(self.full[place % self.depth])
+        self.k.copy(far, near, sent=self.free[place % self.depth])
+
+
+class Stream:
+    """Items, pieces and sweeps of a node; a subclass says what they are by `items` and `pieces`.
+
+    per_item: pieces of an item, one number on a node. held: names of the inputs that stay in SRAM between the sweeps.
+    """
+
+    def __init__(self, k: K, sweeps: Sequence[Sweep], held: bool, per_item: int) -> None:
+        self.k, self.sweeps, self.held, self.per_item = k, tuple(sweeps), held, per_item
+        self.flows: dict[str, Flow] = {}
+        self.item_reads: list[str] = []
+        self.item_writes: list[str] = []
+        self.constants: dict[str, View] = {}
+        self._sources: dict[str, View] = {}
+        self._users = {
+            name: [s for s, sweep in enumerate(self.sweeps) if name in (*sweep.reads, *sweep.writes)]
+            for sweep in self.sweeps
+            for name in (*sweep.reads, *sweep.writes)
+        }
+
+    # --- what flows -------------------------------------------------------------------------------------------------
+    def flow(
+        self, name: str, tensor: View, shape: tuple[int, ...], depth: int, window: Callable[[Piece], Any],
+        *, per: str = "piece", out: bool = False,
+    ) -> None:  # fmt: skip
+        """Stream `tensor`: slots of `shape`, and which window of the tensor a piece (or, per="item", an item) is."""
+        self.flows[name] = Flow(self.k, name, tensor, shape, depth, window)
+        if per == "item":
+            (self.item_writes if out else self.item_reads).append(name)
+
+    def constant(self, name: str, tensor: View) -> View:
+        """Keep the whole of `tensor` on every node: node (0, 0) fetches it once for all. Returns the buffer."""
+        self.constants[name] = self.k.sram(tensor.shape, tensor.dtype, name)
+        self._sources[name] = tensor
+        return self.constants[name]
+
+    # --- to be said by subclasses -----------------------------------------------------------------------------------
+    def items(self) -> Iterator[Piece]:
+        """Yield the items of this node in order; every thread runs through them."""
+        raise TypeError(f"{type(self).__name__} yields no items; use RowStream or ColumnStream")
+
+    def pieces(self, item: Piece) -> Iterator[Piece]:
+        """Yield the pieces of an item in order; every sweep runs through them."""
+        raise TypeError(f"{type(self).__name__} yields no pieces; use RowStream or ColumnStream")
+
+    # --- which slot -------------------------------------------------------------------------------------------------
+    def fresh(self, name: str, sweep: int) -> bool:
+        """Return whether sweep `sweep` is the one for which the input was loaded."""
+        return not self.held or self._users[name][0] == sweep
+
+    def spent(self, name: str, sweep: int) -> bool:
+        """Return whether nobody reads the input's slot after sweep `sweep`."""
+        return not self.held or self._users[name][-1] == sweep
+
+    def place(self, name: str, sweep: int, item: Piece, piece: Piece) -> Any:
+        """Return how many pieces of the tensor `name` came before this one."""
+        users = [sweep] if self.held else self._users[name]
+        return item.number * (self.per_item * len(users)) + users.index(sweep) * self.per_item + piece.number
+
+    # --- the threads ------------------------------------------------------------------------------------------------
+    def start(self, compute: Callable[[Iterator[Piece]], None]) -> None:
+        """Declare the threads load, compute and store; `compute(items)` is the kernel's arithmetic."""
+        k = self.k
+        here = k.sem(name="constants") if self.constants else None
+
+        @k.thread
+        def load() -> None:
+            if here is not None:
+                with k.when((k.row == 0) & (k.col == 0)):
+                    for name, source in self._sources.items():
+                        k.copy(self.constants[name], source, to=k.all_nodes(), done=here)
+            self._load()
+
+        def arithmetic() -> None:
+            if here is not None:
+                k.wait(here, len(self.constants))
+            compute(self._used())
+
+        arithmetic.__name__ = "compute"
+        k.thread(arithmetic)
+        if self.item_writes or any(sweep.writes for sweep in self.sweeps):
+            k.thread(self.store)
+
+    def _load(self) -> None:
+        for item in self.items():
+            for name in self.item_reads:
+                self.flows[name].load(item.number, item)
+            for number, sweep in enumerate(self.sweeps):
+                wanted = [name for name in sweep.reads if name not in self.constants and self.fresh(name, number)]
+                for piece in self.pieces(item) if wanted else ():
+                    for name in wanted:
+                        self.flows[name].load(self.place(name, number, item, piece), piece)
+
+    def _used(self) -> Iterator[Piece]:
+        """Yield the items with the slots that belong to a whole item."""
+        for item in self.items():
+            for name in self.item_reads:
+                item.views[name] = self.flows[name].acquire(item.number, item, True)
+            for name in self.item_writes:
+                item.views[name] = self.flows[name].reserve(item.number, item)
+            yield item
+            for name in self.item_reads:
+                self.flows[name].release(item.number)
+            for name in self.item_writes:
+                self.flows[name].commit(item.number)
+
+    def store(self) -> None:
+        """Send results to memory in the order in which they are made (the body of the thread `store`)."""
+        for item in self.items():
+            for number, sweep in enumerate(self.sweeps):
+                for piece in self.pieces(item) if sweep.writes else ():
+                    for name in sweep.writes:
+                        self.flows[name].store(self.place(name, number, item, piece), piece)
+            for name in self.item_writes:
+                self.flows[name].store(item.number, item)
+
+
+def slot_bytes(flows: Mapping[str, tuple[int, int, int]]) -> int:
+    """Return the SRAM of flows given as name -> (depth, elements of a slot, bytes of an element), 64-byte aligned."""
+    return sum(-(-depth * size * item // 64) * 64 for depth, size, item in flows.values())
