@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
+    "layernorm": Entry("layernorm", "layernorm"),
+    "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
 }
 
 

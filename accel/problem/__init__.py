@@ -3,8 +3,28 @@
 from accel.problem.bound import Bound
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
+from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.registry import from_dict, kind, kinds
+from accel.problem.rows import Reduce, Softmax
 from accel.problem.workload import Operand, Problem
 
-__all__ = ["Bound", "Conv2d", "Conv3d", "Matmul", "Operand", "Problem", "from_dict", "kind", "kinds"]
+__all__ = [
+    "BatchNorm",
+    "Bound",
+    "Conv2d",
+    "Conv3d",
+    "CrossEntropy",
+    "ElementLoss",
+    "GroupNorm",
+    "LayerNorm",
+    "Matmul",
+    "Operand",
+    "Problem",
+    "Reduce",
+    "Softmax",
+    "from_dict",
+    "kind",
+    "kinds",
+]

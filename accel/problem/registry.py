@@ -5,12 +5,20 @@ from __future__ import annotations
 from accel.errors import InputError, nearest
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
+from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
+from accel.problem.rows import Reduce, Softmax
 from accel.problem.workload import Problem
 
 __all__ = ["from_dict", "kind", "kinds"]
 
-_KINDS: dict[str, type[Problem]] = {Matmul.kind: Matmul, Conv2d.kind: Conv2d, Conv3d.kind: Conv3d}
+_KINDS: dict[str, type[Problem]] = {
+    problem.kind: problem
+    for problem in (
+        Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss,
+    )
+}  # fmt: skip
 
 
 def kinds() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ kernel's own arithmetic, `store` empties the slots of the results. An input that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,7 @@ class Stream:
 
     def __init__(self, k: K, sweeps: Sequence[Sweep], held: bool, per_item: int) -> None:
         self.k, self.sweeps, self.held, self.per_item = k, tuple(sweeps), held, per_item
+        self.unrolled = False  # whether a kernel's arithmetic differs from item to item, so that no loop can hold it
         self.flows: dict[str, Flow] = {}
         self.item_reads: list[str] = []
         self.item_writes: list[str] = []
@@ -242,8 +243,3 @@ class Stream:
                         self.flows[name].store(self.place(name, number, item, piece), piece)
             for name in self.item_writes:
                 self.flows[name].store(item.number, item)
-
-
-def slot_bytes(flows: Mapping[str, tuple[int, int, int]]) -> int:
-    """Return the SRAM of flows given as name -> (depth, elements of a slot, bytes of an element), 64-byte aligned."""
-    return sum(-(-depth * size * item // 64) * 64 for depth, size, item in flows.values())

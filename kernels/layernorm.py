@@ -1,0 +1,265 @@
+"""Layer norm and RMS norm with their gradients, as a lesson: rows streamed through the mesh, statistics in two passes.
+
+y = (x - mean) * rstd * gamma + beta over each row, rstd = 1 / sqrt(variance + epsilon); RMS norm (Zhang and Sennrich,
+2019) leaves the mean and beta out. Backward, with h = (x - mean) * rstd and g = gy * gamma:
+gx = (g - mean(g) - h * mean(g h)) * rstd, ggamma = sum of gy h and gbeta = sum of gy over all rows.
+
+What the machine defines (and `reference` repeats in NumPy): every operation rounds to fp32 by itself, left to right as
+written in `reference`, and results once more to their own format. The variance is the mean of the squares of the
+*centred* row: two passes, since the mean of squares less the square of the mean loses all digits of a row with a large
+mean. Sums follow `parts/sum_orders.py`: along a row pieces of 2048, down the rows chains of 8 and a balanced tree.
+
+1. One row at a time on one node would read every row three times. A row stays in SRAM instead, as stored, and each of
+   the three sweeps (sum, squares, result) widens it again: an extra pass of the vector unit against half the SRAM.
+2. Rows are independent, so they are dealt over the mesh (`parts/row_streaming.py`); loads, arithmetic and stores of
+   different blocks overlap. gamma and beta are fetched once and multicast.
+3. Backward also sums over rows. Nodes own aligned runs of 8 * 2^k rows, add their own rows in the order of the tree,
+   and the mesh does the upper levels (`parts/column_sums.py`): x and gy cross the memory's edge once.
+
+The bound it approaches: compulsory bytes over memory bandwidth. On `d1` a node has 1.2 bytes of it a cycle, so a bf16
+element in and out leaves 3.4 cycles, against about 0.7 of arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.hardware import ChipSpec
+from accel.kernels.library import LibraryKernel
+from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
+from accel.kernels.parts.flows import Piece, Sweep
+from accel.kernels.parts.launch import chip_of, only_in_memory, present, tensors_of, values_of
+from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows, node_index
+from accel.kernels.parts.sum_orders import BLOCK, PIECE, fold_rows, sum_columns, sum_rows
+from accel.lang import K
+from accel.numerics import fmt
+from accel.problem.norms import LayerNorm
+from accel.program import Program, kernel
+
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["KERNEL", "backward", "build", "forward", "reference"]
+
+
+def reference(problem: LayerNorm, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the outputs of `problem` by name, in fp32: the definition, one rounding an operation."""
+    x = values_of(problem, inputs)
+    columns, layer = np.float32(problem.columns), problem.function == "layer"
+    with np.errstate(all="ignore"):
+        if problem.direction == "fwd":
+            centred, out = x["x"], {}
+            if layer:
+                out["mean"] = sum_rows(x["x"]) / columns
+                centred = x["x"] - out["mean"][:, None]
+            variance = sum_rows(centred * centred) / columns
+            out["rstd"] = np.float32(1) / np.sqrt(variance + np.float32(problem.epsilon))
+            scaled = centred * out["rstd"][:, None] * x["gamma"]
+            return {"y": scaled + x["beta"] if layer else scaled} | out
+        rstd = x["rstd"][:, None]
+        h = (x["x"] - x["mean"][:, None]) * rstd if layer else x["x"] * rstd
+        out = {"ggamma": sum_columns(x["gy"] * h)}
+        g = x["gy"] * x["gamma"]
+        gx = g - h * (sum_rows(g * h) / columns)[:, None]
+        if layer:
+            out["gbeta"] = sum_columns(x["gy"])
+            gx = gx - (sum_rows(g) / columns)[:, None]
+        return {"gx": gx * rstd} | out
+
+
+@kernel
+def forward(
+    k: K, x: View, gamma: View, beta: View | None, y: View, mean: View | None, rstd: View, *, tiling: RowTiling,
+    epsilon: float,
+) -> None:  # fmt: skip
+    """Normalise rows; without `mean` and `beta` it is RMS norm."""
+    rows, columns = x.shape
+    parameters = ("gamma",) if beta is None else ("gamma", "beta")
+    sums = (Sweep(("x",)),) if mean is None else (Sweep(("x",)), Sweep(("x",)))
+    stream = RowStream(k, rows, columns, tiling, (*sums, Sweep(("x", *parameters), ("y",))))
+    stream.rows_in(x=x)
+    stream.column_in(**present(gamma=gamma, beta=beta))
+    stream.rows_out(y=y)
+    stream.row_out(**present(mean=mean, rstd=rstd))
+    wide = k.sram((tiling.block, tiling.width), "fp32", "wide")
+    terms = k.sram((tiling.block, stream.per_item), "fp32", "terms")
+    numbers = k.sram((2,), "fp32", "numbers")
+
+    def compute(items: Iterator[Piece]) -> None:
+        k.vec.fill(numbers[0], columns)
+        k.vec.fill(numbers[1], 1.0)
+        for item in items:
+            part = terms[: item.height]
+            if mean is not None:
+                for piece in item.sweep(0):
+                    f = wide[: piece.height, : piece.width]
+                    k.vec.cast(f, piece["x"])
+                    k.vec.reduce_sum(part[:, piece.number : piece.number + 1], f)
+                k.vec.div(item["mean"], fold_rows(k, part), numbers[0])
+            for piece in item.sweep(len(sums) - 1):
+                f = wide[: piece.height, : piece.width]
+                _centred(k, f, piece, item)
+                k.vec.mul(f, f, f)
+                k.vec.reduce_sum(part[:, piece.number : piece.number + 1], f)
+            scale = item["rstd"]
+            k.vec.div(scale, fold_rows(k, part), numbers[0])
+            k.vec.add(scale, scale, epsilon)
+            k.vec.sqrt(scale, scale)
+            k.vec.div(scale, numbers[1], scale)
+            for piece in item.sweep(len(sums)):
+                f = wide[: piece.height, : piece.width]
+                _centred(k, f, piece, item)
+                k.vec.mul(f, f, scale)
+                k.vec.mul(f, f, piece["gamma"])
+                if beta is not None:
+                    k.vec.add(f, f, piece["beta"])
+                k.vec.cast(piece["y"], f)
+
+    stream.start(compute)
+
+
+@kernel
+def backward(
+    k: K, gy: View, x: View, gamma: View, mean: View | None, rstd: View, gx: View, ggamma: View, gbeta: View | None,
+    *, tiling: RowTiling,
+) -> None:  # fmt: skip
+    """Return the gradients of rows and parameters from gy, x and the saved statistics."""
+    rows, columns = x.shape
+    sweep = ("gy", "x", "gamma")
+    stream = RowStream(k, rows, columns, tiling, (Sweep(sweep), Sweep(sweep, ("gx",))))
+    stream.rows_in(gy=gy, x=x)
+    stream.column_in(gamma=gamma)
+    stream.row_in(**present(mean=mean, rstd=rstd))
+    stream.rows_out(gx=gx)
+    shape = (tiling.block, tiling.width)
+    G, H, T = (k.sram(shape, "fp32", name) for name in ("g", "h", "t"))
+    terms = k.sram((2, tiling.block, stream.per_item), "fp32", "terms")
+    numbers = k.sram((1,), "fp32", "numbers")
+    results = [out for out in (ggamma, gbeta) if out is not None]
+    unit = max(tiling.block, BLOCK)
+    sums = ColumnSums(k, len(results), columns, unit, levels_of(tiling.chunk, unit), tiling.width)
+    tree = MeshTree(k, len(results), columns)
+    out = k.sram((columns,), ggamma.dtype, "out")
+    stored = k.sem(name="stored")
+
+    def compute(items: Iterator[Piece]) -> None:
+        k.vec.fill(numbers, columns)
+        done = 0
+        for item in items:
+            for piece in item.sweep(0):
+                g, h, t = (b[: piece.height, : piece.width] for b in (G, H, T))
+                k.vec.cast(g, piece["gy"])
+                _normalised(k, h, piece, item)
+                k.vec.mul(t, g, h)
+                sums.add(0, piece.left, t, done % BLOCK == 0)
+                if gbeta is not None:
+                    sums.add(1, piece.left, g, done % BLOCK == 0)
+                k.vec.mul(g, g, piece["gamma"])
+                here = slice(piece.number, piece.number + 1)
+                k.vec.mul(h, g, h)
+                k.vec.reduce_sum(terms[0, : item.height, here], h)
+                if gbeta is not None:
+                    k.vec.reduce_sum(terms[1, : item.height, here], g)
+            done += item.height
+            if done % unit == 0 or done == stream.own:
+                sums.close()
+            means = [fold_rows(k, terms[i, : item.height]) for i in range(len(results))]
+            for term in means:
+                k.vec.div(term, term, numbers)
+            for piece in item.sweep(1):
+                g, h = (b[: piece.height, : piece.width] for b in (G, H))
+                k.vec.cast(g, piece["gy"])
+                k.vec.mul(g, g, piece["gamma"])
+                _normalised(k, h, piece, item)
+                k.vec.mul(h, h, means[0])
+                k.vec.sub(g, g, h)
+                if gbeta is not None:
+                    k.vec.sub(g, g, means[1])
+                k.vec.mul(g, g, item["rstd"])
+                k.vec.cast(piece["gx"], g)
+        total = sums.total()
+        tree.fold(total, node_index(k), -(-rows // tiling.chunk))
+        with k.when((k.row == 0) & (k.col == 0)):
+            for number, result in enumerate(results):
+                k.vec.cast(out, total[number])
+                k.copy(result, out, sent=stored)
+                k.wait(stored)
+
+    stream.unrolled = True  # the stack of column sums follows no loop index
+    stream.start(compute)
+
+
+def _centred(k: K, f: View, piece: Piece, item: Piece) -> None:
+    """f = x in fp32, less the mean where there is one."""
+    k.vec.cast(f, piece["x"])
+    if "mean" in item.views:
+        k.vec.sub(f, f, item["mean"])
+
+
+def _normalised(k: K, f: View, piece: Piece, item: Piece) -> None:
+    """f = (x - mean) * rstd."""
+    _centred(k, f, piece, item)
+    k.vec.mul(f, f, item["rstd"])
+
+
+def build(
+    chip: ChipSpec | str, *, rows: int, columns: int, function: str = "layer", dtype: str = "bf16",
+    out_dtype: str = "", direction: str = "fwd", epsilon: float = 1e-5, resident: Iterable[str] = (), **tiling: int,
+) -> Program:  # fmt: skip
+    """Return the program of a layer norm (function "layer") or RMS norm ("rms") of x (rows, columns) for `chip`.
+
+    direction "fwd": x, gamma, beta -> y, mean, rstd; "bwd": gy, x, gamma, mean, rstd -> gx, ggamma, gbeta (in
+    out_dtype); see `LayerNorm`. tiling: block (rows), depth (slots), held (0 reads rows again). Raises InputError,
+    CapacityError where a row or the sums over rows do not fit, UnsupportedError for resident operands.
+    """
+    return _program(
+        chip_of(chip), LayerNorm(rows, columns, function, dtype, out_dtype, direction, epsilon),
+        resident=frozenset(resident), **tiling,
+    )  # fmt: skip
+
+
+def _program(chip: ChipSpec, problem: LayerNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
+    only_in_memory(problem, resident)
+    p, item = problem, fmt(problem.dtype).bytes
+    names = ("x", "gamma", "beta", "y", "mean", "rstd")
+    if p.direction == "fwd":
+        plan = RowPlan(reads=(item,), writes=(item,), work=1, constants=8)
+        chosen = choose_rows(chip, p.rows, p.columns, plan, **tiling)
+        return forward.build(chip, tiling=chosen, epsilon=p.epsilon, **tensors_of(p, names))
+    chunk = chunk_of(p.rows, chip.mesh.rows * chip.mesh.cols)
+    chosen = _backward_tiling(chip, p, chunk, item, tiling)
+    names = ("gy", "x", "gamma", "mean", "rstd", "gx", "ggamma", "gbeta")
+    return backward.build(chip, tiling=chosen, **tensors_of(p, names))
+
+
+def _backward_tiling(chip: ChipSpec, p: LayerNorm, chunk: int, item: int, given: Mapping[str, int]) -> RowTiling:
+    """Return a tiling whose blocks are powers of two, as the sums over rows need them."""
+    count = 2 if p.function == "layer" else 1
+    block = given.get("block", 0)
+    levels = levels_of(chunk, BLOCK)
+    fixed = 4 * count * p.columns * levels + 4 * count * min(p.columns, 4096) + fmt(p.out_dtype).bytes * p.columns
+    plan = RowPlan(reads=(item, item), writes=(item,), work=4, constants=4, row_vectors=4, fixed=fixed)
+    width = min(p.columns, PIECE)
+    ideal = block or 1
+    while not block and ideal * 2 <= min(4096 // width, max(BLOCK, chunk // 4), chunk):
+        ideal *= 2
+    return choose_rows(chip, p.rows, p.columns, plan, chunk=chunk, **{**given, "block": ideal})
+
+
+KERNEL = LibraryKernel(
+    problem=LayerNorm,
+    program=_program,
+    oracle=reference,
+    examples=(
+        LayerNorm(1, 1),
+        LayerNorm(37, 61),
+        LayerNorm(5, 2049, dtype="fp16"),
+        LayerNorm(33, 100, dtype="fp32", function="rms"),
+        LayerNorm(37, 61, direction="bwd"),
+        LayerNorm(131, 16, direction="bwd", out_dtype="fp32"),
+        LayerNorm(3, 4099, dtype="fp32", direction="bwd", function="rms"),
+    ),
+)

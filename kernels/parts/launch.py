@@ -1,0 +1,54 @@
+"""What the builders of streamed kernels share: chips by name, tensors of a problem, and its inputs as fp32 values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import UnsupportedError
+from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
+from accel.lang import tensor
+from accel.numerics import as_storage, from_storage
+
+if TYPE_CHECKING:
+    from accel.problem import Problem
+
+__all__ = ["chip_of", "only_in_memory", "present", "tensors_of", "values_of"]
+
+
+def chip_of(chip: ChipSpec | str) -> ChipSpec:
+    """Return the chip of a catalog name or TOML path; a chip is itself."""
+    return find_chip(chip) if isinstance(chip, str) else chip
+
+
+def only_in_memory(problem: Problem, resident: frozenset[str]) -> None:
+    """UnsupportedError if operands are to be resident: the kernel streams them from memory and back."""
+    if resident:
+        names = ", ".join(sorted(resident))
+        raise UnsupportedError(
+            f"{problem.kind} streams its operands from memory and keeps none resident; leave resident={names} out"
+        )
+
+
+def tensors_of(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
+    """Return the tensors of the problem for a kernel's parameters `names`, None for those that it does not have."""
+    operands = problem.operands
+    return {n: tensor(operands[n].shape, operands[n].dtype) if n in operands else None for n in names}
+
+
+def present(**tensors: Any) -> dict[str, Any]:
+    """Return the tensors that are there, of those that only some problems of a kernel have."""
+    return {name: view for name, view in tensors.items() if view is not None}
+
+
+def values_of(problem: Problem, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the inputs of the problem as stored in their formats: fp32 values, int32 as they are."""
+    found = {}
+    for name, operand in problem.operands.items():
+        if operand.role == "in":
+            stored = as_storage(inputs[name], operand.dtype)
+            found[name] = stored if operand.dtype == "int32" else from_storage(stored, operand.dtype, as_="float32")
+    return found
