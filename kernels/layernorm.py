@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, only_in_memory, present, tensors_of, values_of
+from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows, node_index
 from accel.kernels.parts.sum_orders import BLOCK, PIECE, fold_rows, sum_columns, sum_rows
 from accel.lang import K
@@ -58,7 +59,7 @@ def reference(problem: LayerNorm, inputs: Mapping[str, Any]) -> dict[str, np.nda
             variance = sum_rows(centred * centred) / columns
             out["rstd"] = np.float32(1) / np.sqrt(variance + np.float32(problem.epsilon))
             scaled = centred * out["rstd"][:, None] * x["gamma"]
-            return {"y": scaled + x["beta"] if layer else scaled} | out
+            return one_nan({"y": scaled + x["beta"] if layer else scaled} | out)
         rstd = x["rstd"][:, None]
         h = (x["x"] - x["mean"][:, None]) * rstd if layer else x["x"] * rstd
         out = {"ggamma": sum_columns(x["gy"] * h)}
@@ -67,7 +68,7 @@ def reference(problem: LayerNorm, inputs: Mapping[str, Any]) -> dict[str, np.nda
         if layer:
             out["gbeta"] = sum_columns(x["gy"])
             gx = gx - (sum_rows(g) / columns)[:, None]
-        return {"gx": gx * rstd} | out
+        return one_nan({"gx": gx * rstd} | out)
 
 
 @kernel
@@ -113,10 +114,11 @@ def forward(
                 f = wide[: piece.height, : piece.width]
                 _centred(k, f, piece, item)
                 k.vec.mul(f, f, scale)
-                k.vec.mul(f, f, piece["gamma"])
-                if beta is not None:
-                    k.vec.add(f, f, piece["beta"])
-                k.vec.cast(piece["y"], f)
+                if beta is None:
+                    k.vec.mul(piece["y"], f, piece["gamma"])
+                else:
+                    k.vec.mul(f, f, piece["gamma"])
+                    k.vec.add(piece["y"], f, piece["beta"])
 
     stream.start(compute)
 
@@ -178,8 +180,7 @@ def backward(
                 k.vec.sub(g, g, h)
                 if gbeta is not None:
                     k.vec.sub(g, g, means[1])
-                k.vec.mul(g, g, item["rstd"])
-                k.vec.cast(piece["gx"], g)
+                k.vec.mul(piece["gx"], g, item["rstd"])
         total = sums.total()
         tree.fold(total, node_index(k), -(-rows // tiling.chunk))
         with k.when((k.row == 0) & (k.col == 0)):
@@ -224,21 +225,21 @@ def build(
 def _program(chip: ChipSpec, problem: LayerNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item = problem, fmt(problem.dtype).bytes
-    names = ("x", "gamma", "beta", "y", "mean", "rstd")
     if p.direction == "fwd":
         plan = RowPlan(reads=(item,), writes=(item,), work=1, constants=8)
         chosen = choose_rows(chip, p.rows, p.columns, plan, **tiling)
-        return forward.build(chip, tiling=chosen, epsilon=p.epsilon, **tensors_of(p, names))
+        return forward.build(chip, tiling=chosen, epsilon=p.epsilon, **tensors_of(p, "x gamma beta y mean rstd"))
     chunk = chunk_of(p.rows, chip.mesh.rows * chip.mesh.cols)
     chosen = _backward_tiling(chip, p, chunk, item, tiling)
-    names = ("gy", "x", "gamma", "mean", "rstd", "gx", "ggamma", "gbeta")
-    return backward.build(chip, tiling=chosen, **tensors_of(p, names))
+    return backward.build(chip, tiling=chosen, **tensors_of(p, "gy x gamma mean rstd gx ggamma gbeta"))
 
 
 def _backward_tiling(chip: ChipSpec, p: LayerNorm, chunk: int, item: int, given: Mapping[str, int]) -> RowTiling:
     """Return a tiling whose blocks are powers of two, as the sums over rows need them."""
     count = 2 if p.function == "layer" else 1
     block = given.get("block", 0)
+    if type(block) is int and block & (block - 1):
+        raise InputError(f"layernorm backward: block={block} does not divide the sums over rows; use a power of two")
     levels = levels_of(chunk, BLOCK)
     fixed = 4 * count * p.columns * levels + 4 * count * min(p.columns, 4096) + fmt(p.out_dtype).bytes * p.columns
     plan = RowPlan(reads=(item, item), writes=(item,), work=4, constants=4, row_vectors=4, fixed=fixed)

@@ -1,4 +1,4 @@
-"""Tensors streamed through a node: pieces loaded ahead, computed on, stored behind, in slots with semaphores of their own.
+"""Tensors streamed through a node: pieces loaded ahead, computed on, stored behind.
 
 A kernel that reads its tensors once or a few times and writes others says three things: which *items* a node works on
 (a block of rows, the channels of an image), into which *pieces* an item is cut, and what one *sweep* over the pieces
@@ -60,7 +60,7 @@ class Piece:
         return slice(self.left, self.left + self.width)
 
     def sweep(self, number: int) -> Iterator[Piece]:
-        """Yield the pieces of this item in turn with the views of sweep `number`, loaded; gives slots back after use."""
+        """Yield the pieces of this item with the views of sweep `number`, loaded; slots are given back after use."""
         stream = self.stream
         plan = stream.sweeps[number]
         reads = [name for name in plan.reads if name not in stream.constants]
@@ -171,7 +171,7 @@ class Stream:
 
     def pieces(self, item: Piece) -> Iterator[Piece]:
         """Yield the pieces of an item in order; every sweep runs through them."""
-        raise TypeError(f"{type(self).__name__} yields no pieces; use RowStream or ColumnStream")
+        raise TypeError(f"{type(self).__name__} cuts no {item}; use RowStream or ColumnStream")
 
     # --- which slot -------------------------------------------------------------------------------------------------
     def fresh(self, name: str, sweep: int) -> bool:

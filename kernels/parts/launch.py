@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from accel.numerics import as_storage, from_storage
 if TYPE_CHECKING:
     from accel.problem import Problem
 
-__all__ = ["chip_of", "only_in_memory", "present", "tensors_of", "values_of"]
+__all__ = ["chip_of", "one_nan", "only_in_memory", "present", "tensors_of", "values_of"]
 
 
 def chip_of(chip: ChipSpec | str) -> ChipSpec:
@@ -33,10 +33,10 @@ def only_in_memory(problem: Problem, resident: frozenset[str]) -> None:
         )
 
 
-def tensors_of(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
+def tensors_of(problem: Problem, names: str) -> dict[str, Any]:
     """Return the tensors of the problem for a kernel's parameters `names`, None for those that it does not have."""
     operands = problem.operands
-    return {n: tensor(operands[n].shape, operands[n].dtype) if n in operands else None for n in names}
+    return {n: tensor(operands[n].shape, operands[n].dtype) if n in operands else None for n in names.split()}
 
 
 def present(**tensors: Any) -> dict[str, Any]:
@@ -52,3 +52,9 @@ def values_of(problem: Problem, inputs: Mapping[str, Any]) -> dict[str, np.ndarr
             stored = as_storage(inputs[name], operand.dtype)
             found[name] = stored if operand.dtype == "int32" else from_storage(stored, operand.dtype, as_="float32")
     return found
+
+
+def one_nan(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the outputs in fp32 with every NaN the one that the machine writes; NumPy's have either sign."""
+    numbers = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
+    return {name: np.where(np.isnan(values), np.float32(np.nan), values) for name, values in numbers.items()}

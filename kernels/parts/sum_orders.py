@@ -4,7 +4,7 @@
 i % 16, ascending; the 16 chains fold as a tree of neighbours); then the pieces fold as a balanced tree.
 *Down a column* (over rows, pixels, a batch): blocks of `BLOCK` rows, each one chain in ascending order from the first
 row; then the blocks fold as a balanced tree.
-*Balanced tree*: level by level, terms 2i and 2i + 1 are added, the lower one on the left; a last odd one passes through.
+*Balanced tree*: level by level, terms 2i and 2i + 1 are added, the lower on the left; a last odd one passes through.
 
 Both are functions of the tensor's shape alone: whoever adds, on whatever mesh, in whatever tiles, adds in this order.
 """
