@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +141,7 @@ def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -
     out = [
         f'<section class="subject" id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{_text(subject.label)}</h2>\n'
     ]
-    out += [_cards(subject), _table(summaries.headline(subject, brief=True))]
+    out += [_cards(subject), _pictures(subject), _table(summaries.headline(subject, brief=True))]
     if bare:
         out.append(
             f'<p class="warn">Its figures are left out: the page would be over {LARGEST_PAGE // 1_000_000} MB. '
@@ -189,6 +190,16 @@ def _cards(subject: Subject) -> str:
         for name, value, note in cards
     )
     return f'<dl class="cards">{items}</dl>\n'
+
+
+def _pictures(subject: Subject) -> str:
+    shown = "".join(
+        f'<figure><img alt="{_text(picture.alt)}" src="data:{picture.media_type};base64,'
+        f'{base64.b64encode(picture.data).decode()}"><figcaption><p class="alt">{_text(picture.caption)}</p></figcaption>'
+        "</figure>\n"
+        for picture in subject.pictures
+    )
+    return f'<div class="pictures">{shown}</div>\n' if shown else ""
 
 
 def _figure(key: str, figure: Figure) -> str:

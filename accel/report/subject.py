@@ -6,7 +6,7 @@ import hashlib
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from accel.comparison import Comparison
 from accel.errors import InputError
@@ -17,12 +17,23 @@ from accel.program import Program, Verified
 if TYPE_CHECKING:
     from accel.timing import Timing
 
-__all__ = ["Reportable", "Subject", "source_text", "subjects_of"]
+__all__ = ["Picture", "Reportable", "Subject", "source_text", "subjects_of"]
+
+
+class Picture(NamedTuple):
+    """An image that a page shows inside itself: its bytes, media type ("image/jpeg"), what it shows, and a caption."""
+
+    data: bytes
+    media_type: str
+    alt: str
+    caption: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """One program of a report. `origin` says where its shape comes from, `remarks` what else is known about it.
+
+    pictures: what went in or came out, where that is an image.
 
     verified: what a run gave against an oracle; hazards: findings of the checker; None where nobody asked.
     """
@@ -35,6 +46,7 @@ class Subject:
     verified: Verified | None = None
     hazards: int | None = None
     remarks: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def peak_tflops(self) -> float | None:
