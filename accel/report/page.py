@@ -193,13 +193,12 @@ def _cards(subject: Subject) -> str:
 
 
 def _pictures(subject: Subject) -> str:
-    shown = "".join(
-        f'<figure><img alt="{_text(picture.alt)}" src="data:{picture.media_type};base64,'
-        f'{base64.b64encode(picture.data).decode()}"><figcaption><p class="alt">{_text(picture.caption)}</p></figcaption>'
-        "</figure>\n"
-        for picture in subject.pictures
-    )
-    return f'<div class="pictures">{shown}</div>\n' if shown else ""
+    shown = []
+    for picture in subject.pictures:
+        source = f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+        said = f'<figcaption><p class="alt">{_text(picture.caption)}</p></figcaption>'
+        shown.append(f'<figure><img alt="{_text(picture.alt)}" src="{source}">{said}</figure>\n')
+    return f'<div class="pictures">{"".join(shown)}</div>\n' if shown else ""
 
 
 def _figure(key: str, figure: Figure) -> str:

@@ -38,7 +38,7 @@ def load() -> Photograph | None:
         from PIL import Image
     except ImportError:
         return None
-    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+    with Image.open(str(get_sample_data("grace_hopper.jpg", asfileobj=False))) as image:
         width, height = image.size
         kept = width * HEIGHT // WIDTH
         top = (height - kept) // 4  # the face is in the upper half
@@ -68,12 +68,10 @@ def filters(taps: int, inputs: int, outputs: int, seed: int) -> np.ndarray:
 def backbone() -> tuple[tuple[str, Conv2d, str], ...]:
     """Return (name, problem, source) of the layers, each on the output of the one before."""
     regnet = "RegNet stem (Radosavovic et al., CVPR 2020): 3x3, stride 2, 32 channels"
-    shape = {"r": 3, "s": 3, "stride": 2, "pad": 1, "activation": "relu"}
-    return (
-        ("photograph: stem 3x3/2 3-32", Conv2d(1, HEIGHT, WIDTH, 3, 32, **shape), regnet),
-        ("photograph: stage 1 3x3/2 32-48", Conv2d(1, HEIGHT // 2, WIDTH // 2, 32, 48, **shape),
-         "downsampling of a first RegNet stage, filters drawn at random (He et al., 2015): nothing is trained"),
-    )  # fmt: skip
+    drawn = "downsampling of a first RegNet stage, filters drawn at random (He et al., 2015): nothing is trained"
+    stem = Conv2d(1, HEIGHT, WIDTH, 3, 32, 3, 3, stride=2, pad=1, activation="relu")
+    stage = Conv2d(1, HEIGHT // 2, WIDTH // 2, 32, 48, 3, 3, stride=2, pad=1, activation="relu")
+    return ("photograph: stem 3x3/2 3-32", stem, regnet), ("photograph: stage 1 3x3/2 32-48", stage, drawn)
 
 
 def shown(
@@ -96,8 +94,8 @@ def shown(
         maps = Picture(
             jpeg(mosaic(np.asarray(activations[0], np.float32))), "image/jpeg",
             f"{TILES} channels of the output as grey images",
-            f"{TILES} of {problem.k} channels of the output, executed bit by bit in {spent:.1f} s of this host; bright is "
-            f"large, each channel stretched to its own range",
+            f"{TILES} of {problem.k} channels of the output, run to the bit in {spent:.1f} s of this host; bright is "
+            "large, each channel stretched to its own range",
         )  # fmt: skip
         tell(f"{name}: {verdict}")
         yield Subject(
