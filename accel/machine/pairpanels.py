@@ -40,7 +40,6 @@ def fold_left(work32: Any, rows: int, padded: int, depth: int) -> tuple[int, int
     """Turn fp32 rows that hold bf16 numbers into rows of pairs and return their range, as `pack_left_pairs` does."""
     pairs = (depth + 1) >> 1
     filled = (pairs + 15) // 16 * 16
-    least, greatest = 0xFFFF, 0
     for r in range(padded):
         at, of = PAIR_LEFT + r * PAIR_PITCH, LEFT + r * ROW_PITCH
         for i in range(depth >> 1):
@@ -50,9 +49,7 @@ def fold_left(work32: Any, rows: int, padded: int, depth: int) -> tuple[int, int
             poke(work32, at + i, np.uint32(0))
         if depth & 1 and r < rows:
             poke(work32, at + pairs - 1, np.uint32(np.uint32(peek(work32, of + depth - 1) & UPPER) | NO_STEP))
-        low, high = pair_range(work32, at, filled)
-        least, greatest = min(least, low), max(greatest, high)
-    return least, greatest
+    return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
 
 
 @inner
@@ -69,7 +66,7 @@ def fold_right(work32: Any, depth: int, columns: int) -> None:
         if depth & 1:
             for n in range(COLUMNS):
                 poke(work32, at + (pairs - 1) * COLUMNS + n, np.uint32(peek(work32, of + (depth - 1) * COLUMNS + n)))
-        low, high = pair_range(work32, at, pairs * COLUMNS)
+        low, high = pair_range(work32, at, pairs * COLUMNS, ONE, pairs * COLUMNS)
         _note(work32, panel, low, high, ONE)
 
 
@@ -119,8 +116,10 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
     """
     pairs = (depth + 1) >> 1
     filled = (pairs + 15) // 16 * 16
-    unit = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and first + depth <= view[V_SHAPE + 3]
-    least, greatest = 0xFFFF, 0
+    inner, unit = view[V_SHAPE + 3], view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
+    # Taps of a filter row that stand side by side are one run of steps; others are runs of whole pairs each.
+    whole = unit and (first + depth <= inner or view[V_STRIDE + 2] == 2 * inner)
+    runs = unit and not whole and inner % 2 == 0 and first % 2 == 0
     for r in range(padded):
         at = PAIR_LEFT + r * PAIR_PITCH
         for i in range(depth >> 1 if r < rows else 0, filled):
@@ -128,19 +127,27 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
         if r >= rows:
             continue
         start = base + offset(view, ZERO, row + r)
-        if unit:
+        if whole:
             source = (start >> 1) + first
             swap_pairs(u16, source, work32, at, depth >> 1)
             if depth & 1:
                 code = np.uint32(peek(u16, source + depth - 1))
                 poke(work32, at + pairs - 1, np.uint32((code << np.uint32(16)) | NO_STEP))
+        elif runs:
+            done = 0
+            while done < depth >> 1:
+                index = first + 2 * done
+                run = min((depth >> 1) - done, (inner - index % inner) >> 1)
+                swap_pairs(u16, start + offset(view, TWO, index) >> 1, work32, at + done, run)
+                done += run
+            if depth & 1:
+                code = np.uint32(peek(u16, start + offset(view, TWO, first + depth - 1) >> 1))
+                poke(work32, at + pairs - 1, np.uint32((code << np.uint32(16)) | NO_STEP))
         else:
             _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
             if depth & 1:
                 poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
-        low, high = pair_range(work32, at, filled)
-        least, greatest = min(least, low), max(greatest, high)
-    return least, greatest
+    return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
 
 
 @inner
@@ -177,7 +184,7 @@ def pack_right_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, first
             for n in range(width):
                 start = base + offset(view, TWO, column + panel + n)
                 _place(u8, u16, work32, at + n, ONE, COLUMNS * ONE, ZERO, view, ZERO, start, first, depth)
-        low, high = pair_range(work32, at, pairs * COLUMNS)
+        low, high = pair_range(work32, at, pairs * COLUMNS, ONE, pairs * COLUMNS)
         _note(work32, panel, low, high, ZERO)
 
 

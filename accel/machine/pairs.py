@@ -123,25 +123,27 @@ def _range_plain(magnitudes: Any, none: int) -> tuple[int, int]:
     return (int(nonzero.min()) - 1, int(nonzero.max())) if nonzero.size else (none, 0)
 
 
-def _pair_range_plain(u32: Any, at: int, count: int) -> tuple[int, int]:
-    return _range_plain(u32[at : at + count].copy().view(np.uint16) & np.uint16(0x7FFF), 0xFFFF)
+def _pair_range_plain(u32: Any, at: int, pitch: int, rows: int, count: int) -> tuple[int, int]:
+    words = u32[at + pitch * np.arange(rows)[:, None] + np.arange(count)]
+    return _range_plain(words.view(np.uint16) & np.uint16(0x7FFF), 0xFFFF)
 
 
 @intrinsic(plain=_pair_range_plain)
-def pair_range(typingctx: Any, u32: Any, at: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return (least nonzero magnitude - 1, greatest magnitude) of the bf16 codes in `count` words from u32[at].
+def pair_range(typingctx: Any, u32: Any, at: Any, pitch: Any, rows: Any,
+               count: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Return (least nonzero magnitude - 1, greatest magnitude) of the bf16 codes in words u32[at + r * pitch + i].
 
-    Magnitudes are codes without their sign; where all are zero, (0xFFFF, 0). count: a multiple of 16.
+    For rows x count words, count a multiple of 16. Magnitudes are codes without their sign; where all are zero,
+    (0xFFFF, 0).
     """
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = ir.IntType(64)
         first = _pointer(context, builder, sig, args, 0, args[1])
-        ends = _emit_range(builder, first, index(0), index(1), args[2], 16)
+        ends = _emit_range(builder, first, args[2], args[3], args[4], 16)
         return context.make_tuple(builder, sig.return_type, ends)
 
     word = types.int64
-    return types.UniTuple(word, 2)(u32, word, word), emit
+    return types.UniTuple(word, 2)(u32, word, word, word, word), emit
 
 
 def _chain_range_plain(f32: Any, at: int, pitch: int, rows: int, columns: int) -> tuple[int, int]:
