@@ -11,6 +11,7 @@ import numpy as np
 
 from accel.errors import InputError
 from accel.lang import TensorSpec, tensor
+from accel.numerics import fmt
 from accel.problem import Problem
 from accel.program import Kernel, Program
 
@@ -165,11 +166,11 @@ class LibrarySubject:
         built: Program = self.kernel.program(chip, case.problem, resident=case.resident, **dict(case.tiling))
         return built
 
-    def expected(
-        self, case: Any, inputs: Mapping[str, Any], program: Program  # noqa: ARG002 - one signature for all subjects
-    ) -> dict[str, Any]:  # fmt: skip
+    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program) -> dict[str, Any]:
         """Return what the definition of the kernel says."""
-        return dict(self.kernel.oracle(case.problem, inputs))
+        cfp = [t for t in program.isa.tensors if fmt(t.dtype).kind == "cfp"]
+        own = {"meaning": {t.name: {"bias": t.bias, "denormals": t.denormals} for t in cfp}} if cfp else {}
+        return dict(self.kernel.oracle(case.problem, inputs, **own))
 
     def inputs(
         self, case: Any, drawn: dict[str, Any], seed: int, kind: str  # noqa: ARG002 - one signature for all subjects
