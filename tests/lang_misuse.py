@@ -180,6 +180,11 @@ def window_without_step(k, x):
     x.window(0, 3, step=0)  # here
 
 
+@case(TraceError, "'x' (8, 8) has no dimension 2 to reverse; name one of its 2")
+def flip_of_no_dimension(k, x):
+    x.flip(2)  # here
+
+
 @case(TraceError, "a view of 'b' with 5 dimensions (2, 2, 2, 2, 2) does not fit a descriptor of 4")
 def five_dimensions(k, x):
     b = k.sram((2, 2, 2, 2, 2), "bf16", "b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tracing import trace
 
 import accel
@@ -223,3 +224,18 @@ def test_windows_are_the_outputs_and_taps_of_a_convolution() -> None:
     assert (a["shape"], a["stride"]) == ([4, 5, 3, 12], [2 * line, 2 * pixel, line, 2])
     assert view(program, dilated["x"])["stride"][2:] == [4 * line, 2]
     assert view(program, flat["x"])["shape"] == [1, 1, 99, 4]
+
+
+def test_a_reversed_dimension_starts_at_its_last_element() -> None:
+    def copied(k, x, y):
+        b, c = k.sram((8, 4), "fp32", "b"), k.sram((8, 4), "fp32", "c")
+        here = k.sem()
+        k.copy(b, x.flip(0), done=here)
+        k.wait(here)
+        k.vec.neg(c, b.flip(1))
+        k.copy(y, c, sent=here)
+        k.wait(here)
+
+    x = np.arange(32, dtype=np.float32).reshape(8, 4)
+    program = accel.kernel(copied).build("mini", mesh=(1, 1), x=tensor((8, 4), "fp32"), y=tensor((8, 4), "fp32"))
+    assert (program.run(x=x)["y"] == -x[::-1, ::-1]).all()

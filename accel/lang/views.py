@@ -215,6 +215,16 @@ class View:
         strides = (*lay.strides[:axis], stride * step, stride * dilation, *lay.strides[axis + 1 :])
         return View(lay.tracer.layout(lay, shape, strides), self.c, self.s)
 
+    def flip(self, axis: int) -> View:
+        """Return the view with dimension `axis` in reverse order, as taps run against inputs; no data moves."""
+        lay = self.lay
+        axis = operator.index(axis) + (len(lay.shape) if axis < 0 else 0)
+        if not 0 <= axis < len(lay.shape):
+            raise TraceError(f"{lay} has no dimension {axis} to reverse; name one of its {len(lay.shape)}")
+        stride = lay.strides[axis]
+        strides = (*lay.strides[:axis], -stride, *lay.strides[axis + 1 :])
+        return View(lay.tracer.layout(lay, lay.shape, strides), self.c + (lay.shape[axis] - 1) * stride, self.s)
+
     def ring(self) -> Ring:
         """Return the SRAM window as a ring along its first dimension: index n is slot n modulo its length.
 

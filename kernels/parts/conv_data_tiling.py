@@ -1,0 +1,484 @@
+"""How a data gradient is cut over a mesh: what is a tile, who owns it, what lies in SRAM; chosen in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, prod
+from typing import Any
+
+from accel.errors import InputError, UnsupportedError
+from accel.hardware import ChipSpec
+from accel.kernels.parts.conv_data_geometry import TRIVIAL, Band, Product, band, kinds, schedule, turns
+from accel.kernels.parts.matmul_formats import Formats
+from accel.lang import SRAM_ALIGN
+from accel.problem.convolution import Axis, Geometry
+
+__all__ = ["Cut", "Form", "choose", "fill_in", "form_of"]
+
+GROUP = 8  # channels are dealt in groups of one matrix-unit step
+LANES = 16  # or of the fp32 lanes of the vector unit
+LATENCY = 100  # cycles from a request of a chunk to its use, beside its bytes: hops, a semaphore, a descriptor
+MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
+MOST_SEQUENCES = 24  # kinds of work that nodes may have: roles of a program, of which there are at most 64
+
+
+@dataclass(frozen=True)
+class Form:
+    """A data gradient as the kernel sees it: up to three axes with taps, and images that lie innermost in a tile.
+
+    case "planes": rows and columns have taps; images (or the frames of a clip, where time has none) lie inside a
+    column, so that a product takes them together. "time": only time has taps; it becomes the columns, and the pixels
+    of a frame lie inside. "full": all three have taps; frames are walked one by one. outer: what is left outside.
+    grain: elements of `inner` that stay together; rank: dimensions of the tensors.
+    """
+
+    case: str
+    axes: tuple[Axis, Axis, Axis]
+    outer: int
+    inner: int
+    grain: int
+    rank: int
+    c: int
+    k: int
+    groups: int
+    on_vector: bool
+
+    @property
+    def group_channels(self) -> int:
+        """Return the channels of gx in a group."""
+        return self.c // self.groups
+
+    @property
+    def group_filters(self) -> int:
+        """Return the filters, channels of gy, in a group."""
+        return self.k // self.groups
+
+    @property
+    def unit(self) -> int:
+        """Return the channels that are dealt together: one convolution group where there are several."""
+        return self.group_channels if self.groups > 1 else LANES if self.on_vector else GROUP
+
+    @property
+    def units(self) -> int:
+        """Return how many units there are."""
+        return ceil(self.c / self.unit)
+
+
+def form_of(shape: Geometry, chip: ChipSpec, formats: Formats) -> Form:
+    """Return the form of a convolution's data gradient, and choose the unit of the chip that multiplies.
+
+    The vector unit works on fp32, and where groups are so narrow that it is faster than the matrix unit: its lanes
+    take the channels of a group, the matrix unit blocks of 8 of them and 4 filters, plus its accumulators.
+    """
+    axes, images = shape.axes, shape.n
+    plain = [axis.taps == 1 and axis.stride == 1 and axis.pad == 0 for axis in axes]
+    pixels = prod(axis.size for axis in axes[1:])
+    on_vector = formats.dtype not in chip.node.matrix.step_cycles or (
+        formats.sums == "fp32"
+        and shape.groups > 1
+        and _vector_pays(shape.c // shape.groups, shape.k // shape.groups, chip)
+    )
+    rest = (shape.c, shape.k, shape.groups, on_vector)
+    if len(axes) == 2:
+        return Form("planes", (TRIVIAL, axes[0], axes[1]), 1, images, 1, 4, *rest)
+    if plain[0]:
+        return Form("planes", (TRIVIAL, axes[1], axes[2]), images, axes[0].size, 1, 5, *rest)
+    if plain[1] and plain[2]:
+        return Form("time", (TRIVIAL, TRIVIAL, axes[0]), images, pixels, axes[2].size, 5, *rest)
+    return Form("full", (axes[0], axes[1], axes[2]), images, 1, 1, 5, *rest)
+
+
+def _vector_pays(channels: int, filters: int, chip: ChipSpec) -> bool:
+    """Return whether the vector unit is faster for one tap of one group: cycles for 16 positions."""
+    lanes = chip.node.vector.bytes_per_cycle // 4
+    wide = 1.0 / lanes if channels == 1 else ceil(channels / lanes)
+    matrix = 2 * ceil(channels / 8) * ceil(filters / 4) + 8 * ceil(channels / 8)
+    return 16 * wide * filters < matrix
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One legal way to run a data gradient.
+
+    The rows of the mesh are dealt in `bands` of `share` rows: the nodes of one column in a band have the same
+    positions and each `units` units of channels, taken `per_pass` at a time. Positions are cut in tiles of frames x
+    rows x columns x inner, `per` to each such group of nodes. `width` columns of the filter come in a chunk;
+    `filters`, `windows`, `sums` and `outs` are the slots of chunks, windows of gy, accumulators and rounded results.
+    """
+
+    form: Form
+    formats: Formats
+    share: int
+    bands: int
+    cols: int
+    units: int
+    per_pass: int
+    frames: int
+    rows: int
+    columns: int
+    inner: int
+    width: int
+    filters: int
+    windows: int
+    sums: int
+    outs: int
+    gy_stays: bool
+    w_stays: bool
+    gx_stays: bool
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """Return frames, rows and columns of a tile."""
+        return self.frames, self.rows, self.columns
+
+    @cached_property
+    def grid(self) -> tuple[int, int, int, int, int]:
+        """Return how many tiles lie along outer, inner, frames, rows and columns."""
+        along = [ceil(axis.size / extent) for axis, extent in zip(self.form.axes, self.extents, strict=True)]
+        return self.form.outer, ceil(self.form.inner / self.inner), along[0], along[1], along[2]
+
+    @cached_property
+    def tiles(self) -> int:
+        """Return the number of tiles."""
+        return prod(self.grid)
+
+    @cached_property
+    def per(self) -> int:
+        """Return the most tiles of a group of nodes."""
+        return ceil(self.tiles / (self.bands * self.cols))
+
+    @property
+    def passes(self) -> int:
+        """Return the passes over the channels of a node."""
+        return ceil(self.units / self.per_pass)
+
+    @property
+    def channels(self) -> int:
+        """Return the most channels of a pass."""
+        return min(self.form.c, self.per_pass * self.form.unit)
+
+    @property
+    def depth(self) -> int:
+        """Return the filters whose gradients a window holds."""
+        return self.form.k if self.form.groups == 1 else self.per_pass * self.form.group_filters
+
+    @property
+    def shard(self) -> int:
+        """Return the filters whose gradients one node of a group keeps."""
+        return ceil(self.form.k / self.share) if self.form.groups == 1 else self.units * self.form.group_filters
+
+    @cached_property
+    def largest(self) -> tuple[Band, Band, Band]:
+        """Return the bands of the busiest tile: one from the middle."""
+        found = [band(axis, n, min(1, ceil(axis.size / n) - 1)) for axis, n in self._cuts]
+        return found[0], found[1], found[2]
+
+    @property
+    def _cuts(self) -> list[tuple[Axis, int]]:
+        return list(zip(self.form.axes, self.extents, strict=True))
+
+    @cached_property
+    def positions(self) -> int:
+        """Return the positions of a tile."""
+        return prod(min(n, axis.size) for axis, n in self._cuts) * self.inner
+
+    @cached_property
+    def window(self) -> int:
+        """Return the most gradients (of one filter) that a tile reads."""
+        return prod(max(1, *(b.reads for _, _, b in kinds(axis, n))) for axis, n in self._cuts) * self.inner
+
+    @cached_property
+    def owned(self) -> int:
+        """Return the most gradients (of one filter) that belong to a tile."""
+        return prod(max(1, *(b.owned for _, _, b in kinds(axis, n))) for axis, n in self._cuts) * self.inner
+
+    @cached_property
+    def direct(self) -> bool:
+        """Return whether windows are read where they lie: resident, unshared, and each tile has what it needs."""
+        local = all(b.local for axis, n in self._cuts for _, _, b in kinds(axis, n))
+        even = self.frames == 1 or self.rows >= self.form.axes[1].size  # frames of a window follow each other
+        return self.gy_stays and local and even and (self.share == 1 or self.form.groups > 1)
+
+    @cached_property
+    def blind(self) -> bool:
+        """Return whether no tap of the filter lands on any gradient: gx is +0."""
+        return any(all(not b.reads for _, _, b in kinds(axis, n)) for axis, n in self._cuts)
+
+    @property
+    def near(self) -> bool:
+        """Return whether the nodes that share positions follow each other along a column.
+
+        Then memory sends them one window together; otherwise those that share channels get their filter together.
+        """
+        return self.share > 1 and not self.gy_stays and self.form.groups == 1
+
+    @cached_property
+    def chunks(self) -> int:
+        """Return the chunks of the filter in a pass."""
+        axes = self.form.axes
+        return axes[0].taps * axes[1].taps * ceil(axes[2].taps / self.width)
+
+    @property
+    def kept(self) -> bool:
+        """Return whether the whole filter of a pass stays in SRAM."""
+        return self.filters >= self.chunks
+
+    @cached_property
+    def loads(self) -> int:
+        """Return how many chunks are loaded in all."""
+        each = self.chunks if self.kept else self.per * len(turns(self.form.axes, self.width))
+        return each * self.passes
+
+    @property
+    def chunk(self) -> int:
+        """Return the elements of a chunk."""
+        wide = self.channels if self.form.groups == 1 else self.form.group_channels
+        return min(self.width, self.form.axes[2].taps) * self.depth * wide
+
+    def buffers(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and format of every buffer by name: what the kernel allocates, and in what order."""
+        f, found = self.formats, dict[str, tuple[tuple[int, ...], str]]()
+        found["filters"] = (self.filters, self.chunk), f.dtype
+        if not self.direct:
+            found["windows"] = (self.windows, self.window * self.depth), f.dtype
+        if self.gy_stays:
+            found["gy_home"] = (self.per, self.owned * self.shard), f.dtype
+        if self.w_stays:
+            homes = ceil(self.chunks * self.passes / (self.cols * self.bands))
+            found["w_home"] = (homes, self.chunk), f.dtype
+        found["sums"] = (self.sums, self.positions * self.channels), f.sums
+        if self.gx_stays:
+            found["gx_home"] = (self.per * self.passes, self.positions * self.channels), f.out_dtype
+        else:
+            found["outs"] = (self.outs, self.positions * self.channels), f.out_dtype
+        if self.form.on_vector and f.dtype != "fp32":
+            found["wide_window"] = (self.window * self.depth,), "fp32"
+            found["wide_filter"] = (self.chunk,), "fp32"
+        return found
+
+    def sram_bytes(self) -> int:
+        """Return the SRAM of one node, in bytes."""
+        item = {self.formats.dtype: self.formats.item, self.formats.out_dtype: self.formats.out_item, "fp32": 4}
+        item["int32"] = 4
+        sizes = [prod(shape) * item[dtype] for shape, dtype in self.buffers().values()]
+        return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
+
+    def tile_cycles(self, chip: ChipSpec) -> float:
+        """Return the cycles that the busiest node computes on one tile of a pass."""
+        form, total = self.form, 0.0
+        for turn in schedule(form.axes, self.largest, self.width).turns:
+            total += sum(self._product_cycles(chip, product) for product in turn)
+        return total + (ceil(self.positions * self.channels * 4 / 64) if form.on_vector else 0)
+
+    def _product_cycles(self, chip: ChipSpec, product: Product) -> float:
+        form, m = self.form, product.rows * (product.high - product.low) * self.inner
+        if form.on_vector:
+            node, wide = chip.node, form.group_channels if form.groups > 1 else self.channels
+            lanes = node.vector.bytes_per_cycle // 4
+            row = (
+                ceil(self.per_pass / lanes)
+                if form.groups > 1 and wide == 1
+                else ceil(wide / lanes) * (self.per_pass if form.groups > 1 else 1)
+            )
+            return product.taps * form.group_filters * (1.5 * m * row + node.vector.fill_cycles + 2)
+        unit, groups = chip.node.matrix, self.per_pass if form.groups > 1 else 1
+        n = form.group_channels if form.groups > 1 else self.channels
+        blocks = ceil(m / unit.m) * ceil(n / unit.n)
+        step = unit.step_cycles[self.formats.dtype]
+        compute = blocks * ceil(product.taps * form.group_filters / unit.k) * step
+        return groups * (compute + blocks * unit.m * unit.n * 4 / chip.node.port_bytes + unit.fill_cycles + 18)
+
+    def cycles(self, chip: ChipSpec) -> float:
+        """Return the estimated cycles on `chip`: a closed form for choosing among cuts, not a prediction.
+
+        Computing of the busiest node against the traffic of memory and of its mesh port, plus what nothing hides: the
+        first window, the first chunk of the filter and the last result.
+        """
+        node, f, form = chip.node, self.formats, self.form
+        bandwidth, port = max(chip.memory_bytes_per_cycle, 1e-9), node.mesh_bytes_per_cycle
+        window = self.window * self.depth * f.item * (not self.direct)
+        chunk, result = self.chunk * f.item, self.positions * self.channels * f.out_item
+        visits, tile = self.per * self.passes, self.tile_cycles(chip)
+        cast = self.positions * self.channels * 4 / node.vector.bytes_per_cycle
+        memory = 0.0 if self.w_stays else float(self.loads * chunk * self.share * (self.bands if self.near else 1))
+        come = chunk / port + LATENCY  # a chunk on its way; where its owner sends it row by row, so many times
+        if self.w_stays:
+            come *= self.bands if self.near else 1
+        else:
+            come = max(come, chunk * self.share * (self.bands if self.near else 1) / bandwidth)
+        busy = visits * (tile + (cast if self.sums == 1 else 0.0) + (window / port if self.windows == 1 else 0.0))
+        if self.kept:
+            busy += self.passes * (come + max(0.0, (self.chunks - 1) * come - tile))
+        elif self.filters == 1:
+            busy += self.loads * come
+        else:
+            busy = max(busy, self.loads * come / (1 if self.filters == 2 else 2)) + come
+        first, last, fetched = window / port, cast, visits * window
+        if not self.gy_stays:
+            apart = self.share if form.groups > 1 else 1
+            memory += self.tiles * self.passes * apart * window
+            first = max(first, self.bands * self.cols * apart * window / bandwidth)
+        if not self.gx_stays:
+            memory += form.outer * form.inner * prod(axis.size for axis in form.axes) * form.c * f.out_item
+            last += self.bands * self.cols * self.share * result / bandwidth
+        return max(busy, memory / bandwidth, (self.loads * chunk + fetched) / port) + first + last
+
+    def sequences(self) -> int:
+        """Return in how many ways the tiles of a group follow each other: what its nodes have in common is a role."""
+        marks = []
+        for axis, n in self._cuts:
+            marks.append([at for at, (low, high, _) in enumerate(kinds(axis, n)) for _ in range(low, high)])
+        inner = [0] * (self.grid[1] - 1) + [self.form.inner % self.inner]
+        flat = [(i, t, r, c) for i in inner for t in marks[0] for r in marks[1] for c in marks[2]]
+        if len(set(flat)) == 1:
+            return 2
+        found = set()
+        for first in range(0, self.tiles, self.per):
+            found.add(tuple(flat[at % len(flat)] for at in range(first, min(self.tiles, first + self.per))))
+            if len(found) > MOST_SEQUENCES:
+                break
+        return len(found)
+
+
+def _spread(size: int, grain: int = 1, most: int = 0) -> list[int]:
+    """Return extents, multiples of `grain`, that cut `size` into fewer and fewer parts; at most `most` if given."""
+    found: list[int] = []
+    parts = 1
+    while True:
+        extent = min(size, grain * ceil(ceil(size / grain) / parts))
+        if not found or extent < found[-1]:
+            found.append(extent)
+        if extent <= grain:
+            break
+        parts = parts + 1 if parts < 16 else ceil(parts * 1.3)
+    return [x for x in found if not most or x <= most] or found[-1:]
+
+
+def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (frames, rows, columns, inner) of tiles that are worth a look."""
+    frames, rows, columns = form.axes
+    if form.case == "planes":
+        for inner in reversed(range(1, min(form.inner, 16) + 1)):
+            yield 1, rows.size, columns.size, inner
+        for extent in _spread(rows.size, rows.stride)[1:]:
+            yield 1, extent, columns.size, 1
+        for extent in _spread(columns.size, columns.stride)[1:]:
+            yield 1, min(rows.size, rows.stride), extent, 1
+            yield 1, min(rows.size, 8 * rows.stride), extent, 1
+    elif form.case == "time":
+        for inner in _spread(form.inner, form.grain):
+            for extent in _spread(columns.size, columns.stride)[: 4 if few else None]:
+                yield 1, 1, extent, inner
+    else:
+        for extent in _spread(frames.size, frames.stride):
+            for tall in _spread(rows.size, rows.stride)[: 6 if few else None]:
+                yield extent, tall, columns.size, 1
+        for wide in _spread(columns.size, columns.stride)[1:]:
+            yield min(frames.size, frames.stride), min(rows.size, rows.stride), wide, 1
+
+
+def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str]) -> Cut:
+    """Return the default cut: of those that fit SRAM, the one with the least estimated cycles.
+
+    UnsupportedError where not even one position and one unit of channels fit.
+    """
+    found: list[tuple[float, int, Cut]] = []
+    for few in (True, False):
+        for at, cut in enumerate(_candidates(chip, form, formats, resident, few)):
+            found.append((cut.cycles(chip), at, cut))
+        for _, _, cut in sorted(found, key=lambda item: item[:2]):
+            if cut.sequences() <= MOST_SEQUENCES:
+                return cut
+    raise UnsupportedError(
+        f"Cannot fit a data gradient with {form.k // form.groups} filters a group and {form.axes[2].taps} columns of "
+        f"taps{' and its resident tensors' if resident else ''} in the {chip.node.sram_bytes} B of SRAM of a node of "
+        f"{chip.name}; use {'fewer resident tensors or ' if resident else ''}a chip with more SRAM a node"
+    )
+
+
+def _candidates(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str], few: bool) -> Iterator[Cut]:
+    """Yield cuts that fit SRAM: for every share of the channels and extent of a tile, the most slots that fit."""
+    mesh_rows, mesh_cols = chip.mesh.rows, chip.mesh.cols
+    stays = ("gy" in resident, "w" in resident, "gx" in resident)
+    shares = dict.fromkeys(ceil(form.units / ceil(form.units / n)) for n in range(1, mesh_rows + 1))
+    taps = form.axes[2].taps
+    for share in shares:
+        units = ceil(form.units / share)
+        for per_pass in dict.fromkeys(ceil(units / n) for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, units)):
+            fits = 0
+            for frames, rows, columns, inner in _extents(form, few):
+                for width in dict.fromkeys((taps, ceil(taps / 2), 1)):
+                    cut = Cut(
+                        form, formats, share, mesh_rows // share, mesh_cols, units, per_pass, frames, rows, columns,
+                        inner, width, 1, 1, 1, 1, *stays,
+                    )  # fmt: skip
+                    best = _slots(cut, chip)
+                    if best is not None:
+                        fits += 1
+                        yield best
+                        break
+            if fits and few and per_pass < units:
+                break  # fewer channels a pass only read gy more often
+
+
+def _slots(cut: Cut, chip: ChipSpec) -> Cut | None:
+    """Return `cut` with as many slots as SRAM has room for; None where one of each does not fit."""
+    room = chip.node.sram_bytes
+    if cut.sram_bytes() > room:
+        return None
+    wanted = [min(2, cut.per * cut.passes)] * 3
+    for windows, sums, outs in (wanted, (wanted[0], wanted[1], 1), (wanted[0], 1, 1), (1, 1, 1)):
+        for filters in (cut.chunks, 3, 2, 1):
+            if filters > MOST_CHUNKS or filters > cut.chunks:
+                continue
+            new = replace(cut, filters=filters, windows=windows, sums=sums, outs=outs)
+            if new.sram_bytes() <= room:
+                return new
+    return None
+
+
+def fill_in(cut: Cut, chip: ChipSpec, **fields: int) -> Cut:
+    """Return `cut` with some of its numbers replaced; InputError for what is no such number or does not fit."""
+    names = ("share", "per_pass", "frames", "rows", "columns", "inner", "width", "filters", "windows", "sums", "outs")
+    form = cut.form
+    new = cut
+    for name, value in fields.items():
+        if name not in names:
+            raise InputError(f"conv2d dgrad has no tiling parameter {name!r}; it has {', '.join(names)}")
+        given: object = value
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise InputError(f"conv2d dgrad tiling parameter {name}={value!r} is not a positive int; use 1 or more")
+        one: dict[str, Any] = {name: given}
+        new = replace(new, **one)
+    if new.share > min(chip.mesh.rows, form.units):
+        raise InputError(
+            f"conv2d dgrad tiling parameter share={new.share} is more than the {chip.mesh.rows} rows of the mesh or "
+            f"the {form.units} units of channels; use fewer"
+        )
+    units = ceil(form.units / new.share)
+    new = replace(new, share=ceil(form.units / units), units=units, per_pass=min(new.per_pass, units))
+    new = replace(new, bands=chip.mesh.rows // new.share)
+    limits = dict(zip(("frames", "rows", "columns"), form.axes, strict=True))
+    for name, axis in limits.items():
+        extent = min(getattr(new, name), axis.size)
+        if extent < axis.size and extent % axis.stride:
+            raise InputError(
+                f"conv2d dgrad tiling parameter {name}={extent} is no multiple of the stride {axis.stride}; use one"
+            )
+        cut_axis: dict[str, Any] = {name: extent}
+        new = replace(new, **cut_axis)
+    inner = min(new.inner, form.inner)
+    if inner % form.grain or (inner > 1 and form.case == "full"):
+        raise InputError(f"conv2d dgrad tiling parameter inner={inner} is no multiple of {form.grain}; use one")
+    new = replace(new, inner=inner, width=min(new.width, form.axes[2].taps))
+    new = replace(new, filters=min(new.filters, new.chunks, MOST_CHUNKS))
+    if new.sequences() > MOST_SEQUENCES:
+        raise InputError("conv2d dgrad tiling makes too many kinds of work for nodes; use tiles that cut images evenly")
+    if new.sram_bytes() > chip.node.sram_bytes:
+        raise InputError(
+            f"conv2d dgrad tiling needs {new.sram_bytes()} B of SRAM a node, {chip.name} has {chip.node.sram_bytes}; "
+            "use smaller tiles or fewer slots"
+        )
+    return new
