@@ -247,9 +247,9 @@ def assignment_to_a_view(k, x):
     k.sram((8, 8), "bf16", "b")[0] = 0  # here
 
 
-@case(TraceError, "k.vec has no 'rsqrt'; it has copy, cast, neg")
+@case(TraceError, "k.vec has no 'cbrt'; it has copy, cast, neg")
 def instruction_that_is_none(k, x):
-    k.vec.rsqrt(x, x)  # here
+    k.vec.cbrt(x, x)  # here
 
 
 @case(TraceError, "did you mean 'reduce_sum'?")

@@ -38,7 +38,7 @@ def test_the_slow_model_sees_decoded_data_only(path):
         assert all(not name.startswith("accel") or name.startswith(allowed) for name in taken), taken
         assert not any("semantics" in name for name in taken)
     else:
-        free = {"numpy", "__future__", "collections.abc", "dataclasses", "fractions", "functools", "typing"}
+        free = {"numpy", "__future__", "collections.abc", "dataclasses", "fractions", "functools", "math", "typing"}
         assert {name for name in taken if name not in free and not name.startswith("accel.testing.slow_")} == set()
 
 

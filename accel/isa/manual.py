@@ -72,9 +72,10 @@ MAP_COLUMNS = 8
 CHAPTERS = {
     "control": "Control", "matrix": "Matrix unit", "vector-one": "Vector unit: one operand, or none",
     "vector-two": "Vector unit: two and three operands",
-    "vector-more": "Vector unit: masks, reductions, random numbers, rows by index", "dma": "Data movement",
+    "vector-more": "Vector unit: masks, reductions, random numbers, rows by index",
+    "vector-functions": "Vector unit: functions", "dma": "Data movement",
 }  # fmt: skip
-TWO_OPERANDS, MASKS = 56, 68  # opcodes at which the vector unit's second and third page begin
+PAGES = (("vector-functions", 88), ("vector-more", 68), ("vector-two", 56), ("vector-one", 0))  # and first opcodes
 
 
 def manual(prices: Prices | None = None) -> str:
@@ -142,7 +143,7 @@ def _chapter(row: Row) -> str:
     """Return the page of an instruction: its engine, and within the vector unit its opcode."""
     if row.engine is not Engine.VECTOR:
         return row.engine.name.lower()
-    return "vector-one" if row.opcode < TWO_OPERANDS else "vector-two" if row.opcode < MASKS else "vector-more"
+    return next(page for page, first in PAGES if row.opcode >= first)
 
 
 def _link(row: Row, paged: bool = False) -> str:
@@ -217,8 +218,10 @@ def _section(row: Row, prices: Prices | None) -> str:
     if row.views:
         lines.append(f"Shapes: {SHAPES[row.cost] if len(row.views) > 1 else 'any'}.\n")
         lines.append("Formats:\n\n" + "\n".join(f"- {text}" for text in _formats(row)) + "\n")
-    passes = f", {row.passes} micro-operations" if row.passes != 1 else ""
-    lines.append(f"Cost: {COST[row.cost]}{passes}.\n")
+    parts = row.passes if isinstance(row.passes, tuple) else (row.passes,)
+    passes = f", {' + '.join(map(str, parts))} micro-operations" if row.passes != 1 else ""
+    cost = COST[row.cost].replace("the widest operand", "fp32") if row.wide else COST[row.cost]
+    lines.append(f"Cost: {cost}{passes}.\n")
     shown = "\n".join(line for line in example(row).splitlines() if not line.startswith(".program"))
     lines.append(f"```text\n{shown}\n```\n")
     priced = list(prices(row)) if prices is not None else []

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 from accel.errors import InternalError
 from accel.isa.layout import CODE_WORDS, W_FIRST
 
-__all__ = ["COSTS", "Direction", "Engine", "Kind", "Operand", "Row", "Semantics"]
+__all__ = ["COSTS", "Direction", "Engine", "Kind", "Operand", "Passes", "Row", "Semantics"]
 
 
 Semantics: TypeAlias = Callable[[Any, Any, Any], Any]
+Passes: TypeAlias = int | str | tuple[int | str, ...]
 
 
 class Engine(IntEnum):
@@ -67,7 +68,9 @@ class Row:
     """One instruction: everything that encoder, decoder, executor, timing, checker and manual derive from.
 
     cost: one of COSTS - the rule in `accel.timing` that prices it;
-    passes: micro-operations a vector pass costs, or the name of the `VectorSpec` field that says so;
+    passes: micro-operations a vector pass costs, or the name of the `VectorSpec` field that says so, or a tuple of both
+    kinds, to be added up;
+    wide: whether the row works in fp32 lanes whatever the format of its operands;
     semantics: for elementwise rows the scalar function of (x, y, z) in fp32; None where the meaning is the nest
     itself (copy, matmul, control, gather), which `accel.isa.semantics` writes down in its module text;
     integer: the function that takes its place where all values are integers, None where the row takes floats only.
@@ -80,8 +83,9 @@ class Row:
     operands: tuple[Operand, ...]
     meaning: str
     semantics: Semantics | None = None
-    passes: int | str = 1
+    passes: Passes = 1
     integer: Semantics | None = None
+    wide: bool = False
 
     def __post_init__(self) -> None:
         last = W_FIRST + sum(WORDS_OF[o.kind] for o in self.operands)

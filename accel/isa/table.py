@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from accel.errors import InternalError
 from accel.isa import semantics as s
-from accel.isa.schema import Direction, Engine, Kind, Operand, Row, Semantics
+from accel.isa import transcendentals as t
+from accel.isa.schema import Direction, Engine, Kind, Operand, Passes, Row, Semantics
 
 __all__ = ["BY_MNEMONIC", "BY_OPCODE", "ROWS", "opcode"]
 
@@ -21,11 +22,16 @@ def _r(name: str, spaces: tuple[str, ...] = SRAM) -> Operand:
 
 
 def _vector(
-    mnemonic: str, op: int, reads: str, f: Semantics | None, meaning: str, *, passes: int | str = 1, imm: bool = False,
+    mnemonic: str, op: int, reads: str, f: Semantics | None, meaning: str, *, passes: Passes = 1, imm: bool = False,
     integer: Semantics | None = None, more: tuple[Operand, ...] = (),
 ) -> Row:  # fmt: skip
     operands = (_w(), *(_r(name) for name in reads.split())) + ((Operand("imm", Kind.FLOAT),) if imm else ()) + more
     return Row(mnemonic, op, Engine.VECTOR, "vector", operands, meaning, f, passes, integer)
+
+
+def _function(mnemonic: str, op: int, f: Semantics, meaning: str, passes: Passes) -> Row:
+    operands = (_w(), _r("x"))
+    return Row(mnemonic, op, Engine.VECTOR, "vector", operands, meaning, f, passes, wide=True)
 
 
 def _reduce(mnemonic: str, op: int, meaning: str) -> Row:
@@ -110,6 +116,14 @@ ROWS: tuple[Row, ...] = (
     Row("vec.scatter_add", 81, Engine.VECTOR, "gather",
         (Operand("dst", Kind.VIEW, Direction.UPDATE, SRAM), _r("x"), _r("index")),
         "dst[index[i]] += x[i] for i ascending, one rounding a step; an index outside dst is an error."),
+    # --- functions: micro-operations counted in `transcendentals.py`; largest errors over all fp32 numbers ----------
+    _function("vec.exp", 88, t.exp, "dst = e^x, to 1 ulp of fp32.", 12),
+    _function("vec.log", 89, t.log, "dst = natural logarithm of x, to 1 ulp of fp32.", 16),
+    _function("vec.tanh", 90, t.tanh, "dst = hyperbolic tangent of x, to 1.5 ulp of fp32.", (25, "divide_passes")),
+    _function("vec.sigmoid", 91, t.sigmoid, "dst = 1 / (1 + e^-x), to 1.5 ulp of fp32.", (22, "divide_passes")),
+    _function("vec.erf", 92, t.erf, "dst = error function of x, to 1.1 ulp of fp32.", 31),
+    _function("vec.rsqrt", 93, t.rsqrt, "dst = 1 / square root of x, to 1 ulp of fp32.",
+              (8, "divide_passes", "sqrt_passes")),
 )  # fmt: skip
 
 BY_MNEMONIC: dict[str, Row] = {row.mnemonic: row for row in ROWS}

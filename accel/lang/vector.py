@@ -89,6 +89,30 @@ class Vec(VectorUnit):
         """dst = the square root of x, correctly rounded."""
         self._emit("vec.sqrt", dst, (x,))
 
+    def exp(self, dst: View, x: View) -> None:
+        """dst = e^x, within 1 ulp of fp32."""
+        self._emit("vec.exp", dst, (x,))
+
+    def log(self, dst: View, x: View) -> None:
+        """dst = the natural logarithm of x, within 1 ulp of fp32; -Inf at zero, NaN below."""
+        self._emit("vec.log", dst, (x,))
+
+    def tanh(self, dst: View, x: View) -> None:
+        """dst = the hyperbolic tangent of x, within 1.5 ulp of fp32."""
+        self._emit("vec.tanh", dst, (x,))
+
+    def sigmoid(self, dst: View, x: View) -> None:
+        """dst = 1 / (1 + e^-x), within 1.5 ulp of fp32."""
+        self._emit("vec.sigmoid", dst, (x,))
+
+    def erf(self, dst: View, x: View) -> None:
+        """dst = the error function of x, within 1.1 ulp of fp32."""
+        self._emit("vec.erf", dst, (x,))
+
+    def rsqrt(self, dst: View, x: View) -> None:
+        """dst = 1 / the square root of x, within 1 ulp of fp32; infinite at zero, NaN below."""
+        self._emit("vec.rsqrt", dst, (x,))
+
     def transpose(self, dst: View, x: View) -> None:
         """dst = x with its last two dimensions exchanged, bits untouched."""
         self._emit("vec.transpose", dst, (x,))

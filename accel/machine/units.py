@@ -15,6 +15,7 @@ from accel.jit import types
 from accel.machine.bits import run_bits, run_gather, run_scatter_add, run_transpose
 from accel.machine.casts import run_cast, run_cast_sr, run_generate
 from accel.machine.codes import AT_LEAVES
+from accel.machine.functions import FUNCTIONS, run_function
 from accel.machine.integers import INTEGER, run_integer, run_integer_reduce
 from accel.machine.links import link
 from accel.machine.masks import run_compare, run_select
@@ -33,7 +34,7 @@ __all__ = ["ARGUMENTS", "AT_RINGS", "LEAVES", "RINGS_ARGUMENTS", "VIEWS", "call_
 LEAVES: tuple[Any, ...] = (
     run_matmul, run_elementwise, run_reduce, run_bits, run_integer, run_integer_reduce, run_cast, run_cast_sr,
     run_generate, run_compare, run_select, run_transpose, run_gather, run_scatter_add,
-    run_integer_matmul,
+    run_integer_matmul, run_function,
 )  # fmt: skip
 _NAMED: dict[str, Callable[..., Any]] = {
     "vec.copy": run_bits, "vec.cast_sr": run_cast_sr, "vec.compare": run_compare, "vec.comparei": run_compare,
@@ -55,6 +56,8 @@ for _row in ROWS:
         _kinds = (_NAMED[_row.mnemonic],) * 2
     elif _row in REDUCTIONS:
         _kinds = (run_reduce, run_integer_reduce)
+    elif _row in FUNCTIONS:
+        _kinds = (run_function,) * 2
     elif _row in ELEMENTWISE:
         _kinds = (run_elementwise, run_integer if _row in INTEGER else run_elementwise)
     else:

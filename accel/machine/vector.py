@@ -22,13 +22,26 @@ from accel.machine.moves import WIDTH
 from accel.machine.nests import BIASES, FORMATS, PIECE, STRIDES, lay_out, offset, outer_runs
 from accel.machine.raw import peek, poke
 
-__all__ = ["CHAINS", "ELEMENTWISE", "INFO", "INFO_READS", "REDUCTIONS", "WORK", "run_elementwise", "run_reduce"]
+__all__ = [
+    "CHAINS",
+    "ELEMENTWISE",
+    "INFO",
+    "INFO_READS",
+    "REDUCTIONS",
+    "WORK",
+    "fused",
+    "run_elementwise",
+    "run_reduce",
+]
 
 WORK = 5 * PIECE  # work space: dst, x, y, z, and the chains of a reduction
 CHAINS = 16  # interleaved chains of a reduction (contract, section 3)
 
 MASKS = ("vec.compare", "vec.comparei", "vec.select")
-ELEMENTWISE = tuple(row for row in ROWS if row.cost == "vector" and row.semantics and row.mnemonic not in MASKS)
+# Functions on fp32 lanes have a leaf of their own, `functions`, so that other programs do not compile them.
+ELEMENTWISE = tuple(
+    row for row in ROWS if row.cost == "vector" and row.semantics and row.mnemonic not in MASKS and not row.wide
+)
 REDUCTIONS = tuple(row for row in ROWS if row.cost == "reduce")
 FUNCTIONS: tuple[Callable[..., Any], ...] = tuple(dict.fromkeys(row.semantics for row in ELEMENTWISE if row.semantics))
 

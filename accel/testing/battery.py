@@ -105,7 +105,10 @@ def corner_cases(limits: Limits | None = None) -> Iterator[Case]:
             yield row_on_arrays("vec.cast", dtype, {"x": Array("fp32", numbers)}, bias=word)
             minus = np.full((3, 20), 1 << fmt(dtype).bits - 1 if fmt(dtype).signed else 0)
             yield row_on_arrays("vec.reduce_sum", dtype, {"x": Array(dtype, minus, word)}, shape=(3, 1), bias=word)
+    turns = _turns() if "fp32" in limits.floats else np.zeros(0, np.uint32)
     for mnemonic, row in BY_MNEMONIC.items():
+        if row.wide and mnemonic not in limits.without and turns.size:
+            yield row_on_arrays(mnemonic, "fp32", {"x": Array("fp32", turns)})
         if [o.name for o in row.views] != ["dst", "x", "y"] or mnemonic in limits.without:
             continue
         for dtype in limits.floats + (limits.integers if row.integer else ()):
@@ -119,6 +122,31 @@ def corner_cases(limits: Limits | None = None) -> Iterator[Case]:
                     yield row_on_arrays(mnemonic, "uint8", operands, relation=relation)
             else:
                 yield row_on_arrays(mnemonic, dtype, operands)
+
+
+def _turns() -> Any:
+    """Return the bits of fp32 numbers at which a function changes its formula or its kind of result, and around."""
+    points = [
+        0.5,
+        0.5625,
+        0.75,
+        0.95,
+        1.0,
+        1.5,
+        3.0,
+        4.0,
+        17.0,
+        88.0,
+        88.72284,
+        87.5,
+        96.0,
+        102.7,
+        103.97208,
+        2.0**-126,
+    ]
+    near = (np.array(points, np.float32).view(np.int32)[:, None] + np.array([-9, -1, 0, 1, 7], np.int32)).ravel()
+    bits = np.concatenate([near.view(np.uint32), special_codes("fp32")[::2].astype(np.uint32)])
+    return np.unique(np.concatenate([bits, bits ^ np.uint32(1 << 31)]))
 
 
 def _ties(dtype: str, word: int) -> Any:

@@ -13,7 +13,8 @@ from accel.testing.pool import Operand, Pool
 __all__ = ["COMPUTE", "compute_rows", "draw_compute"]
 
 RANDOM_BASES = (0, 1, 6, (1 << 32) - 3, (1 << 40) - 9, -5)
-FLOAT_ONLY = ("vec.div", "vec.sqrt", "vec.scatter_add")
+FLOAT_ONLY = ("vec.div", "vec.sqrt", "vec.scatter_add", "vec.exp", "vec.log", "vec.tanh", "vec.sigmoid", "vec.erf",
+              "vec.rsqrt")  # fmt: skip
 
 
 def _bits(p: Pool) -> Bits:

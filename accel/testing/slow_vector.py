@@ -7,38 +7,14 @@ modulo 2^32 at the end. Operands are read whole before anything is written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from accel.testing.slow_data import SlowModelError
+from accel.testing.slow_functions import FUNCTIONS, fused, nearest_fp32
 
 __all__ = ["FLOAT_ROWS", "INTEGER_ROWS", "REDUCTIONS", "RELATIONS", "fused", "nearest_fp32", "reduce_last"]
-
-
-def nearest_fp32(exact: Fraction) -> float:
-    """Return the fp32 number nearest to a rational that is not 0, ties to the even one; overflow is infinite."""
-    size = abs(exact)
-    # The last bit of a normal number with exponent e weighs 2^(e - 23); below 2^-126 it stays 2^-149.
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    if size < Fraction(2) ** exponent:
-        exponent -= 1
-    unit = Fraction(2) ** max(exponent - 23, -149)
-    near = round(size / unit) * unit  # Python rounds a rational half to even
-    value = float("inf") if near >= Fraction(2) ** 128 else float(near)
-    return -value if exact < 0 else value
-
-
-def fused(x: Any, y: Any, z: Any) -> Any:
-    """Return x * y + z of fp32 arrays with one rounding, through rationals where the sum is finite and not zero."""
-    wide = x.astype(np.float64) * y.astype(np.float64)  # exact: two significands of 24 bits
-    rough = wide + z.astype(np.float64)
-    result = rough.astype(np.float32).ravel()
-    for i, (p, c, s) in enumerate(zip(wide.flat, z.flat, rough.flat, strict=True)):
-        if np.isfinite(s) and s != 0.0:
-            result[i] = nearest_fp32(Fraction(float(p)) + Fraction(float(c)))
-    return result.reshape(rough.shape)
 
 
 def _extreme(x: Any, y: Any, largest: bool) -> Any:
@@ -74,6 +50,7 @@ FLOAT_ROWS: dict[str, Callable[..., Any]] = {
     "vec.muli": lambda x, y: x * y,
     "vec.maxi": _largest,
     "vec.mini": _smallest,
+    **FUNCTIONS,
 }
 INTEGER_ROWS: dict[str, Callable[..., Any]] = {
     "vec.fill": lambda x: x,

@@ -147,18 +147,19 @@ def matrix_cost(
 
 def vector_cost(
     node: NodeSpec, shape: Sequence[int], reads: Sequence[Side], write: Side, passes: int, flops: int, *,
-    tree: int = 0, scalars: int = 0,
+    tree: int = 0, scalars: int = 0, lane: int = 1,
 ) -> Cost:  # fmt: skip
     """Return the cost of a vector row over `shape`.
 
     passes: micro-operations a pass; flops: of an element. tree: extra cycles a row of a reduce spends on folding its
     lanes; its write is one element a row. scalars: operands whose bias is read from SRAM, an access each.
+    lane: bytes that an element takes in the unit where that is more than in its operands.
     The peak is that of the row's format: a pass does flops_per_lane on each element that fits, so no row is above it.
     """
     unit = node.vector
     *outer, inner = shape
     rows = math.prod(outer)
-    widest = max([side.item for side in reads] + [write.item])
+    widest = max([side.item for side in reads] + [write.item, lane])
     passes = max(passes, ceil_div(flops, unit.flops_per_lane))  # without fused lanes an fma is two passes
     compute = rows * (ceil_div(inner * widest, unit.bytes_per_cycle) * passes + tree)
     loads = sum(side.accesses(node.port_bytes) for side in reads) + scalars
@@ -221,7 +222,8 @@ def _side(view: Table) -> Side:
 def _vector_row(node: NodeSpec, kind: Row, operands: dict[str, Table], scalars: int) -> Cost:
     sides = {name: _side(view) for name, view in operands.items()}
     reads = [side for name, side in sides.items() if name != "dst"]
-    passes = getattr(node.vector, kind.passes) if isinstance(kind.passes, str) else kind.passes
+    parts = kind.passes if isinstance(kind.passes, tuple) else (kind.passes,)
+    passes = sum(part if isinstance(part, int) else getattr(node.vector, part) for part in parts)
     if kind.cost == "gather":
         update = kind.mnemonic == "vec.scatter_add"
         return gather_cost(node, sides["x" if update else "dst"], update=update, scalars=scalars)
@@ -233,7 +235,9 @@ def _vector_row(node: NodeSpec, kind: Row, operands: dict[str, Table], scalars: 
     lanes = node.vector.bytes_per_cycle // 4
     tree = (lanes - 1).bit_length() if kind.cost == "reduce" else 0  # one fold a level of the lane tree
     shape = sides["x" if tree else "dst"].shape
-    return vector_cost(node, shape, reads, sides["dst"], passes, flops, tree=tree, scalars=scalars)
+    return vector_cost(
+        node, shape, reads, sides["dst"], passes, flops, tree=tree, scalars=scalars, lane=4 if kind.wide else 1
+    )
 
 
 def _flat(view: Table) -> tuple[int, int]:
