@@ -1,0 +1,192 @@
+"""The weight gradient of a convolution: teams of nodes share images, a tree adds images, teams exchange slices.
+
+Every element of gw is one chain per image (frames, rows, columns of outputs ascending; padding takes part as +0), and
+images are added by the balanced tree over n, whatever the mesh. On the matrix unit a band of an image is one product
+for each row of taps: M = (s, c), N = k, K = (p, q), over windows of x that overlap in SRAM, so nothing is rearranged.
+Where a group has too few channels for it (and in fp32) the vector unit takes the chain a pixel at a time.
+
+Four threads: two that load bands of x and gy (each band is fetched once for all members that need it, by the next of
+them in turn, and multicast), one that multiplies, and one that adds finished tiles like a binary counter, so that
+log2(images) tiles are enough. At the end each team sums one slice of the tile over all teams and stores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from accel.errors import UnsupportedError
+from accel.hardware import ChipSpec
+from accel.kernels.parts.conv_weight_inputs import Inputs
+from accel.kernels.parts.conv_weight_outputs import Outputs
+from accel.kernels.parts.conv_weight_share import Share, share_of
+from accel.kernels.parts.conv_weight_tiling import STAGES, Tiling, choose, merges, pool_plan
+from accel.kernels.parts.conv_windows import Band, window
+from accel.lang import K, TensorSpec, tensor
+from accel.numerics import fmt
+from accel.problem.convolution import Convolution
+from accel.program import Program, kernel
+
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["program", "weight_gradient"]
+
+
+def program(
+    chip: ChipSpec, problem: Convolution, *, resident: frozenset[str] = frozenset(), vector: bool | None = None,
+    **tiling: int,
+) -> Program:  # fmt: skip
+    """Return the program of a problem whose direction is "wgrad"; tiling: fields of `Tiling` to replace.
+
+    vector: whether the vector unit multiplies; by default whichever is faster. UnsupportedError for formats that no
+    unit of the chip takes, or where nothing fits; InputError for bad tilings.
+    """
+    options, form = problem.to_dict(), problem.geometry
+    dtype, matrix = options["dtype"], chip.node.matrix.step_cycles
+    if fmt(dtype).kind == "int" or (dtype not in matrix and dtype != "fp32"):
+        taken = [name for name in matrix if fmt(name).kind != "int"]
+        raise UnsupportedError(
+            f"{problem.kind} on {chip.name} has no weight gradient of {dtype}; "
+            f"use dtype={' or '.join(map(repr, [*taken, 'fp32']))}"
+        )
+    if dtype == "fp32":
+        units = [True]
+    elif vector is None:  # a group with a few channels leaves most of the matrix unit idle
+        units = [False, True] if form.groups > 1 else [False]
+    else:
+        units = [vector]
+    best = choose(
+        chip, form, item=fmt(dtype).bytes, out_item=fmt(options["out_dtype"]).bytes, resident=resident,
+        bias=options["bias"], vector=units, **tiling,
+    )  # fmt: skip
+    tensors: dict[str, Any] = {"gb": None} | {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
+    return weight_gradient.build(chip, resident=resident, flops=problem.flops, tiling=best, **tensors)
+
+
+@kernel
+def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any, *, tiling: Tiling) -> None:
+    """gw (and gb, where it is a tensor) of x and gy; see the module text."""
+    T = tiling
+    inputs, outputs = Inputs(k, x, gy, T), Outputs(k, gw, gb, T)
+    mine = share_of(k, T)
+    if mine is None:
+        return
+    inputs.place(k, mine)
+    outputs.place(k, mine)
+    segments = [(i, band) for i in range(mine.images) for band in T.bands]
+    _, tiles, steps = pool_plan(mine.images)
+
+    @k.thread
+    def load_x() -> None:
+        inputs.x.load(k, segments)
+
+    @k.thread
+    def load_gy() -> None:
+        inputs.gy.load(k, segments)
+
+    @k.thread
+    def compute() -> None:
+        inputs.open(k, segments)
+        for g, (i, band) in enumerate(segments):
+            first, last = g % len(T.bands) == 0, (g + 1) % len(T.bands) == 0
+            if first:
+                outputs.take(k, tiles, i)
+            inputs.wait(k, g, segments)
+            here = inputs.x.slots[g % STAGES], inputs.gy.slots[g % STAGES]
+            tile, bias = outputs.tile(tiles[i]), outputs.bias(tiles[i])
+            if T.vector:
+                _by_pixel(k, T, mine, band, inputs.wide(k, g, segments), tile, bias, outputs.bias_part, fresh=first)
+            else:
+                _by_band(k, T, mine, band, here, tile, fresh=first)
+                if bias is not None and inputs.ones is not None:
+                    _bias(k, band, here[1], inputs.ones, outputs.bias_part, bias, fresh=first)
+            inputs.release(k, g, segments)
+            if last:
+                k.inc(outputs.full)
+
+    @k.thread
+    def add_up() -> None:
+        for i, merged in enumerate(steps):
+            k.wait(outputs.full)
+            outputs.merge(k, merged, tiles[i + 1 :])
+        outputs.finish(k)
+
+
+def _frames(tiling: Tiling, band: Band) -> Iterator[tuple[int, int]]:
+    """Yield (first, frames) of each product: one frame, or all where rows of frames follow each other in SRAM."""
+    frames, _ = band.outputs()
+    yield from [(0, frames)] if merges(tiling.axes) else [(z, 1) for z in range(frames)]
+
+
+def _by_band(
+    k: K, tiling: Tiling, mine: Share, band: Band, here: tuple[View, View], tile: View, *, fresh: bool
+) -> None:  # fmt: skip
+    """Multiply a band on the matrix unit: for each group and tap (t, r) the product of all its taps s and channels."""
+    (ta, ha, wa), (x, gy) = tiling.axes, here
+    rows, cols = band.outputs()[1], wa.out
+    steps = [window(axis, 0, 1).stride for axis in tiling.axes]
+    (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
+    reach = (ns - 1) * wa.dilation + 1
+    for at, (g, t, r) in enumerate((g, t, r) for g in range(groups) for t in range(nt) for r in range(nr)):
+        sums = tile[at * ns : (at + 1) * ns]
+        top, left = (r0 + r) * ha.dilation, s0 * wa.dilation
+        for z, count in _frames(tiling, band):
+            near = z * steps[0] + (t0 + t) * ta.dilation
+            patch = x[
+                near : near + (count - 1) * steps[0] + 1 : steps[0],
+                top : top + (rows - 1) * steps[1] + 1 : steps[1],
+                left : left + (cols - 1) * steps[2] + reach,
+                g * nc : (g + 1) * nc,
+            ].merge(0)
+            right = gy[z : z + count, :rows, :, g * nk : (g + 1) * nk].merge(0)
+            if ns > 1:
+                windows = patch.window(1, ns, steps[2], wa.dilation)
+                k.matmul(sums, windows, right, accumulate=not fresh or z > 0, trans_a=True)
+            else:
+                k.matmul(sums[0], patch[:, :: steps[2]], right, accumulate=not fresh or z > 0, trans_a=True)
+
+
+def _bias(k: K, band: Band, gy: View, ones: View, part: tuple[Any, int], sums: View, *, fresh: bool) -> None:
+    """Add a band to the bias gradient: a product with ones has the chain of a plain sum."""
+    frames, rows = band.outputs()
+    start, count = part
+    for z in range(frames):
+        k.matmul(sums, ones[:rows], gy[z, :rows, :, start : start + count], accumulate=not fresh or z > 0)
+
+
+def _by_pixel(
+    k: K, tiling: Tiling, mine: Share, band: Band, here: tuple[View, View], tile: View, bias: View | None,
+    part: tuple[Any, int], *, fresh: bool,
+) -> None:  # fmt: skip
+    """Multiply a band on the vector unit: for each output pixel one fma over taps, groups and filters a channel."""
+    axes, (x, gy) = tiling.axes, here
+    frames, rows = band.outputs()
+    steps = [window(axis, 0, 1).stride for axis in axes]
+    (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
+    order = (1, 2, 0, 3) if nk >= groups else (1, 2, 3, 0)  # the longer of groups and filters goes along the lanes
+    if fresh:
+        k.vec.fill(tile, 0.0)
+        if bias is not None:
+            k.vec.fill(bias, 0.0)
+    sums = tile.split(0, nt * nr * ns)
+    for z in range(frames):
+        for p in k.loop(rows):
+            for q in k.loop(axes[2].out):
+                pixel = gy[z, p : p + 1, q : q + 1, : groups * nk].split(2, nk)
+                right = pixel.transpose(*((0, 1, 2, 3) if nk >= groups else (0, 1, 3, 2)))
+                top, left = p * steps[1] + r0 * axes[1].dilation, q * steps[2] + s0 * axes[2].dilation
+                for t in range(nt):
+                    patch = x[
+                        z * steps[0] + (t0 + t) * axes[0].dilation,
+                        top : top + (nr - 1) * axes[1].dilation + 1 : axes[1].dilation,
+                        left : left + (ns - 1) * axes[2].dilation + 1 : axes[2].dilation,
+                        : groups * nc,
+                    ].split(2, nc)
+                    for c in k.loop(nc):
+                        own = sums[:, t * nr * ns : (t + 1) * nr * ns, c, :].split(1, ns).transpose(*order)
+                        one = patch[:, :, :, c : c + 1]
+                        one = one if nk >= groups else one.transpose(0, 1, 3, 2)
+                        k.vec.fma(own, one, right, own)
+                if bias is not None:
+                    k.vec.add(bias, bias, gy[z, p, q, part[0] : part[0] + part[1]])

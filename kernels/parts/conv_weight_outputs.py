@@ -1,0 +1,159 @@
+"""What `conv_weight_gradient` makes: tiles of gw and slices of gb through the tree over images, and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from accel.kernels.parts.conv_weight_share import Share, left
+from accel.kernels.parts.conv_weight_tiling import Tiling
+from accel.lang import K, TensorSpec
+
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["Outputs"]
+
+
+class Outputs:
+    """Tiles of gw (and slices of gb) that are being made, wait in the tree, travel between teams, and leave."""
+
+    def __init__(self, k: K, gw: TensorSpec, gb: Any, tiling: Tiling) -> None:
+        T, self.tiling, self.gw, self.gb = tiling, tiling, gw, gb if tiling.bias else None
+        self.tiles = k.sram((T.pool, *T.tile), "fp32", "tiles")
+        self.full, self.free = k.sem(name="tile_full"), k.sem(T.pool, "tile_free")
+        self.arrived, self.stored = k.sem(2, "arrived"), k.sem(name="stored")
+        self.inbox = k.sram((T.teams, *T.slice_shape), "fp32", "inbox") if T.teams > 1 else None
+        self.out = k.sram(T.slice_shape, gw.dtype, "out") if gw.dtype != "fp32" else None
+        self.biases = k.sram((T.pool, T.bias_width), "fp32", "biases") if T.bias else None
+        self.bias_inbox = k.sram((T.teams, T.bias_width), "fp32", "bias_inbox") if T.bias and T.teams > 1 else None
+
+    def place(self, k: K, mine: Share) -> None:
+        """Say which part of gw and gb this node makes, and which slice of it this team finishes."""
+        T, self.mine = self.tiling, mine
+        self.shape = (mine.taps, mine.count[4], mine.count[5])
+        wide = mine.count[0] * mine.count[5]
+        start = mine.local % T.y_owners * T.bias_width
+        count = 0
+        if self.biases is not None:
+            count = T.bias_width if T.bias_width * T.y_owners == wide else int(left(T.bias_width, wide - start))
+        self.bias_part = (start, count)
+        axis = T.slice_axis
+        each = T.slice_shape[axis]
+        self.low = mine.team * each
+        length = each if each * T.teams == self.shape[axis] else int(left(each, self.shape[axis] - self.low))
+        self.length = length if T.teams > 1 else self.shape[axis]
+        if self.gw.resident and self.length > 0:
+            for target, part in self._runs(self._result()):
+                k.collect(target, part)
+
+    def tile(self, index: int) -> View:
+        """Return tile `index` of the pool."""
+        taps, c, n = self.shape
+        view: View = self.tiles[index, :taps, :c, :n]
+        return view
+
+    def bias(self, index: int) -> View | None:
+        """Return the bias gradient beside tile `index`, where this node makes a part of it."""
+        return self.biases[index, : self.bias_part[1]] if self.biases is not None and self.bias_part[1] > 0 else None
+
+    def take(self, k: K, tiles: list[int], image: int) -> None:
+        """Wait until the tile of an image is free."""
+        if tiles[image] in tiles[:image]:
+            k.wait(self.free[tiles[image]])
+
+    def merge(self, k: K, merged: list[tuple[int, int]], later: list[int]) -> None:
+        """Add tiles in the order of the tree; give back those that a later image takes."""
+        for low, high in merged:
+            k.vec.add(self.tile(low), self.tile(low), self.tile(high))
+            mine, other = self.bias(low), self.bias(high)
+            if mine is not None and other is not None:
+                k.vec.add(mine, mine, other)
+            if high in later:
+                k.inc(self.free[high])
+
+    def finish(self, k: K) -> None:
+        """Sum the slices of all teams, round and store them."""
+        T, sums, biases = self.tiling, self.tile(0), self.bias(0)
+        if self.inbox is not None:
+            self._send(k, sums, biases)
+            if self.length > 0:
+                k.wait(self.arrived[0], T.teams)
+                inbox = self.inbox[(slice(None), *self._cut(0, self.length))]
+                _tree(k, inbox)
+                sums = inbox[0]
+            if biases is not None and self.mine.team == 0:
+                assert self.bias_inbox is not None
+                k.wait(self.arrived[1], T.teams)
+                _tree(k, self.bias_inbox[:, : self.bias_part[1]])
+                biases = self.bias_inbox[0, : self.bias_part[1]]
+        copies = 0
+        if self.length > 0:
+            result = self._result()
+            if self.out is not None:
+                k.vec.cast(result, sums)
+            for target, part in [] if self.gw.resident else self._runs(result):
+                k.copy(target, part, sent=self.stored)
+                copies += 1
+        if biases is not None and self.mine.team == 0:
+            assert self.gb is not None
+            g0, k0 = self.mine.start[0], self.mine.start[5]
+            first = g0 * T.k + k0 + self.bias_part[0]
+            k.copy(self.gb[first : first + self.bias_part[1]], biases, sent=self.stored)
+            copies += 1
+        if copies:
+            k.wait(self.stored, copies)
+
+    def _cut(self, low: int, length: int) -> tuple[slice, slice, slice]:
+        cut = [slice(0, size) for size in self.shape]
+        cut[self.tiling.slice_axis] = slice(low, low + length)
+        return cut[0], cut[1], cut[2]
+
+    def _send(self, k: K, sums: View, biases: View | None) -> None:
+        """Push the slice of every team to its member with the same part of gw."""
+        T, inbox = self.tiling, self.inbox
+        assert inbox is not None
+        axis = T.slice_axis
+        each, side = T.slice_shape[axis], k.col % T.k_parts
+        for team in range(T.teams):
+            length = min(each, self.shape[axis] - team * each)
+            node = team // T.across * T.team_rows + self.mine.local, team % T.across * T.k_parts + side
+            if length > 0:
+                part = inbox[(self.mine.team, *self._cut(0, length))]
+                k.copy(part, sums[self._cut(team * each, length)], to=node, done=self.arrived[0])
+            if team == 0 and biases is not None:
+                assert self.bias_inbox is not None
+                k.copy(self.bias_inbox[self.mine.team, : self.bias_part[1]], biases, to=node, done=self.arrived[1])
+
+    def _result(self) -> View:
+        if self.out is not None:
+            return self.out[self._cut(0, self.length)]
+        view: View = self.tile(0) if self.inbox is None else self.inbox[(0, *self._cut(0, self.length))]
+        return view
+
+    def _runs(self, result: View) -> Iterator[tuple[View, View]]:
+        """Yield (part of gw, part of the result) for every group and row of taps."""
+        T, axis = self.tiling, self.tiling.slice_axis
+        (g0, t0, r0, s0, c0, k0), (groups, nt, nr, ns, nc, nk) = self.mine.start, self.mine.count
+        low = self.low if T.teams > 1 else 0
+        c = slice(c0 + low, c0 + low + self.length) if axis == 1 else slice(c0, c0 + nc)
+        at = 0
+        for g in range(groups):
+            first = (g0 + g) * T.k + k0
+            f = slice(first + low, first + low + self.length) if axis == 2 else slice(first, first + nk)
+            for t in range(nt):
+                for r in range(nr):
+                    taps = (t0 + t, r0 + r)[5 - len(self.gw.shape) :]
+                    yield self.gw[(*taps, slice(s0, s0 + ns), c, f)], result[at : at + ns]
+                    at += ns
+
+
+def _tree(k: K, parts: View) -> None:
+    """Add the first dimension up in place: neighbours level by level, an odd last one passes through."""
+    step, count = 1, parts.shape[0]
+    while step < count:
+        pairs = (count - step - 1) // (2 * step) + 1
+        reach = (pairs - 1) * 2 * step + 1
+        left = parts[0 : reach : 2 * step]
+        k.vec.add(left, left, parts[step : step + reach : 2 * step])
+        step *= 2
