@@ -30,6 +30,7 @@ CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
     "layernorm": Entry("layernorm", "layernorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
+    "conv2d": Entry("conv2d", "conv2d"),
 }
 
 

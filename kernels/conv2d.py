@@ -1,0 +1,107 @@
+"""Convolution of images in its three training directions, as a lesson: implicit GEMM, and nothing is materialised.
+
+What the machine defines (`conv_reference.py` repeats it in NumPy): every output is one chain of fp32 fused
+multiply-adds from +0. Forward: filter rows r, then taps s, then channels c of the group; padding takes part as +0.
+Data gradient: r, s, then filters k of the group, over the taps that land on an output gradient; others do not take
+part. Weight gradient: the output positions p, q of one image, then the images of the batch by a balanced tree of
+neighbours. Then the bias (fp32), the activation, and one rounding. Chip, mesh and tiling never change a bit.
+
+Forward, version by version:
+
+1. *im2col and matmul*: copy every pixel once a tap, then multiply: nine times the memory traffic for a 3x3 filter.
+2. *Shifted views*: the rows that a band of outputs reads lie in SRAM, with their halo and with zeros for padding. A tap
+   is the same rows seen from another start, and the strides of the view do the rest: M = (output row, output pixel)
+   with the convolution's stride in it, K = (filter row, tap and channel) with the dilation, N = filters. The "im2col
+   matrix" is a four-dimensional view in which elements occur several times; it is never written anywhere.
+3. *One matmul for the whole filter*: where taps and channels of a row are one run (no dilation, no groups), K covers
+   all rows of the filter, so the 16 exposed cycles in which a 16x16 accumulator block moves are spent once an output.
+4. *Over the mesh*: bands of output rows are dealt to the nodes, whole images or parts of one as it comes; neighbours
+   exchange the rows at their borders where x is resident in SRAM (`conv_frames.py`). Filters are multicast to all nodes
+   once and kept, or pass in chunks while the accumulators stay put (`conv_filters.py`). Small outputs deal the filters
+   over `parts` of the mesh too, so that few pixels keep all nodes busy.
+5. *What the matrix unit is bad at* - depthwise and thin groups, fp32 - runs on the vector unit as the same chain, with
+   channels along the lanes.
+
+Axes without taps are merged, so that a 1x1 convolution is a matmul over one long row of pixels. The tiling is a closed
+form (`conv_tiling.py`). The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from accel.errors import UnsupportedError
+from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
+from accel.kernels.library import LibraryKernel
+from accel.kernels.parts import conv_forward
+from accel.kernels.parts.conv_reference import oracle, oracle_at
+from accel.problem import Conv2d
+from accel.program import Program
+
+__all__ = ["KERNEL", "build", "oracle"]
+
+PROGRAMS = {"fwd": conv_forward.build}
+"""What builds each direction: (chip, problem, *, resident, **tiling) -> Program."""
+
+
+def build(
+    chip: ChipSpec | str,
+    *,
+    n: int,
+    h: int,
+    w: int,
+    c: int,
+    k: int,
+    r: int,
+    s: int,
+    stride: int | tuple[int, ...] = 1,
+    pad: int | tuple[int, ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    dtype: str = "bf16",
+    out_dtype: str = "bf16",
+    direction: str = "fwd",
+    bias: bool = False,
+    activation: str | None = None,
+    resident: Iterable[str] = (),
+    **tiling: int,
+) -> Program:
+    """Return the program of one direction of a convolution of n images h x w x c with k filters r x s, for `chip`.
+
+    direction: "fwd" (x, w -> y), "dgrad" (gy, w -> gx) or "wgrad" (x, gy -> gw); x (n, h, w, c), w (r, s, c / groups,
+    k), gy and y (n, p, q, k). stride, pad, dilation: one int or (height, width). dtype: of the inputs, a float format
+    of the chip's matrix unit, or fp32, which the vector unit multiplies; out_dtype: of the result. bias: forward adds
+    bias (k,) in fp32, wgrad returns its gradient gb too. activation: "relu" or none, forward, before the one rounding.
+    resident: operands that lie in SRAM, in shards. tiling: fields of the direction's tiling (default: chosen in closed
+    form). Raises InputError and UnsupportedError.
+    """
+    problem = Conv2d(
+        n, h, w, c, k, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias, activation or "none"
+    )
+    return _program(chip, problem, resident=resident, **tiling)
+
+
+def _program(chip: ChipSpec | str, problem: Conv2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
+    spec = find_chip(chip) if isinstance(chip, str) else chip
+    if problem.direction not in PROGRAMS:
+        raise UnsupportedError(f"conv2d has no direction {problem.direction!r} yet; use {' or '.join(PROGRAMS)}")
+    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    return PROGRAMS[problem.direction](spec, problem, resident=held, **tiling)
+
+
+KERNEL = LibraryKernel(
+    problem=Conv2d,
+    program=_program,
+    oracle=oracle,
+    oracle_at=oracle_at,
+    examples=(
+        Conv2d(1, 1, 1, 1, 1, 1, 1),
+        Conv2d(2, 9, 7, 5, 6, 3, 2, stride=(2, 1), pad=(1, 0), bias=True, activation="relu"),
+        Conv2d(3, 8, 11, 4, 8, 3, 3, pad=2, dilation=(1, 2), groups=2, out_dtype="fp32"),
+        Conv2d(2, 6, 6, 9, 9, 3, 3, pad=1, groups=9),
+        Conv2d(1, 13, 5, 3, 17, 7, 5, stride=2, pad=3, dtype="fp32", out_dtype="fp32"),
+        Conv2d(2, 5, 5, 16, 24, 1, 1),
+    ),
+)

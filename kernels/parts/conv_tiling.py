@@ -1,0 +1,366 @@
+"""How a forward convolution is cut over a mesh: the closed-form default tiling, and why it is legal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+from accel.errors import InputError, UnsupportedError
+from accel.hardware import ChipSpec
+from accel.kernels.parts.conv_shape import Shape
+from accel.lang import SRAM_ALIGN
+from accel.numerics import fmt
+
+__all__ = ["Chunk", "Tiling", "choose", "fill_in"]
+
+GROUP = 8  # filters are dealt in groups of one matrix-unit step
+MOST_PIXELS = 1024  # of a tile: more brings nothing
+Chunk = tuple[int, int, int, int, int, int]  # row taps [0:2], taps along the row [2:4], channels [4:6] of a piece of w
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One legal way to run a forward convolution.
+
+    The output is cut in bands of `high` rows x `wide` pixels, dealt to grid_rows / parts x grid_cols nodes; each of the
+    `parts` such groups of mesh rows has its own filters. A node's bands go in tiles of `bands` (more than one only of
+    single rows), through `slots` frame buffers; filters pass in chunks of `taps` filter rows or, where a row is too
+    much, of `deep` channels of one tap, through `stages` buffers (kept if there are as many as chunks).
+    """
+
+    shape: Shape
+    parts: int
+    grid_rows: int
+    grid_cols: int
+    high: int
+    wide: int
+    bands: int
+    taps: int
+    deep: int
+    slots: int
+    stages: int
+    accumulators: int
+    on_vector: bool
+    dtype: str
+    out_dtype: str
+    bias: bool
+
+    @cached_property
+    def members(self) -> int:
+        """Return the nodes that share filters."""
+        return self.grid_rows // self.parts * self.grid_cols
+
+    @cached_property
+    def blocks(self) -> tuple[int, int]:
+        """Return how many bands cover the height and the width of an output."""
+        return ceil(self.shape.h.out / self.high), ceil(self.shape.w.out / self.wide)
+
+    @cached_property
+    def all_bands(self) -> int:
+        """Return the bands of all clips."""
+        down, across = self.blocks
+        return self.shape.n * self.shape.t.out * down * across
+
+    @cached_property
+    def most_bands(self) -> int:
+        """Return the most bands of a node."""
+        return ceil(self.all_bands / self.members)
+
+    @property
+    def tiles(self) -> int:
+        """Return the tiles of a node."""
+        return ceil(self.most_bands / self.bands)
+
+    @property
+    def rows(self) -> int:
+        """Return the input rows of one band and one tap in time: those read, or where bands are high all between."""
+        h = self.shape.h
+        return h.taps if self.high == 1 else (self.high - 1) * h.stride + (h.taps - 1) * h.dilation + 1
+
+    @property
+    def columns(self) -> int:
+        """Return the input pixels of a row of a band."""
+        w = self.shape.w
+        return (self.wide - 1) * w.stride + (w.taps - 1) * w.dilation + 1
+
+    @cached_property
+    def filters(self) -> int:
+        """Return the most filters of a node."""
+        unit = self.shape.group_k if self.shape.groups > 1 else GROUP
+        return min(self.shape.k, unit * ceil(ceil(self.shape.k / unit) / self.parts))
+
+    @property
+    def fused(self) -> bool:
+        """Return whether taps and channels of a filter row are one run of elements, so that rows join in one matmul."""
+        return self.shape.groups == 1 and (self.shape.w.dilation == 1 or self.shape.w.taps == 1)
+
+    @cached_property
+    def chunk_count(self) -> int:
+        """Return the number of pieces of w."""
+        s = self.shape
+        return s.row_taps * s.w.taps * ceil(s.group_c / self.deep) if self.deep else ceil(s.row_taps / self.taps)
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """Return the pieces of w in the order of the chain."""
+        s = self.shape
+        if not self.deep:
+            return [
+                (a, min(a + self.taps, s.row_taps), 0, s.w.taps, 0, s.group_c) for a in range(0, s.row_taps, self.taps)
+            ]
+        return [
+            (a, a + 1, b, b + 1, low, min(low + self.deep, s.group_c))
+            for a in range(s.row_taps)
+            for b in range(s.w.taps)
+            for low in range(0, s.group_c, self.deep)
+        ]
+
+    @property
+    def chunk_depth(self) -> int:
+        """Return the most rows of w, as a matrix, in a chunk."""
+        return self.deep or self.taps * self.shape.w.taps * self.shape.group_c
+
+    @property
+    def kept(self) -> bool:
+        """Return whether all filters of a node stay in its SRAM."""
+        return self.stages >= self.chunk_count
+
+    @property
+    def block(self) -> int:
+        """Return the pixels of a row that lie together where x is resident: a whole row, or what a band steps over."""
+        return self.shape.w.size if self.blocks[1] == 1 else self.wide * self.shape.w.stride
+
+    @property
+    def units(self) -> int:
+        """Return the pieces of a resident x: `block` pixels of a row each."""
+        return self.shape.rows_in * ceil(self.shape.w.size / self.block)
+
+    @property
+    def piece(self) -> int:
+        """Return the rows of w in a piece of a resident w."""
+        return ceil(self.chunk_depth / min(self.members, 8))
+
+    def sram_bytes(self, resident: frozenset[str]) -> int:
+        """Return the SRAM of one node, in bytes."""
+        s, item, out_item = self.shape, fmt(self.dtype).bytes, fmt(self.out_dtype).bytes
+        frame = self.bands * s.t.taps * self.rows * self.columns * s.c
+        chunk, pixels = self.chunk_depth * self.filters, self.bands * self.high * self.wide
+        buffers = [item * self.slots * frame, item * self.stages * chunk]
+        buffers.append(4 * self.accumulators * pixels * self.filters)
+        if self.on_vector and item < 4:
+            buffers += [4 * frame, 4 * chunk]
+        if self.bias:
+            buffers.append(4 * self.filters)
+        if "x" in resident:
+            buffers.append(item * ceil(self.units / (self.grid_rows * self.grid_cols)) * self.block * s.c)
+        if "w" in resident:
+            pieces = self.chunk_count * ceil(self.chunk_depth / self.piece)
+            buffers.append(item * ceil(pieces / self.members) * self.piece * self.filters)
+        if "y" in resident:
+            buffers.append(out_item * self.most_bands * self.high * self.wide * self.filters)
+        elif self.out_dtype != "fp32":
+            buffers.append(2 * out_item * pixels * self.filters)
+        return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
+
+    def tile_cycles(self, chip: ChipSpec) -> int:
+        """Return the cycles that a node multiplies for a full tile."""
+        s, m, n = self.shape, self.bands * self.high * self.wide, self.filters
+        if self.on_vector:
+            lanes = chip.node.vector.bytes_per_cycle // 4
+            groups = 1 if s.groups == 1 else n // s.group_k
+            inner = max(groups, n // groups)
+            each = m * (n // inner) * ceil(inner / lanes) + chip.node.vector.fill_cycles + chip.node.issue_cycles
+            return s.depth * each if groups < n // groups or s.groups == 1 else s.depth * s.group_k * each
+        unit = chip.node.matrix
+        operations = n // s.group_k if s.groups > 1 else 1
+        width = s.group_k if s.groups > 1 else n
+        groups = operations * ceil(m / unit.m) * ceil(width / unit.n)
+        moved = unit.m * unit.n * 4 // chip.node.port_bytes  # cycles to store a group of accumulators
+        corner = unit.accumulator_rows * unit.accumulator_cols * 4 // chip.node.port_bytes
+        if self.deep:
+            count, each = s.row_taps * s.w.taps * ceil(s.group_c / self.deep), ceil(s.depth / self.chunk_count / unit.k)
+        elif self.fused:
+            count = max(self.chunk_count, 1 if self.high == 1 else s.t.taps)
+            each = ceil(s.depth / count / unit.k)
+        else:
+            count, each = s.row_taps, ceil(s.w.taps * s.group_c / unit.k)
+        step = unit.step_cycles[self.dtype]
+        alone = operations * (corner + unit.fill_cycles + chip.node.issue_cycles)
+        return count * (groups * (each * step + moved) + alone)
+
+    def cycles(self, chip: ChipSpec, resident: frozenset[str]) -> float:
+        """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction."""
+        s, item, out_item, node = self.shape, fmt(self.dtype).bytes, fmt(self.out_dtype).bytes, chip.node
+        pixels, tile = self.bands * self.high * self.wide, self.tile_cycles(chip)
+        frame = item * self.bands * s.t.taps * self.rows * min(self.columns, s.w.size) * s.c
+        w_bytes = item * s.depth * self.filters * (1 if self.kept else self.tiles)
+        drain = (1 + self.bias + (self.out_dtype != "fp32")) * ceil(pixels * self.filters * 4 / node.port_bytes)
+        busy = self.tiles * (tile + (drain if self.accumulators == 1 else 0))
+        arrive = (self.tiles * frame + w_bytes) / node.mesh_bytes_per_cycle
+        bandwidth = max(chip.memory_bytes_per_cycle, 1e-9)
+        x_all = self.all_bands / self.bands * frame * self.parts
+        traffic = ("x" not in resident) * x_all + ("w" not in resident) * w_bytes * self.parts
+        traffic += ("y" not in resident) * out_item * s.rows_out * s.w.out * s.k
+        first = frame / node.mesh_bytes_per_cycle
+        if "x" not in resident:
+            first = max(first, frame * min(self.all_bands, self.members) * self.parts / bandwidth)
+        first += item * self.chunk_depth * self.filters / node.mesh_bytes_per_cycle
+        stored = 0 if "y" in resident else out_item * pixels * self.filters * self.members * self.parts / bandwidth
+        latency = max((p.latency_cycles for p in chip.ports), default=0)
+        # Where several are close none hides the others quite: a cubic mean leaves slack.
+        steady = (busy**3 + arrive**3 + (traffic / bandwidth) ** 3) ** (1 / 3)
+        return float(steady + first + drain + stored + latency)
+
+    def collectable(self) -> bool:
+        """Return whether the pixels of every band are one run in memory, and so are those of several."""
+        s = self.shape
+        down, across = self.blocks
+        if across == 1:
+            return down == 1 or s.h.out % self.high == 0
+        return self.high == 1 and (s.w.out % self.wide == 0 or s.rows_out == 1)
+
+    def preloadable(self) -> bool:
+        """Return whether the blocks of a resident x are one run in memory each."""
+        return self.shape.w.size % self.block == 0 or self.shape.rows_in == 1
+
+
+def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str, out_dtype: str, bias: bool) -> Tiling:
+    """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
+
+    UnsupportedError where none fits, naming the smallest and what a node has.
+    """
+    base = Tiling(
+        shape, 1, chip.mesh.rows, chip.mesh.cols, 1, 1, 1, 1, 0, 1, 1, 1, dtype == "fp32", dtype, out_dtype, bias
+    )
+    if dtype != "fp32":
+        probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
+        base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip) < probe.tile_cycles(chip))
+    best: tuple[float, Tiling] | None = None
+    least = (1 << 62, base)
+    cuts = [cut for cut in _cuts(base) if _legal(cut, resident)]
+    # With all filters kept and nothing waited for, a cut is about as fast as it can be: the slower ones need no look.
+    roughly = sorted(((_ideal(cut).cycles(chip, resident), n) for n, cut in enumerate(cuts)), key=lambda pair: pair)
+    for ideal, n in roughly:
+        if best is not None and best[0] <= ideal:
+            break
+        for candidate in _chunked(cuts[n]):
+            size = candidate.sram_bytes(resident)
+            least = min(least, (size, candidate), key=lambda pair: pair[0])
+            if size <= chip.node.sram_bytes:
+                cost = candidate.cycles(chip, resident)
+                if best is None or cost < best[0]:
+                    best = (cost, candidate)
+    if best is None:
+        kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
+        raise UnsupportedError(
+            f"a convolution of {shape.n} x {shape.t.size} x {shape.h.size} x {shape.w.size} x {shape.c} into {shape.k} "
+            f"filters{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM, a node has "
+            f"{chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
+        )
+    return best[1]
+
+
+def _legal(cut: Tiling, resident: frozenset[str]) -> bool:
+    return ("y" not in resident or cut.collectable()) and ("x" not in resident or cut.preloadable())
+
+
+def _ideal(cut: Tiling) -> Tiling:
+    return replace(cut, taps=cut.shape.row_taps, slots=2, accumulators=1 if cut.tiles == 1 else 2)
+
+
+def _cuts(base: Tiling) -> Iterator[Tiling]:
+    """Yield the ways to cut outputs and filters: parts, bands and bands of a tile."""
+    s, rows, cols = base.shape, base.grid_rows, base.grid_cols
+    units = s.groups if s.groups > 1 else ceil(s.k / GROUP)
+    for parts in sorted({p for p in range(1, rows + 1) if rows % p == 0 or p == rows // 2} & set(range(1, units + 1))):
+        nodes = rows // parts * cols
+        for high in _heights(s.h.out):
+            for wide in _widths(s, nodes, high):
+                cut = replace(base, parts=parts, high=high, wide=wide)
+                total = cut.all_bands
+                down = min(rows // parts, max(1, total // cols))
+                cut = replace(cut, grid_rows=down * parts, grid_cols=min(cols, total))
+                for bands in _bands(cut):
+                    yield replace(cut, bands=bands)
+
+
+def _heights(rows: int) -> list[int]:
+    return sorted({1, *(h for h in (2, 4, 7, 8, 14, 16, 28) if h < rows), *((rows,) if rows <= 64 else ())})
+
+
+def _widths(s: Shape, nodes: int, high: int) -> list[int]:
+    q = s.w.out
+    found = {ceil(q / j) for j in (1, 2, 3, 4, 8, 16, 32, 64) if j <= q}
+    found |= {min(q, GROUP * ceil(ceil(q / j) / GROUP)) for j in (2, 4, 8, 16)}
+    if s.rows_out == 1:
+        found |= {min(q, GROUP * ceil(q / (nodes * j * GROUP))) for j in range(1, 65)}
+    found |= {d for d in (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64) if q % d == 0}
+    return sorted(x for x in found if x * high <= MOST_PIXELS or x == 1)
+
+
+def _bands(cut: Tiling) -> list[int]:
+    if cut.high > 1:
+        return [1]
+    most = cut.most_bands
+    counts = {ceil(most / passes) for passes in (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 1 << 30)}
+    counts |= {ceil(most / ceil(most / b)) for b in (2, 3, 4, 6, 8, 12, 16)}
+    return sorted(b for b in counts if b * cut.wide <= MOST_PIXELS or b == 1)
+
+
+def _chunked(cut: Tiling) -> Iterator[Tiling]:
+    """Yield the ways to bring the filters: kept whole, or passing in chunks of rows or of channels."""
+    s = cut.shape
+    buffers = [(1, 1)] if cut.tiles == 1 else [(2, 2), (2, 1), (1, 1)]
+    for slots, accumulators in buffers:
+        shaped = replace(cut, slots=slots, accumulators=accumulators)
+        for taps in sorted({s.row_taps, ceil(s.row_taps / 2), ceil(s.row_taps / 3), 1}, reverse=True):
+            by_rows = replace(shaped, taps=taps)
+            count = by_rows.chunk_count
+            for stages in sorted({count, 2, 3}):
+                if stages <= count:
+                    yield replace(by_rows, stages=stages)
+        for pieces in (1, 2, 4, 8, 16, 32, 64):
+            if pieces > s.group_c or (pieces == 1 and s.w.taps == 1):
+                continue
+            for stages in (2, 3, 4):
+                by_channels = replace(shaped, deep=ceil(s.group_c / pieces), stages=stages)
+                yield replace(by_channels, stages=min(stages, s.row_taps * s.w.taps * pieces))
+
+
+def fill_in(tiling: Tiling, chip: ChipSpec, resident: frozenset[str], **given: Any) -> Tiling:
+    """Return `tiling` with the fields of `given` replaced and checked; InputError names the field and its range."""
+    s = tiling.shape
+    limits = {
+        "high": s.h.out, "wide": s.w.out, "bands": tiling.all_bands, "taps": s.row_taps, "deep": s.group_c,
+        "slots": 8, "stages": 1 << 16, "accumulators": 2,
+    }  # fmt: skip
+    for name, value in given.items():
+        if name not in limits:
+            raise InputError(f"convolution has no tiling parameter {name!r}; use one of {', '.join(limits)}")
+        low = 0 if name == "deep" else 1
+        if type(value) is not int or not low <= value <= limits[name]:
+            raise InputError(
+                f"convolution tiling parameter {name}={value!r} is outside {low}..{limits[name]}; give a whole number"
+            )
+    new = replace(tiling, **given)
+    new = replace(new, stages=min(new.stages, len(new.chunks)))
+    cols = min(chip.mesh.cols, new.all_bands)
+    down = min(chip.mesh.rows // new.parts, max(1, new.all_bands // cols))
+    new = replace(new, grid_rows=down * new.parts, grid_cols=cols)
+    if new.high > 1 and new.bands > 1:
+        raise InputError(f"convolution tiling has bands={new.bands} of high={new.high} rows; use bands=1 or high=1")
+    if not _legal(new, resident):
+        raise InputError(
+            f"convolution tiling high={new.high}, wide={new.wide} cuts resident tensors in parts that are not one run "
+            "of pixels; use sizes that divide the output, or operands in memory"
+        )
+    size = new.sram_bytes(resident)
+    if size > chip.node.sram_bytes:
+        raise InputError(
+            f"convolution tiling needs {size} B of SRAM a node, {chip.name} has {chip.node.sram_bytes}; "
+            "use smaller bands or chunks, or fewer stages"
+        )
+    return new

@@ -1,0 +1,152 @@
+"""Convolution forward: bits of its definition over shapes, meshes, tilings and formats; torch; bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import accel
+from accel.errors import InputError, UnsupportedError
+from accel.kernels import conv2d
+from accel.numerics import as_storage
+from accel.problem import Conv2d
+
+MINI = accel.chip("mini")
+
+
+def draw_inputs(problem: Any, seed: int = 0, integers: bool = False) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shapes = {name: o.shape for name, o in problem.operands.items() if o.role == "in"}
+    if integers:
+        return {name: rng.integers(-2, 3, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def assert_bits(problem: Any, program: Any, inputs: dict[str, Any], **options: Any) -> None:
+    got, want = program.run(inputs, **options), conv2d.oracle(problem, inputs)
+    for name, values in want.items():
+        dtype = problem.operands[name].dtype
+        left, right = as_storage(got[name], dtype), as_storage(values, dtype)
+        np.testing.assert_array_equal(left.view(f"u{left.itemsize}"), right.view(f"u{right.itemsize}"))
+
+
+@pytest.mark.parametrize("problem", [p for p in conv2d.KERNEL.examples if p.direction == "fwd"], ids=lambda p: p.label)
+@pytest.mark.parametrize("resident", [(), ("x", "w", "y")], ids=["memory", "resident"])
+def test_forward_examples(problem: Conv2d, resident: tuple[str, ...]) -> None:
+    program = conv2d.KERNEL.program(MINI, problem, resident=resident)
+    assert_bits(problem, program, draw_inputs(problem))
+    program.check()
+    assert_bits(problem, program, draw_inputs(problem, seed=1), schedule=3)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Conv2d:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
+    c, k = (groups * draw(st.integers(1, 9)) for _ in "ck")
+    taps = [draw(st.integers(1, 4)) for _ in "rs"]
+    stride, pad, dilation = (tuple(draw(st.integers(low, 3)) for _ in "hw") for low in (1, 0, 1))
+    sizes = [
+        max(1, dil * (tap - 1) + 1 - 2 * p) + draw(st.integers(0, 9))
+        for tap, dil, p in zip(taps, dilation, pad, strict=True)
+    ]
+    dtype = draw(st.sampled_from(["bf16", "bf16", "fp16", "fp32"]))
+    return Conv2d(
+        draw(st.integers(1, 5)), *sizes, c, k, *taps, stride, pad, dilation, groups, dtype,
+        draw(st.sampled_from(["bf16", "fp32"])), "fwd", draw(st.booleans()), draw(st.sampled_from(["none", "relu"])),
+    )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    problems(), st.sampled_from([(1, 1), (2, 3), (4, 4)]), st.sets(st.sampled_from(["x", "w", "y"])), st.integers(0, 99)
+)
+def test_forward_is_its_definition_whatever_shape_and_mesh(
+    problem: Conv2d, mesh: tuple[int, int], resident: set[str], seed: int
+) -> None:
+    chip = MINI.replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
+    program = conv2d.KERNEL.program(chip, problem, resident=tuple(resident))
+    assert_bits(problem, program, draw_inputs(problem, seed), schedule=seed if seed % 2 else "natural")
+
+
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        {"high": 1, "wide": 9, "bands": 2, "stages": 2, "taps": 1},
+        {"high": 1, "wide": 4, "bands": 3, "deep": 3, "stages": 2},
+        {"high": 2, "wide": 9, "bands": 1, "taps": 2},
+        {"high": 4, "wide": 5, "bands": 1, "deep": 5, "stages": 3, "slots": 1, "accumulators": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tilings_change_no_bit(tiling: dict[str, int]) -> None:
+    problem = Conv2d(2, 11, 9, 8, 24, 3, 3, pad=1)
+    program = conv2d.KERNEL.program(MINI, problem, **tiling)
+    program.check()
+    assert_bits(problem, program, draw_inputs(problem))
+
+
+def test_exact_integers_match_int64() -> None:
+    problem = Conv2d(3, 10, 8, 6, 10, 3, 3, stride=2, pad=1, out_dtype="fp32")
+    inputs = draw_inputs(problem, integers=True)
+    x = np.pad(inputs["x"].astype(np.int64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    want = sum(
+        np.einsum("nhwc,ck->nhwk", x[:, r : r + 9 : 2, s : s + 7 : 2], inputs["w"][r, s].astype(np.int64))
+        for r in range(3)
+        for s in range(3)
+    )
+    got = conv2d.KERNEL.program(MINI, problem).run(inputs)["y"]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_zero_padding_takes_part_and_special_values_survive() -> None:
+    problem = Conv2d(1, 4, 4, 8, 8, 3, 3, pad=1, out_dtype="fp32")
+    inputs = draw_inputs(problem)
+    inputs["w"][0, 0, 0, 0] = np.inf  # meets padding at the upper and left border: 0 x inf is NaN
+    program = conv2d.KERNEL.program(MINI, problem)
+    assert_bits(problem, program, inputs)
+    assert np.isnan(program.run(inputs)["y"][0, 0, :, 0]).all()
+
+
+def test_against_torch() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: forward is not compared with it here")
+    problem = Conv2d(2, 14, 12, 16, 24, 3, 3, stride=2, pad=1, groups=2, bias=True, out_dtype="fp32")
+    inputs = {name: np.asarray(a, np.float32) for name, a in draw_inputs(problem).items()}
+    x, w = (np.float32(accel.numerics.round_to(inputs[name], "bf16")) for name in ("x", "w"))
+    y = torch.nn.functional.conv2d(
+        torch.tensor(x).double().permute(0, 3, 1, 2), torch.tensor(w).double().permute(3, 2, 0, 1),
+        torch.tensor(inputs["bias"]).double(), stride=2, padding=1, groups=2,
+    )  # fmt: skip
+    magnitude = torch.nn.functional.conv2d(
+        torch.tensor(abs(x)).permute(0, 3, 1, 2), torch.tensor(abs(w)).permute(3, 2, 0, 1),
+        torch.tensor(abs(inputs["bias"])), stride=2, padding=1, groups=2,
+    )  # fmt: skip
+    got = conv2d.KERNEL.program(MINI, problem).run(inputs)["y"]
+    error = abs(got - y.permute(0, 2, 3, 1).numpy())
+    steps = 9 * 8 + 1
+    bound = steps * 2.0**-24 / (1 - steps * 2.0**-24) * magnitude.permute(0, 2, 3, 1).numpy()
+    assert (error <= bound).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"stride": 0}, InputError, "stride"),
+        ({"groups": 3}, InputError, "does not divide"),
+        ({"r": 9}, InputError, "does not fit"),
+        ({"dtype": "int32"}, UnsupportedError, "does not take dtype='int32'"),
+        ({"out_dtype": "int8"}, UnsupportedError, "does not take out_dtype='int8'"),
+        ({"resident": ("gx",)}, InputError, "no operand 'gx'"),
+        ({"wides": 3}, InputError, "no tiling parameter 'wides'"),
+        ({"wide": 0}, InputError, "outside 1..6"),
+        ({"high": 2, "bands": 2}, InputError, "bands=1 or high=1"),
+        ({"c": 200000, "groups": 1}, UnsupportedError, "does not fit mini"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[Exception], words: str) -> None:
+    shape = {"n": 1, "h": 6, "w": 6, "c": 4, "k": 8, "r": 3, "s": 3, "pad": 1}
+    with pytest.raises(error, match=words.replace("(", r"\(")):
+        conv2d.build("mini", **{**shape, **fields})
