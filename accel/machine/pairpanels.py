@@ -14,8 +14,8 @@ from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE
 from accel.machine.dotkernel import PAIR_PITCH
 from accel.machine.inner import inner
 from accel.machine.microkernel import COLUMNS, ROW_PITCH
-from accel.machine.pairs import NO_STEP, join_rows, pair_range, swap_pairs
-from accel.machine.panels import LEFT, PAIR_LEFT, PAIR_RIGHT, RANGE_WORDS, RANGES, RIGHT, offset
+from accel.machine.pairs import NO_STEP, clear_range, join_steps, pair_range, read_range, swap_pairs
+from accel.machine.panels import LEFT, PAIR_LEFT, PAIR_RIGHT, RANGE_WORDS, RANGES, RIGHT, SEEN, offset
 from accel.machine.raw import peek, poke
 from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 from accel.numerics.formats import fmt
@@ -110,7 +110,7 @@ def _place(u8: Any, u16: Any, work32: Any, at: int, pairs: int, step: int, lower
 @inner
 def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: int, rows: int, padded: int, first: int,
                     depth: int) -> tuple[int, int]:  # fmt: skip
-    """Put rows x depth of the left operand into rows of pairs and return their range (`pairs.pair_range`).
+    """Put rows x depth of the left operand into rows of pairs and return their range (`pairs.read_range`).
 
     The step that an odd depth lacks is NO_STEP; rows up to `padded` and what fills the last line become zero.
     """
@@ -119,35 +119,44 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
     inner, unit = view[V_SHAPE + 3], view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
     # Taps of a filter row that stand side by side are one run of steps; others are runs of whole pairs each.
     whole = unit and (first + depth <= inner or view[V_STRIDE + 2] == 2 * inner)
-    runs = unit and not whole and inner % 2 == 0 and first % 2 == 0
-    for r in range(padded):
-        at = PAIR_LEFT + r * PAIR_PITCH
-        for i in range(depth >> 1 if r < rows else 0, filled):
-            poke(work32, at + i, np.uint32(0))
-        if r >= rows:
-            continue
-        start = base + offset(view, ZERO, row + r)
+    clear_range(work32, SEEN)
+    for r in range(rows):
+        at, start = PAIR_LEFT + r * PAIR_PITCH, base + offset(view, ZERO, row + r)
         if whole:
             source = (start >> 1) + first
-            swap_pairs(u16, source, work32, at, depth >> 1)
+            swap_pairs(u16, source, work32, at, depth >> 1, SEEN)
             if depth & 1:
+                for i in range(pairs, filled):
+                    poke(work32, at + i, np.uint32(0))
                 code = np.uint32(peek(u16, source + depth - 1))
-                poke(work32, at + pairs - 1, np.uint32((code << np.uint32(16)) | NO_STEP))
-        elif runs:
-            done = 0
-            while done < depth >> 1:
-                index = first + 2 * done
-                run = min((depth >> 1) - done, (inner - index % inner) >> 1)
-                swap_pairs(u16, start + offset(view, TWO, index) >> 1, work32, at + done, run)
-                done += run
-            if depth & 1:
-                code = np.uint32(peek(u16, start + offset(view, TWO, first + depth - 1) >> 1))
-                poke(work32, at + pairs - 1, np.uint32((code << np.uint32(16)) | NO_STEP))
+                poke(work32, at + pairs - 1, np.uint32((code << HALF) | NO_STEP))
         else:
-            _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
-            if depth & 1:
-                poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
+            _pack_row(u8, u16, work32, view, at, start, first, depth)
+    for r in range(rows, padded):
+        for i in range(filled):
+            poke(work32, PAIR_LEFT + r * PAIR_PITCH + i, np.uint32(0))
+    if whole and not depth & 1:
+        return read_range(work32, SEEN)
     return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
+
+
+@inner
+def _pack_row(u8: Any, u16: Any, work32: Any, view: Any, at: int, start: int, first: int, depth: int) -> None:
+    """Put `depth` codes of a row, whatever their strides, into pairs, filled up to a whole line."""
+    pairs, inner = (depth + 1) >> 1, view[V_SHAPE + 3]
+    for i in range(depth >> 1, (pairs + 15) // 16 * 16):
+        poke(work32, at + i, np.uint32(0))
+    if view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and inner % 2 == 0 and first % 2 == 0 and depth % 2 == 0:
+        done = 0
+        while done < pairs:
+            index = first + 2 * done
+            run = min(pairs - done, (inner - index % inner) >> 1)
+            swap_pairs(u16, start + offset(view, TWO, index) >> 1, work32, at + done, run, SEEN)
+            done += run
+        return
+    _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
+    if depth & 1:
+        poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
 
 
 @inner
@@ -157,25 +166,26 @@ def pack_right_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, first
 
     Columns that fill the last panel, and the step that an odd depth lacks, are zero.
     """
-    pairs = (depth + 1) >> 1
+    pairs, inner = (depth + 1) >> 1, view[V_SHAPE + 1]
     unit = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3]
+    pitched = first + depth <= inner or view[V_STRIDE] == inner * view[V_STRIDE + 1]
     for panel in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - panel)
         at = PAIR_RIGHT + panel * pairs
-        whole = unit and width == COLUMNS
-        for i in range(0 if not whole else (pairs - (depth & 1)) * COLUMNS, pairs * COLUMNS):
+        common = unit and pitched and width == COLUMNS  # COLUMNS neighbours a step, steps of one pitch
+        joined = depth >> 1 if common else 0
+        for i in range(joined * COLUMNS, pairs * COLUMNS):
             poke(work32, at + i, np.uint32(0))
-        if whole:  # the common case: COLUMNS neighbours a step
-            for p in range(depth >> 1):
-                upper = (base + offset(view, ZERO, first + 2 * p) >> 1) + column + panel
-                lower = (base + offset(view, ZERO, first + 2 * p + 1) >> 1) + column + panel
-                join_rows(u16, upper, lower, work32, at + p * COLUMNS, COLUMNS)
-            if depth & 1:
-                start = base + offset(view, ZERO, first + depth - 1)
-                _place(u8, u16, work32, at + (pairs - 1) * COLUMNS, ZERO, ONE, ZERO, view, TWO, start, column + panel,
-                       width)  # fmt: skip
-        elif view[V_STRIDE + 3] == view[X_ITEM]:
-            for k in range(depth):
+        if common:
+            clear_range(work32, SEEN)
+            source = (base + offset(view, ZERO, first) >> 1) + column + panel
+            join_steps(u16, source, view[V_STRIDE + 1] >> 1, work32, at, joined, SEEN)
+            if not depth & 1:
+                low, high = read_range(work32, SEEN)
+                _note(work32, panel, low, high, ZERO)
+                continue
+        if view[V_STRIDE + 3] == view[X_ITEM]:
+            for k in range(2 * joined, depth):
                 start = base + offset(view, ZERO, first + k)
                 _place(
                     u8, u16, work32, at + (k >> 1) * COLUMNS, ZERO, ONE, k & 1, view, TWO, start, column + panel, width

@@ -14,13 +14,14 @@ from accel.machine.codes import decode
 from accel.machine.dotkernel import PAIR_PITCH
 from accel.machine.inner import inner
 from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, ROW_PITCH, ROWS
+from accel.machine.pairs import RANGE
 from accel.machine.raw import peek, poke
 from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 
 __all__ = [
     "BLOCK_COLUMNS", "CORNER", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "LEFT", "LINE", "PAIR_LEFT", "PAIR_RIGHT",
-    "RANGES", "RANGE_WORDS", "RIGHT", "SCRATCH", "block_height", "offset", "pack_left", "pack_right", "place_chains",
-    "read_line",
+    "RANGES", "RANGE_WORDS", "RIGHT", "SCRATCH", "SEEN", "block_height", "offset", "pack_left", "pack_right",
+    "place_chains", "read_line",
 ]  # fmt: skip
 
 BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32, 1 MiB of pairs
@@ -36,7 +37,8 @@ RANGE_WORDS = 3
 LINE = RANGES + -(-RANGE_WORDS * (BLOCK_COLUMNS // COLUMNS + 1) // 16) * 16  # elements on their way to a panel
 STATE = LINE + BLOCK_DEPTH
 FAST, FAST_BLOCKS, EXACT_BLOCKS = STATE, STATE + 1, STATE + 2  # dot product on or off; blocks advanced either way
-SCRATCH = STATE + 16
+SEEN = STATE + 16  # the running range of a panel that is being packed
+SCRATCH = SEEN + RANGE
 
 
 @inner
