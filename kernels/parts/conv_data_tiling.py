@@ -20,6 +20,9 @@ __all__ = ["Cut", "Form", "choose", "fill_in", "form_of"]
 GROUP = 8  # channels are dealt in groups of one matrix-unit step
 LANES = 16  # or of the fp32 lanes of the vector unit
 LATENCY = 100  # cycles from a request of a chunk to its use, beside its bytes: hops, a semaphore, a descriptor
+VISIT = 60  # cycles between two tiles: waits, a copy's descriptor, the first block's accumulators
+OVERLAP = 0.1  # of the lesser times that does not hide behind the greatest, as seen on `d1`
+MOST_TILES = 1024  # a node takes its tiles one after the other in an unrolled program
 MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
 MOST_SEQUENCES = 24  # kinds of work that nodes may have: roles of a program, of which there are at most 64
 
@@ -293,8 +296,9 @@ class Cut:
     def cycles(self, chip: ChipSpec) -> float:
         """Return the estimated cycles on `chip`: a closed form for choosing among cuts, not a prediction.
 
-        Computing of the busiest node against the traffic of memory and of its mesh port, plus what nothing hides: the
-        first window, the first chunk of the filter and the last result.
+        Computing of the busiest node against the traffic of memory and of the mesh (its port, or the middle of a
+        column along which windows are pulled, where half of what the nodes of one half need comes from the other),
+        plus what nothing hides: the first window, the first chunk of the filter and the last result.
         """
         node, f, form = chip.node, self.formats, self.form
         bandwidth, port = max(chip.memory_bytes_per_cycle, 1e-9), node.mesh_bytes_per_cycle
@@ -323,7 +327,10 @@ class Cut:
         if not self.gx_stays:
             memory += form.outer * form.inner * prod(axis.size for axis in form.axes) * form.c * f.out_item
             last += self.bands * self.cols * self.share * result / bandwidth
-        return max(busy, memory / bandwidth, (self.loads * chunk + fetched) / port) + first + last
+        spread = (self.share if self.near else chip.mesh.rows) / 4 if self.share > 1 and form.groups == 1 else 1.0
+        mesh = (self.loads * chunk + fetched * max(1.0, spread if self.gy_stays else 1.0)) / port
+        times = (busy + visits * VISIT, memory / bandwidth, mesh)
+        return max(times) + OVERLAP * (sum(times) - max(times)) + first + last
 
     def sequences(self) -> int:
         """Return in how many ways the tiles of a group follow each other: what its nodes have in common is a role."""
@@ -389,7 +396,7 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
         for at, cut in enumerate(_candidates(chip, form, formats, resident, few)):
             found.append((cut.cycles(chip), at, cut))
         for _, _, cut in sorted(found, key=lambda item: item[:2]):
-            if cut.sequences() <= MOST_SEQUENCES:
+            if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
                 return cut
     raise UnsupportedError(
         f"Cannot fit a data gradient with {form.k // form.groups} filters a group and {form.axes[2].taps} columns of "
