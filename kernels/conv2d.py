@@ -22,6 +22,10 @@ Forward, version by version:
 5. *What the matrix unit is bad at* - depthwise and thin groups, fp32 - runs on the vector unit as the same chain, with
    channels along the lanes.
 
+The data gradient has no padding to read: a tile of accumulators is cut into stretches where the same taps land, and a
+stretch is one matmul with K = (taps of a row, filters), the taps against the pixels by a negative stride. With a stride
+above 1 the positions of one residue class read the same taps, and are a dense tile of their own (`conv_data_*.py`).
+
 Axes without taps are merged, so that a 1x1 convolution is a matmul over one long row of pixels. The tiling is a closed
 form (`conv_tiling.py`). The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
 """
@@ -35,14 +39,14 @@ from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
-from accel.kernels.parts import conv_forward
+from accel.kernels.parts import conv_data_gradient, conv_forward
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv2d
 from accel.program import Program
 
 __all__ = ["KERNEL", "build", "oracle"]
 
-PROGRAMS = {"fwd": conv_forward.build}
+PROGRAMS = {"fwd": conv_forward.build, "dgrad": conv_data_gradient.build}
 """What builds each direction: (chip, problem, *, resident, **tiling) -> Program."""
 
 
@@ -103,5 +107,9 @@ KERNEL = LibraryKernel(
         Conv2d(2, 6, 6, 9, 9, 3, 3, pad=1, groups=9),
         Conv2d(1, 13, 5, 3, 17, 7, 5, stride=2, pad=3, dtype="fp32", out_dtype="fp32"),
         Conv2d(2, 5, 5, 16, 24, 1, 1),
+        Conv2d(5, 9, 7, 13, 11, 3, 3, pad=1, direction="dgrad"),
+        Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
+        Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),
+        Conv2d(2, 5, 6, 17, 3, 1, 1, stride=2, dtype="fp32", direction="dgrad"),
     ),
 )
