@@ -12,6 +12,8 @@ from accel.cli.output import json_option, say, write_json
 from accel.cli.progress import compiling, writing
 
 if TYPE_CHECKING:
+    from accel.comparison import Comparison
+    from accel.program import Verified
     from accel.report.showcase import Shown
 
 __all__ = ["demo"]
@@ -37,7 +39,7 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     from accel.hardware import chip
     from accel.machine.host import compile_totals
     from accel.networks import LAYERS, layers
-    from accel.report import showcase
+    from accel.report import photograph, showcase
     from accel.report.subject import Subject
     from accel.report.writing import INSTALL, plotly_source, require_folder, write_page
 
@@ -55,8 +57,17 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
         tell(f"\n{'layer on ' + spec.name:<34}{'cycles':>12}{'time':>10}{'of peak':>9}   bits")
         for shown in showcase.show(spec, chosen):
             done.append(shown)
-            tell(_line(shown))
+            label = f"{shown.layer.network}: {shown.layer.name}"
+            tell(_line(label, shown.comparison, shown.verified, shown.hazards))
             _progress(len(done), len(chosen), began)
+        picture = photograph.load() if network is None else None
+        frames = []
+        for subject in () if picture is None else photograph.shown(spec, picture, showcase.GPUS):
+            frames.append(subject)
+            if subject.comparison is not None and subject.verified is not None:
+                tell(_line(subject.label, subject.comparison, subject.verified, subject.hazards or 0))
+        if picture is None and network is None:
+            _aside(f"accel: matplotlib is not installed: no photograph goes through the network; {INSTALL} brings it")
     wall, totals = time.perf_counter() - began, compile_totals()
     facts = [
         (
@@ -70,17 +81,21 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
                 comparison=s.comparison, origin=s.layer.source, verified=s.verified, hazards=s.hazards)
         for s in done
     ]  # fmt: skip
+    subjects += frames
     title = f"Layers of real networks on {spec.name}"
     with writing("the report", len(subjects)) as advance:
         target = write_page(subjects, html_to, title=title, script=script, facts=facts, advance=advance)
     if json_to is not None:
         rows: list[dict[str, Any]] = [
-            {**s.comparison.to_dict(), "verified": s.verified._asdict(), "hazards": s.hazards} for s in done
+            {**s.comparison.to_dict(), "label": s.label, "verified": s.verified._asdict(), "hazards": s.hazards}
+            for s in subjects
+            if s.comparison is not None and s.verified is not None
         ]
         write_json({"chip": spec.name, "layers": rows}, json_to)
     wall = time.perf_counter() - began
     tell(f"\n{wall:.0f} s in all, {totals.seconds:.0f} s of it compiling (once). Report: {target.resolve()}")
-    if any(s.verified.wrong or s.hazards for s in done):
+    wrong = [s.label for s in subjects if s.hazards or (s.verified is not None and s.verified.wrong)]
+    if wrong:
         raise SystemExit(1)
 
 
@@ -98,10 +113,9 @@ def _progress(done: int, total: int, began: float) -> None:
         sys.stderr.flush()
 
 
-def _line(shown: Shown) -> str:
+def _line(label: str, compared: Comparison, verified: Verified, hazards: int) -> str:
     from accel.report.quantities import percent
 
-    compared = shown.comparison
     chip, lines = compared.chip, []
     for row in compared.baselines:
         error = "" if row.error_pct is None else f", {row.error_pct:.0f} % median error"
@@ -109,7 +123,6 @@ def _line(shown: Shown) -> str:
             f"\n  {row.name + ' ' + row.dtype:<32}{'':>12}{row.seconds * 1e6:>7,.0f} us{percent(row.utilization):>9}   "
             f"{compared.speedup[row.name]:.2f}x the time of {chip.name} ({row.source}{error})"
         )
-    name = f"{shown.layer.network}: {shown.layer.name}"
-    hazards = f"{shown.hazards} HAZARDS" if shown.hazards else "no hazard"
-    own = f"{name:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7,.0f} us{percent(chip.utilization):>9}   {shown.verified}"
-    return f"{own}, {hazards}" + "".join(lines)
+    found = f"{hazards} HAZARDS" if hazards else "no hazard"
+    own = f"{label:<34}{chip.cycles:>12,}{chip.seconds * 1e6:>7,.0f} us{percent(chip.utilization):>9}   {verified}"
+    return f"{own}, {found}" + "".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,9 +74,7 @@ def backbone() -> tuple[tuple[str, Conv2d, str], ...]:
     return ("photograph: stem 3x3/2 3-32", stem, regnet), ("photograph: stage 1 3x3/2 32-48", stage, drawn)
 
 
-def shown(
-    chip: ChipSpec, photograph: Photograph, gpus: tuple[str, ...], tell: Callable[[str], None] = lambda _: None
-) -> Iterator[Subject]:
+def shown(chip: ChipSpec, photograph: Photograph, gpus: tuple[str, ...]) -> Iterator[Subject]:
     """Yield each layer as a subject: run whole, compared with its oracle, checked for hazards, timed, as images."""
     values: Any = (photograph.pixels.astype(np.float32) / 255 - 0.5) * 4  # about -2 to 2, as after a normalisation
     first = Picture(jpeg(photograph.pixels), "image/jpeg", "A photograph of a woman in uniform", photograph.source)
@@ -97,7 +95,6 @@ def shown(
             f"{TILES} of {problem.k} channels of the output, run to the bit in {spent:.1f} s of this host; bright is "
             "large, each channel stretched to its own range",
         )  # fmt: skip
-        tell(f"{name}: {verdict}")
         yield Subject(
             label=name, program=compared.program, timing=compared.timing, comparison=compared, origin=source,
             verified=Verified(verdict.checked, verdict.total, verdict.mismatches), hazards=hazards,

@@ -12,8 +12,8 @@ from accel import comparison
 from accel.hardware import ChipSpec
 from accel.kernels import matmul
 from accel.networks import LAYERS, Layer
-from accel.problem import Matmul
 from accel.program import Verified
+from accel.verification import verify
 
 __all__ = ["GPUS", "WHOLE_BELOW", "Proof", "Shown", "hard_values", "prove_small", "show"]
 
@@ -33,7 +33,7 @@ class Shown(NamedTuple):
     seconds_run: float
 
 
-def hard_values(shape: tuple[int, int], seed: int) -> np.ndarray:
+def hard_values(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Return bf16 values (as `ml_dtypes.bfloat16`) of both signs spread over 16 binades, from `seed` alone.
 
     Neither all positive nor all of one size, so that a wrong order of accumulation shows in the bits.
@@ -80,20 +80,20 @@ def prove_small() -> Proof:
 
 
 def show(chip: ChipSpec, layers: tuple[Layer, ...] = LAYERS) -> Iterator[Shown]:
-    """Yield every layer as it is done."""
+    """Yield every layer as it is done: small ones run whole, larger ones the causal slice of a few output blocks."""
     for seed, layer in enumerate(layers):
         problem = layer.problem
         began = time.perf_counter()
         compared = comparison.bench(problem, chip, GPUS)
-        timed = time.perf_counter()
-        a, b = _operands(problem, 2 * seed)
+        timed, program = time.perf_counter(), compared.program
+        inputs = {
+            name: hard_values(operand.shape, seed * len(problem.operands) + place)
+            for place, (name, operand) in enumerate(problem.operands.items())
+            if operand.role == "in"
+        }
         ran = time.perf_counter()
-        whole = problem.m * problem.n * problem.k <= WHOLE_BELOW
-        verified = matmul.verify(compared.program, a, b, blocks=None if whole else SAMPLED_STORES, seed=seed)
-        hazards = len(compared.program.findings(schedules=0))  # happens-before needs one walk
+        sample = None if problem.macs <= WHOLE_BELOW else program.sample_outputs(SAMPLED_STORES, seed)
+        verdict = verify(problem, program, inputs, program.run(inputs, sample=sample), sample=sample, seed=seed)
+        verified = Verified(verdict.checked, verdict.total, verdict.mismatches)
+        hazards = len(program.findings(schedules=0))  # happens-before needs one walk
         yield Shown(layer, compared, verified, hazards, timed - began, time.perf_counter() - ran)
-
-
-def _operands(problem: Matmul, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    a, b = (problem.operands[name].shape for name in "ab")
-    return hard_values((a[0], a[1]), seed), hard_values((b[0], b[1]), seed + 1)
