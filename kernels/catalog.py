@@ -28,6 +28,14 @@ class Entry(NamedTuple):
 
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
+    "all_reduce": Entry("collectives", "collective", {"op": "all_reduce"}),
+    "reduce": Entry("collectives", "collective", {"op": "reduce"}),
+    "reduce_scatter": Entry("collectives", "collective", {"op": "reduce_scatter"}),
+    "all_gather": Entry("collectives", "collective", {"op": "all_gather"}),
+    "all_to_all": Entry("collectives", "collective", {"op": "all_to_all"}),
+    "broadcast": Entry("collectives", "collective", {"op": "broadcast"}),
+    "barrier": Entry("collectives", "collective", {"op": "barrier"}),
+    "halo_exchange": Entry("collectives", "halo_exchange"),
     "layernorm": Entry("layernorm", "layernorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),

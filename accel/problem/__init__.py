@@ -1,6 +1,7 @@
 """What is to be computed, on any machine: shapes, formats, flops, compulsory bytes and the bound on a chip."""
 
 from accel.problem.bound import Bound
+from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
 from accel.problem.losses import CrossEntropy, ElementLoss
@@ -13,11 +14,13 @@ from accel.problem.workload import Operand, Problem
 __all__ = [
     "BatchNorm",
     "Bound",
+    "Collective",
     "Conv2d",
     "Conv3d",
     "CrossEntropy",
     "ElementLoss",
     "GroupNorm",
+    "HaloExchange",
     "LayerNorm",
     "Matmul",
     "Operand",

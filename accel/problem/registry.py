@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel.errors import InputError, nearest
+from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
 from accel.problem.losses import CrossEntropy, ElementLoss
@@ -16,7 +17,8 @@ __all__ = ["from_dict", "kind", "kinds"]
 _KINDS: dict[str, type[Problem]] = {
     problem.kind: problem
     for problem in (
-        Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss,
+        Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
+        HaloExchange,
     )
 }  # fmt: skip
 
