@@ -143,7 +143,7 @@ def backward(
     results = [out for out in (ggamma, gbeta) if out is not None]
     unit = max(tiling.block, BLOCK)
     sums = ColumnSums(k, len(results), columns, unit, levels_of(tiling.chunk, unit), tiling.width)
-    tree = MeshTree(k, len(results), columns)
+    tree = MeshTree(k, len(results), columns, -(-rows // tiling.chunk))
     out = k.sram((columns,), ggamma.dtype, "out")
     stored = k.sem(name="stored")
 
@@ -182,7 +182,7 @@ def backward(
                     k.vec.sub(g, g, means[1])
                 k.vec.mul(piece["gx"], g, item["rstd"])
         total = sums.total()
-        tree.fold(total, node_index(k), -(-rows // tiling.chunk))
+        tree.fold(total, node_index(k))
         with k.when((k.row == 0) & (k.col == 0)):
             for number, result in enumerate(results):
                 k.vec.cast(out, total[number])

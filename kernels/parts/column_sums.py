@@ -9,6 +9,7 @@ a counter: 2^k blocks need k + 1 places.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from accel.lang import K
 
 if TYPE_CHECKING:
     from accel.lang import View
+
+    Join = Callable[[View, View, View], None]
 
 __all__ = ["ColumnSums", "MeshTree", "chunk_of", "levels_of", "node_at"]
 
@@ -46,12 +49,23 @@ class ColumnSums:
     """`count` sums of `columns` columns on their way: a stack of `levels` terms, and the chains of the run in hand.
 
     unit: rows of a run, BLOCK * 2^k; a kernel adds all rows of one run, in one or several pieces, then calls `close`.
+    join: what joins two terms, `k.vec.add` or another instruction of its form.
     """
 
-    def __init__(self, k: K, count: int, columns: int, unit: int, levels: int, width: int) -> None:
-        self.k, self.unit, self.runs = k, unit, 0
+    def __init__(
+        self, k: K, count: int, columns: int, unit: int, levels: int, width: int, join: Join | None = None
+    ) -> None:
+        self.k, self.join, self.runs, self.columns = k, join or k.vec.add, 0, columns
         self.stack = k.sram((levels, count, columns), "fp32", "column_sums")
         self.chains = k.sram((unit // BLOCK, width), "fp32", "chains") if unit > BLOCK else None
+
+    def begin(self, columns: int) -> None:
+        """Start over, for sums of `columns` columns."""
+        self.runs, self.columns = 0, columns
+
+    def push(self, number: int, x: View) -> None:
+        """Take `x` (columns,) as the whole run of sum `number`."""
+        self.k.vec.copy(self._term(self._top)[number], x)
 
     def add(self, number: int, left: int, x: View, first: bool) -> None:
         """Add the rows of `x` (rows, width), from column `left` on, to sum `number`; `first` rows of a run start it.
@@ -65,9 +79,10 @@ class ColumnSums:
                 if first and i == 0:
                     k.vec.copy(term, x[:1])
                 else:
-                    k.vec.add(term, term, x[i : i + 1])
+                    self.join(term, term, x[i : i + 1])
         else:
-            k.vec.copy(term, fold_columns(k, chain_blocks(k, self.chains[:, :width], x)))
+            chains = chain_blocks(k, self.chains[:, :width], x, self.join)
+            k.vec.copy(term, fold_columns(k, chains, self.join))
 
     def close(self) -> None:
         """End a run: terms of equal size on top of the stack become one."""
@@ -75,13 +90,16 @@ class ColumnSums:
         carries = (self.runs & -self.runs).bit_length() - 1
         top = self.runs.bit_count() - 1 + carries
         for place in range(top, top - carries, -1):
-            self.k.vec.add(self.stack[place - 1], self.stack[place - 1], self.stack[place])
+            self.join(self._term(place - 1), self._term(place - 1), self._term(place))
 
     def total(self) -> View:
         """Fold what is on the stack, smallest term first; returns the sums of this node's rows (count, columns)."""
         for place in range(self._top - 1, 0, -1):
-            self.k.vec.add(self.stack[place - 1], self.stack[place - 1], self.stack[place])
-        return self.stack[0]
+            self.join(self._term(place - 1), self._term(place - 1), self._term(place))
+        return self._term(0)
+
+    def _term(self, place: int) -> View:
+        return self.stack[place, :, : self.columns]
 
     @property
     def _top(self) -> int:
@@ -95,19 +113,20 @@ class MeshTree:
     buffer for what comes in and says when it is free, so that no message meets the one before.
     """
 
-    def __init__(self, k: K, count: int, columns: int, dtype: str = "fp32") -> None:
-        self.k, self.count = k, count
+    def __init__(self, k: K, count: int, columns: int, members: int, join: Join | None = None) -> None:
+        self.k, self.join, self.members = k, join or k.vec.add, members
         self.strip = min(columns, STRIP)
-        self.inbox = k.sram((count, self.strip), dtype, "tree_inbox")
+        self.inbox = k.sram((count, self.strip), "fp32", "tree_inbox")
         self.ready, self.arrived, self.gone = k.sem(name="tree_ready"), k.sem(name="tree_in"), k.sem(name="tree_out")
+        # On the way down a node has children that ask in no order: a semaphore for each level.
+        self.asked, self.came = k.sem(max(1, members.bit_length()), "tree_asked"), k.sem(name="tree_down")
 
-    def fold(self, sums: View, member: Any, members: int, base: Any = 0, combine: Any = None) -> None:
-        """Add the `sums` (count, columns) of all members into those of member 0, which is node `base`.
+    def fold(self, sums: View, member: Any, base: Any = 0, apart: int = 1) -> None:
+        """Add the `sums` (count, columns) of all members into those of member 0.
 
-        Runs on all nodes; those whose `member` is `members` or more take no part. combine: what joins two terms, with
-        the signature of `k.vec.add`, the default.
+        Member m is node base + m * apart. Runs on all nodes; those whose `member` is `members` or more take no part.
         """
-        k, join, step = self.k, combine or self.k.vec.add, 1
+        k, members, step = self.k, self.members, 1
         while step < members:
             place = member % (2 * step)
             for left in range(0, sums.shape[1], self.strip):
@@ -115,26 +134,26 @@ class MeshTree:
                 inbox = self.inbox[:, : part.shape[1]]
                 with k.when((place == step) & (member < members)):
                     k.wait(self.ready)
-                    k.copy(inbox, part, to=node_at(k, base + member - step), done=self.arrived, sent=self.gone)
+                    k.copy(
+                        inbox, part, to=node_at(k, base + (member - step) * apart), done=self.arrived, sent=self.gone
+                    )
                     k.wait(self.gone)
                 with k.when((place == 0) & (member + step < members)):
-                    k.inc(self.ready, at=node_at(k, base + member + step))
+                    k.inc(self.ready, at=node_at(k, base + (member + step) * apart))
                     k.wait(self.arrived)
-                    join(part, part, inbox)
+                    self.join(part, part, inbox)
             step *= 2
 
-    def spread(self, sums: View, member: Any, members: int, base: Any = 0) -> None:
+    def spread(self, sums: View, member: Any, base: Any = 0) -> None:
         """Copy the `sums` of member 0 to all members, down the tree that `fold` came up."""
-        k, step = self.k, 1
-        while 2 * step < members:
-            step *= 2
-        while step and members > 1:
+        k, members = self.k, self.members
+        for level in reversed(range((members - 1).bit_length())):
+            step = 1 << level
             place = member % (2 * step)
             with k.when((place == 0) & (member + step < members)):
-                k.wait(self.ready)
-                k.copy(sums, sums, to=node_at(k, base + member + step), done=self.arrived, sent=self.gone)
+                k.wait(self.asked[level])
+                k.copy(sums, sums, to=node_at(k, base + member + step), done=self.came, sent=self.gone)
                 k.wait(self.gone)
             with k.when((place == step) & (member < members)):
-                k.inc(self.ready, at=node_at(k, base + member - step))
-                k.wait(self.arrived)
-            step //= 2
+                k.inc(self.asked[level], at=node_at(k, base + member - step))
+                k.wait(self.came)

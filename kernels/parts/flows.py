@@ -66,16 +66,14 @@ class Piece:
         reads = [name for name in plan.reads if name not in stream.constants]
         for piece in stream.pieces(self):
             for name in reads:
-                flow = stream.flows[name]
-                piece.views[name] = flow.acquire(
-                    stream.place(name, number, self, piece), piece, stream.fresh(name, number)
-                )
+                place, fresh = stream.place(name, number, self, piece), stream.fresh(name, number)
+                piece.views[name] = stream.slots(name, number).acquire(place, piece, fresh)
             for name in plan.writes:
                 piece.views[name] = stream.flows[name].reserve(stream.place(name, number, self, piece), piece)
             yield piece
             for name in reads:
                 if stream.spent(name, number):
-                    stream.flows[name].release(stream.place(name, number, self, piece))
+                    stream.slots(name, number).release(stream.place(name, number, self, piece))
             for name in plan.writes:
                 stream.flows[name].commit(stream.place(name, number, self, piece))
 
@@ -131,11 +129,13 @@ class Flow:
 class Stream:
     """Items, pieces and sweeps of a node; a subclass says what they are by `items` and `pieces`.
 
-    per_item: pieces of an item, one number on a node. held: names of the inputs that stay in SRAM between the sweeps.
+    per_item: pieces of an item, one number on a node. held: inputs stay in SRAM between the sweeps. late: the first
+    sweep that belongs to the thread `finish`; what is loaded again for it has slots of its own, since two threads that
+    wait on one semaphore would take each other's tokens.
     """
 
-    def __init__(self, k: K, sweeps: Sequence[Sweep], held: bool, per_item: int) -> None:
-        self.k, self.sweeps, self.held, self.per_item = k, tuple(sweeps), held, per_item
+    def __init__(self, k: K, sweeps: Sequence[Sweep], held: bool, per_item: int, late: int = 0) -> None:
+        self.k, self.sweeps, self.held, self.per_item, self.late = k, tuple(sweeps), held, per_item, late
         self.unrolled = False  # whether a kernel's arithmetic differs from item to item, so that no loop can hold it
         self.flows: dict[str, Flow] = {}
         self.item_reads: list[str] = []
@@ -155,6 +155,8 @@ class Stream:
     ) -> None:  # fmt: skip
         """Stream `tensor`: slots of `shape`, and which window of the tensor a piece (or, per="item", an item) is."""
         self.flows[name] = Flow(self.k, name, tensor, shape, depth, window)
+        if self._late(name, self._users.get(name, [0])[-1]):
+            self.flows[f"{name} again"] = Flow(self.k, f"{name}_again", tensor, shape, depth, window)
         if per == "item":
             (self.item_writes if out else self.item_reads).append(name)
 
@@ -182,14 +184,29 @@ class Stream:
         """Return whether nobody reads the input's slot after sweep `sweep`."""
         return not self.held or self._users[name][-1] == sweep
 
+    def slots(self, name: str, sweep: int) -> Flow:
+        """Return the slots through which sweep `sweep` sees the tensor `name`."""
+        return self.flows[f"{name} again" if self._late(name, sweep) else name]
+
+    def _late(self, name: str, sweep: int) -> bool:
+        return not self.held and 0 < self.late <= sweep and any(user < self.late for user in self._users[name])
+
     def place(self, name: str, sweep: int, item: Piece, piece: Piece) -> Any:
-        """Return how many pieces of the tensor `name` came before this one."""
-        users = [sweep] if self.held else self._users[name]
+        """Return how many pieces of the tensor `name` came through these slots before this one."""
+        late = self._late(name, sweep)
+        users = [sweep] if self.held else [user for user in self._users[name] if self._late(name, user) == late]
         return item.number * (self.per_item * len(users)) + users.index(sweep) * self.per_item + piece.number
 
     # --- the threads ------------------------------------------------------------------------------------------------
-    def start(self, compute: Callable[[Iterator[Piece]], None]) -> None:
-        """Declare the threads load, compute and store; `compute(items)` is the kernel's arithmetic."""
+    def start(
+        self, compute: Callable[[Iterator[Piece]], None], finish: Callable[[Iterator[Piece]], None] | None = None
+    ) -> None:
+        """Declare the threads load, compute and store; `compute(items)` is the kernel's arithmetic.
+
+        finish: the arithmetic of the last sweeps as a thread of its own, so that the results of one item leave while
+        the sums of the next are taken. It gets from `compute` what it needs by a `k.fifo`, which also orders the two:
+        it must not touch a slot before the first of that has come, and no tensors that belong to a whole item.
+        """
         k = self.k
         here = k.sem(name="constants") if self.constants else None
 
@@ -208,6 +225,13 @@ class Stream:
 
         arithmetic.__name__ = "compute"
         k.thread(arithmetic)
+        if finish is not None:
+
+            def last() -> None:
+                finish(self.items())
+
+            last.__name__ = "finish"
+            k.thread(last)
         if self.item_writes or any(sweep.writes for sweep in self.sweeps):
             k.thread(self.store)
 
@@ -219,7 +243,7 @@ class Stream:
                 wanted = [name for name in sweep.reads if name not in self.constants and self.fresh(name, number)]
                 for piece in self.pieces(item) if wanted else ():
                     for name in wanted:
-                        self.flows[name].load(self.place(name, number, item, piece), piece)
+                        self.slots(name, number).load(self.place(name, number, item, piece), piece)
 
     def _used(self) -> Iterator[Piece]:
         """Yield the items with the slots that belong to a whole item."""

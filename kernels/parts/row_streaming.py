@@ -23,7 +23,7 @@ from accel.lang import K
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["RowPlan", "RowStream", "RowTiling", "choose_rows", "node_index"]
+__all__ = ["RowPlan", "RowStream", "RowTiling", "choose_rows", "node_index", "share"]
 
 ELEMENTS = 4096
 """Elements of a piece that a tiling aims at: 256 passes of the vector unit in fp32, against 8 cycles of fill."""
@@ -131,7 +131,7 @@ class RowStream(Stream):
     def __init__(self, k: K, rows: int, columns: int, tiling: RowTiling, sweeps: Sequence[Sweep]) -> None:
         self.columns, self.tiling = columns, tiling
         super().__init__(k, sweeps, tiling.held, ceil(columns / tiling.width))
-        self.first, self.own = _share(node_index(k), rows, k.nodes, tiling.chunk)
+        self.first, self.own = share(node_index(k), rows, k.nodes, tiling.chunk)
 
     # --- tensors ----------------------------------------------------------------------------------------------------
     def rows_in(self, **tensors: View) -> None:
@@ -187,7 +187,7 @@ class RowStream(Stream):
             yield Piece(self, number, item.top, item.height, left, width)
 
 
-def _share(index: Any, rows: int, nodes: int, chunk: int) -> tuple[Any, int]:
+def share(index: Any, rows: int, nodes: int, chunk: int) -> tuple[Any, int]:
     """Return (first row, rows) of node `index`: as even as can be, or chunks of `chunk` until none are left."""
     if chunk:
         full, rest = divmod(rows, chunk)

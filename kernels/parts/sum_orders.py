@@ -11,6 +11,7 @@ Both are functions of the tensor's shape alone: whoever adds, on whatever mesh, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from accel.lang import K
 if TYPE_CHECKING:
     from accel.lang import View
 
+    Join = Callable[[View, View, View], None]
+
 __all__ = ["BLOCK", "PIECE", "chain_blocks", "fold_columns", "fold_rows", "sum_columns", "sum_rows"]
 
 PIECE = 2048
 """Elements of a row that one `vec.reduce_sum` adds: 8 KB in fp32."""
 BLOCK = 8
 """Rows that one chain adds: a short chain keeps rounding errors small and work plentiful for a large mesh."""
-CHAINS = 16
+CHAINS = 16  # of `vec.reduce_sum`
 
 
 def sum_rows(x: Any) -> np.ndarray:
@@ -65,7 +68,7 @@ def _tree(terms: np.ndarray) -> np.ndarray:
     return np.asarray(terms[0])
 
 
-def fold_rows(k: K, terms: View) -> View:
+def fold_rows(k: K, terms: View, join: Join | None = None) -> View:
     """Fold the columns of `terms` (rows, n) in place as a balanced tree; returns the sums as a view (rows, 1)."""
     count, step = terms.shape[1], 1
     while step < count:
@@ -73,36 +76,36 @@ def fold_rows(k: K, terms: View) -> View:
         left, right = (
             terms[:, at : at + 2 * step * (pairs - 1) + 1 : 2 * step] for at in (0, step)
         )  # what stays odd waits at its place for a later level
-        k.vec.add(left, left, right)
+        (join or k.vec.add)(left, left, right)
         step *= 2
     return terms[:, 0:1]
 
 
-def fold_columns(k: K, terms: View) -> View:
+def fold_columns(k: K, terms: View, join: Join | None = None) -> View:
     """Fold the rows of `terms` (n, columns) in place as a balanced tree; returns the sums as a view (1, columns)."""
     count, step = terms.shape[0], 1
     while step < count:
         pairs = (-(-count // step)) // 2
         left, right = (terms[at : at + 2 * step * (pairs - 1) + 1 : 2 * step] for at in (0, step))
-        k.vec.add(left, left, right)
+        (join or k.vec.add)(left, left, right)
         step *= 2
     return terms[0:1]
 
 
-def chain_blocks(k: K, sums: View, x: View) -> View:
+def chain_blocks(k: K, sums: View, x: View, join: Join | None = None) -> View:
     """Add the rows of `x` (rows, columns) in chains of `BLOCK` into `sums` (blocks, columns); returns the filled part.
 
     Row i of every block is added by one instruction; a ragged last block has chains of its own.
     """
-    rows, full = x.shape[0], x.shape[0] // BLOCK
+    rows, full, add = x.shape[0], x.shape[0] // BLOCK, join or k.vec.add
     if full:
         blocks = x[: full * BLOCK].split(0, BLOCK)
         k.vec.copy(sums[:full], blocks[:, 0])
         for i in range(1, BLOCK):
-            k.vec.add(sums[:full], sums[:full], blocks[:, i])
+            add(sums[:full], sums[:full], blocks[:, i])
     if rows % BLOCK:
         last = sums[full : full + 1]
         k.vec.copy(last, x[full * BLOCK : full * BLOCK + 1])
         for i in range(full * BLOCK + 1, rows):
-            k.vec.add(last, last, x[i : i + 1])
+            add(last, last, x[i : i + 1])
     return sums[: -(-rows // BLOCK)]
