@@ -37,6 +37,7 @@ CATALOG: dict[str, Entry] = {
     "barrier": Entry("collectives", "collective", {"op": "barrier"}),
     "halo_exchange": Entry("collectives", "halo_exchange"),
     "layernorm": Entry("layernorm", "layernorm"),
+    "groupnorm": Entry("groupnorm", "groupnorm"),
     "batchnorm": Entry("batchnorm", "batchnorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),

@@ -53,19 +53,21 @@ class ColumnSums:
     """
 
     def __init__(
-        self, k: K, count: int, columns: int, unit: int, levels: int, width: int, join: Join | None = None
-    ) -> None:
+        self, k: K, count: int, columns: int, unit: int, levels: int, width: int, join: Join | None = None,
+        name: str = "column_sums",
+    ) -> None:  # fmt: skip
         self.k, self.join, self.runs, self.columns = k, join or k.vec.add, 0, columns
-        self.stack = k.sram((levels, count, columns), "fp32", "column_sums")
-        self.chains = k.sram((unit // BLOCK, width), "fp32", "chains") if unit > BLOCK else None
+        self.stack = k.sram((levels, count, columns), "fp32", name)
+        self.chains = k.sram((unit // BLOCK, width), "fp32", f"{name}_chains") if unit > BLOCK else None
 
     def begin(self, columns: int) -> None:
         """Start over, for sums of `columns` columns."""
         self.runs, self.columns = 0, columns
 
-    def push(self, number: int, x: View) -> None:
-        """Take `x` (columns,) as the whole run of sum `number`."""
-        self.k.vec.copy(self._term(self._top)[number], x)
+    def push(self, x: View) -> None:
+        """Take `x` (count, columns) as a whole run."""
+        self.k.vec.copy(self._term(self._top), x)
+        self.close()
 
     def add(self, number: int, left: int, x: View, first: bool) -> None:
         """Add the rows of `x` (rows, width), from column `left` on, to sum `number`; `first` rows of a run start it.
@@ -113,13 +115,19 @@ class MeshTree:
     buffer for what comes in and says when it is free, so that no message meets the one before.
     """
 
-    def __init__(self, k: K, count: int, columns: int, members: int, join: Join | None = None) -> None:
+    def __init__(
+        self, k: K, count: int, columns: int, members: int, join: Join | None = None, name: str = "tree"
+    ) -> None:
         self.k, self.join, self.members = k, join or k.vec.add, members
         self.strip = min(columns, STRIP)
-        self.inbox = k.sram((count, self.strip), "fp32", "tree_inbox")
-        self.ready, self.arrived, self.gone = k.sem(name="tree_ready"), k.sem(name="tree_in"), k.sem(name="tree_out")
+        self.inbox = k.sram((count, self.strip), "fp32", f"{name}_inbox")
+        self.ready, self.arrived, self.gone = (
+            k.sem(name=f"{name}_ready"),
+            k.sem(name=f"{name}_in"),
+            k.sem(name=f"{name}_out"),
+        )
         # On the way down a node has children that ask in no order: a semaphore for each level.
-        self.asked, self.came = k.sem(max(1, members.bit_length()), "tree_asked"), k.sem(name="tree_down")
+        self.asked, self.came = k.sem(max(1, members.bit_length()), f"{name}_asked"), k.sem(name=f"{name}_down")
 
     def fold(self, sums: View, member: Any, base: Any = 0, apart: int = 1) -> None:
         """Add the `sums` (count, columns) of all members into those of member 0.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Join = Callable[[View, View, View], None]
 
-__all__ = ["BLOCK", "PIECE", "chain_blocks", "fold_columns", "fold_rows", "sum_columns", "sum_rows"]
+__all__ = ["BLOCK", "PIECE", "chain_blocks", "fold_columns", "fold_rows", "sum_columns", "sum_rows", "tree"]
 
 PIECE = 2048
 """Elements of a row that one `vec.reduce_sum` adds: 8 KB in fp32."""
@@ -36,7 +36,7 @@ def sum_rows(x: Any) -> np.ndarray:
     """Return the sums along the last axis of an fp32 array (..., n) in the order of this module: shape (...)."""
     values = np.asarray(x, np.float32)
     pieces = [_reduce(values[..., at : at + PIECE]) for at in range(0, values.shape[-1], PIECE)]
-    return _tree(np.stack(pieces))
+    return tree(np.stack(pieces))
 
 
 def sum_columns(x: Any) -> np.ndarray:
@@ -48,7 +48,7 @@ def sum_columns(x: Any) -> np.ndarray:
         for row in values[at + 1 : at + BLOCK]:
             chain = chain + row
         blocks.append(chain)
-    return _tree(np.stack(blocks))
+    return tree(np.stack(blocks))
 
 
 def _reduce(x: np.ndarray) -> np.ndarray:
@@ -57,10 +57,10 @@ def _reduce(x: np.ndarray) -> np.ndarray:
     for at in range(0, x.shape[-1], CHAINS):
         part = np.moveaxis(x[..., at : at + CHAINS], -1, 0)
         chains[: len(part)] = chains[: len(part)] + part
-    return _tree(chains)
+    return tree(chains)
 
 
-def _tree(terms: np.ndarray) -> np.ndarray:
+def tree(terms: np.ndarray) -> np.ndarray:
     """Fold the first axis as a balanced tree of neighbours."""
     while len(terms) > 1:
         pairs = terms[0 : len(terms) // 2 * 2 : 2] + terms[1::2]
