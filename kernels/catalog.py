@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     kind: str
     preset: Mapping[str, Any] = _NONE
 
+_ELEMENTWISE = "relu gelu gelu_tanh silu sigmoid tanh exp add mul add_scalar mul_scalar dropout".split()
 
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
@@ -41,6 +42,8 @@ CATALOG: dict[str, Entry] = {
     "batchnorm": Entry("batchnorm", "batchnorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),
+    "bias_add": Entry("bias_add", "bias_add"),
+    **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
 }
 
 
