@@ -25,7 +25,10 @@ class Entry(NamedTuple):
     kind: str
     preset: Mapping[str, Any] = _NONE
 
-_ELEMENTWISE = "relu gelu gelu_tanh silu sigmoid tanh exp add mul add_scalar mul_scalar dropout".split()
+
+_ELEMENTWISE = (
+    "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "exp", "add", "mul", "add_scalar", "mul_scalar", "dropout",
+)  # fmt: skip
 
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
