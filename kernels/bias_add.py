@@ -74,7 +74,7 @@ def backward(k: K, gy: View, gbias: View, *, tiling: RowTiling) -> None:
     wide = k.sram((tiling.block, tiling.width), "fp32", "wide")
     unit = max(tiling.block, BLOCK)
     sums = ColumnSums(k, 1, columns, unit, levels_of(tiling.chunk, unit), tiling.width)
-    tree = MeshTree(k, 1, columns)
+    tree = MeshTree(k, 1, columns, -(-rows // tiling.chunk))
     out = k.sram((columns,), gbias.dtype, "out")
     stored = k.sem(name="stored")
 
@@ -89,7 +89,7 @@ def backward(k: K, gy: View, gbias: View, *, tiling: RowTiling) -> None:
             if done % unit == 0 or done == stream.own:
                 sums.close()
         total = sums.total()
-        tree.fold(total, node_index(k), -(-rows // tiling.chunk))
+        tree.fold(total, node_index(k))
         with k.when((k.row == 0) & (k.col == 0)):
             k.vec.cast(out, total[0])
             k.copy(gbias, out, sent=stored)
