@@ -1,10 +1,10 @@
 """What is to be computed, on any machine: shapes, formats, flops, compulsory bytes and the bound on a chip."""
 
+from accel.problem.attention import Attention
 from accel.problem.bound import Bound
 from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
-from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
@@ -13,15 +13,14 @@ from accel.problem.rows import Reduce, Softmax
 from accel.problem.workload import Operand, Problem
 
 __all__ = [
+    "Attention",
     "BatchNorm",
-    "BiasAdd",
     "Bound",
     "Collective",
     "Conv2d",
     "Conv3d",
     "CrossEntropy",
     "ElementLoss",
-    "Elementwise",
     "GroupNorm",
     "HaloExchange",
     "LayerNorm",

@@ -1,0 +1,149 @@
+"""Attention: y = softmax(scale q k^T) v, head by head, without ever storing the scores; one pass over the keys.
+
+What the machine defines, to the bit (`parts/attention_reference.py` says it in NumPy). Keys are taken in blocks of
+`block` (128), ascending; for each row of a block
+
+    s = chain of fused multiply-adds of q k over d, fp32
+    m' = max(m, largest s)                      m: the maximum so far, unscaled
+    p = exp((s - m') c), rounded to dtype       c: the scale in fp32; two roundings before exp's own
+    o = o exp((m - m') c)                       the sums so far come to the new maximum
+    o = chain from o over the block's keys of p v, and of p 1 in one column more: the weight l
+
+and at the end y = o (1 / l), rounded to out_dtype, and lse = m c + log l with one rounding. Sums of p, not of the
+exponentials before they were rounded: the weights of y add up to 1. A causal row i sees keys 0 to i; keys come in
+groups of 16, those of a row's own group that it does not see take part as p = +0, later groups do not. All of this
+depends on the problem only: no node, tile or order of nodes shows in a result. Rescaling as blocks come is Milakov and
+Gimelshein, "Online normalizer calculation for softmax" (2018); tiles of it, Dao et al., "FlashAttention" (2022).
+
+How it runs. A group of nodes shares a head: keys and values are multicast to all of it, each node keeps its rows of q
+and o. Three threads overlap: loads; the matrix unit, which scores items (16 to 32 rows against a block) some steps
+ahead of the values it sums; the vector unit, which turns scores into weights. What made it fast, in this order:
+
+1. The weights' sum is a column of ones beside v, so it costs the matrix unit 3 % instead of the vector unit 15 %.
+2. Scores run up to four items ahead, and a rescaling waits only for sums of the same rows: without, each unit waited
+   for the other at every item that differs from the one before.
+3. Matmuls are 16 rows high. A long one queues all its accesses to SRAM before those of a short vector row.
+4. Causal rows are dealt in strips of 16, back and forth: all nodes of a group have as much to do with each block.
+5. Whole rounds of heads get one form of group, the rest a larger one (`parts/attention_plan.py`).
+
+The bound it approaches: 4 d flops a visible pair over the matrix units. A pair also costs the vector unit 15 passes
+of 16 lanes, 12 of them exp: about a cycle, as much as the matrix unit takes for d = 128, and twice what it takes for
+d = 64, where the vector unit is the bound and utilization ends at 52 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from accel.errors import InputError, UnsupportedError
+from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
+from accel.kernels.library import LibraryKernel
+from accel.kernels.parts.attention_forward import Forward
+from accel.kernels.parts.attention_plan import Plan, cover, fill_in
+from accel.kernels.parts.attention_reference import forward_at, forward_reference
+from accel.lang import K, TensorSpec, tensor
+from accel.problem import Attention
+from accel.program import Program, kernel
+
+__all__ = ["KERNEL", "build", "forward"]
+
+FORMATS = ("bf16", "fp16")  # of tensors that the matrix unit multiplies
+RESULTS = ("bf16", "fp16", "fp32")
+
+
+@kernel
+def forward(
+    machine: K, q: TensorSpec, k: TensorSpec, v: TensorSpec, y: TensorSpec, lse: TensorSpec, *, problem: Attention,
+    plan: Plan,
+) -> None:  # fmt: skip
+    """y and lse of q, k, v: see the module text; `plan` says which node does what."""
+    parts = Forward(machine, problem, plan, {"q": q, "k": k, "v": v, "y": y, "lse": lse})
+    machine.thread(parts.load)
+    machine.thread(parts.multiply)
+    machine.thread(parts.soften)
+
+
+def build(
+    chip: ChipSpec | str,
+    *,
+    b: int,
+    h: int,
+    q: int,
+    kv: int,
+    d: int,
+    causal: bool = False,
+    dtype: str = "bf16",
+    out_dtype: str = "",
+    direction: str = "fwd",
+    block: int = 128,
+    scale: float | None = None,
+    kv_heads: int | None = None,
+    resident: Iterable[str] = (),
+    **tiling: int,
+) -> Program:
+    """Return the program of attention for `chip`: q (b, h, q, d), k and v (b, kv_heads, kv, d), y (b, h, q, d).
+
+    The fields are those of `accel.problem.Attention`. dtype: bf16, or fp16 where the matrix unit takes it; out_dtype:
+    bf16, fp16 or fp32. Tensors lie in memory (resident: none). tiling: stages (slots of keys and values), chunk (rows
+    of an item), ahead (items scored in advance). Raises InputError and UnsupportedError.
+    """
+    problem = Attention(
+        b, h, q, kv, d, causal=causal, dtype=dtype, out_dtype=out_dtype, direction=direction, block=block, scale=scale,
+        kv_heads=kv_heads,
+    )  # fmt: skip
+    spec = find_chip(chip) if isinstance(chip, str) else chip
+    return program(spec, problem, resident=frozenset((resident,) if isinstance(resident, str) else resident), **tiling)
+
+
+def program(chip: ChipSpec, problem: Attention, *, resident: frozenset[str] = frozenset(), **tiling: Any) -> Program:
+    """Return the program of `problem` for `chip`; see `build`."""
+    _require_supported(chip, problem, resident)
+    plan = cover(chip, problem)
+    plan = fill_in(plan, chip, problem, **tiling) if tiling else plan
+    tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
+    return forward.build(chip, flops=problem.flops, problem=problem, plan=plan, **tensors)
+
+
+def _require_supported(chip: ChipSpec, problem: Attention, resident: frozenset[str]) -> None:
+    """Raise InputError or UnsupportedError for operands that the kernel or the chip does not take."""
+    for name in resident - set(problem.operands):
+        raise InputError(f"attention has no operand {name!r} to keep resident; it has {', '.join(problem.operands)}")
+    if resident:
+        raise UnsupportedError(f"attention takes {min(resident)!r} in memory only; leave out resident")
+    taken = [name for name in FORMATS if name in chip.node.matrix.step_cycles]
+    if problem.dtype not in taken:
+        raise UnsupportedError(
+            f"attention in {problem.dtype} does not run on {chip.name}, whose matrix unit multiplies "
+            f"{' and '.join(taken) or 'neither bf16 nor fp16'} of what it may be in; cast q, k and v"
+        )
+    if problem.out_dtype not in RESULTS:
+        raise UnsupportedError(f"attention gives no {problem.out_dtype}; use out_dtype {', '.join(RESULTS)}")
+    if problem.direction != "fwd":
+        raise UnsupportedError("attention has no backward kernel; use direction='fwd'")
+
+
+def oracle(problem: Attention, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs of `problem` as the machine defines them."""
+    return forward_reference(problem, inputs)
+
+
+def oracle_at(problem: Attention, inputs: Mapping[str, Any], output: str, places: Sequence[Any]) -> Any:
+    """Return an output at the product set of `places`."""
+    if output == "y":
+        return forward_at(problem, inputs, places)[0]
+    return forward_at(problem, inputs, [*places, places[0][:1] * 0])[1]
+
+
+EXAMPLES = (
+    Attention(1, 2, 40, 150, 32),
+    Attention(2, 3, 70, 70, 16, causal=True),
+    Attention(1, 4, 37, 300, 20, kv_heads=2, out_dtype="fp32"),
+    Attention(1, 4, 50, 23, 12, causal=True, kv_heads=1),
+    Attention(1, 1, 90, 130, 48, causal=True, block=32, scale=0.3),
+    Attention(1, 1, 1, 1, 1),
+    Attention(1, 2, 20, 33, 64, dtype="fp16"),
+    Attention(1, 1, 24, 40, 256),
+)
+KERNEL = LibraryKernel(Attention, program, oracle, EXAMPLES, oracle_at=oracle_at)
