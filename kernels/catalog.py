@@ -26,8 +26,13 @@ class Entry(NamedTuple):
     preset: Mapping[str, Any] = _NONE
 
 
+_ELEMENTWISE = (
+    "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "exp", "add", "mul", "add_scalar", "mul_scalar", "dropout",
+)  # fmt: skip
+
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
+    "attention": Entry("attention", "attention"),
     "all_reduce": Entry("collectives", "collective", {"op": "all_reduce"}),
     "reduce": Entry("collectives", "collective", {"op": "reduce"}),
     "reduce_scatter": Entry("collectives", "collective", {"op": "reduce_scatter"}),
@@ -36,12 +41,13 @@ CATALOG: dict[str, Entry] = {
     "broadcast": Entry("collectives", "collective", {"op": "broadcast"}),
     "barrier": Entry("collectives", "collective", {"op": "barrier"}),
     "halo_exchange": Entry("collectives", "halo_exchange"),
-    "attention": Entry("attention", "attention"),
     "layernorm": Entry("layernorm", "layernorm"),
     "groupnorm": Entry("groupnorm", "groupnorm"),
     "batchnorm": Entry("batchnorm", "batchnorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),
+    "bias_add": Entry("bias_add", "bias_add"),
+    **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
 }
 
 

@@ -162,10 +162,9 @@ def test_odd_functions_are_odd_to_the_bit(name):
     np.testing.assert_array_equal(apply(name, -x).view(np.uint32), (-apply(name, x)).view(np.uint32))
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sigmoid", "erf"])
-def test_growing_functions_never_fall(name):
+def test_exp_never_falls():
     x = np.unique(sampled(40_000))
-    y = apply(name, x[x > 0] if name == "log" else x[~np.isnan(x)])
+    y = apply("exp", x[~np.isnan(x)])
     assert (y[1:] >= y[:-1]).all()
 
 

@@ -5,6 +5,7 @@ from accel.problem.bound import Bound
 from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
@@ -15,12 +16,14 @@ from accel.problem.workload import Operand, Problem
 __all__ = [
     "Attention",
     "BatchNorm",
+    "BiasAdd",
     "Bound",
     "Collective",
     "Conv2d",
     "Conv3d",
     "CrossEntropy",
     "ElementLoss",
+    "Elementwise",
     "GroupNorm",
     "HaloExchange",
     "LayerNorm",

@@ -7,6 +7,7 @@ from accel.problem.attention import Attention
 from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
@@ -19,7 +20,8 @@ _KINDS: dict[str, type[Problem]] = {
     problem.kind: problem
     for problem in (
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
-        HaloExchange, Attention,
+        HaloExchange, Elementwise, BiasAdd,
+        Attention,
     )
 }  # fmt: skip
 
