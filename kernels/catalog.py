@@ -48,6 +48,7 @@ CATALOG: dict[str, Entry] = {
     "conv2d": Entry("conv2d", "conv2d"),
     "bias_add": Entry("bias_add", "bias_add"),
     **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
+    "conv_transpose": Entry("conv_transpose", "conv_transpose"),
 }
 
 

@@ -5,6 +5,7 @@ from accel.problem.bound import Bound
 from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
@@ -21,6 +22,7 @@ __all__ = [
     "Collective",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose2d",
     "CrossEntropy",
     "ElementLoss",
     "Elementwise",

@@ -7,6 +7,7 @@ from accel.problem.attention import Attention
 from accel.problem.collective import Collective, HaloExchange
 from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
+from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
@@ -19,6 +20,7 @@ __all__ = ["from_dict", "kind", "kinds"]
 _KINDS: dict[str, type[Problem]] = {
     problem.kind: problem
     for problem in (
+        ConvTranspose2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
         Attention,

@@ -9,7 +9,7 @@ positions is a dense tile of its own. Borders differ only in which stretches the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from accel.errors import UnsupportedError
@@ -24,9 +24,9 @@ from accel.program import Program, kernel
 __all__ = ["build", "cut_for", "data_gradient", "emit"]
 
 
-def emit(k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, cut: Cut) -> None:
-    """Emit what this node does: gy (N, outputs, K), w (taps, C / groups, K), gx (N, positions, C)."""
-    work = Work(k, gy, w, gx, cut)
+def emit(k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, cut: Cut, bias: TensorSpec | None = None) -> None:
+    """Emit what this node does: gy (N, outputs, K), w (taps, C / groups, K), gx (N, positions, C), bias (C,)."""
+    work = Work(k, gy, w, gx, cut, bias)
     if k.row >= cut.bands * cut.share:
         return  # these rows are too few for another band
     work.place()
@@ -59,19 +59,19 @@ def data_gradient(k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, *, cut: C
 
 
 def cut_for(
-    chip: ChipSpec, shape: Geometry, dtype: str, out_dtype: str, resident: frozenset[str], **tiling: int
+    chip: ChipSpec, shape: Geometry, formats: Formats, resident: frozenset[str], tiling: Mapping[str, int]
 ) -> Cut:
     """Return how the data gradient of a convolution is cut over `chip`; tiling: fields of `Cut` that are given.
 
-    resident: which of "gy", "w" and "gx" lie in SRAM. UnsupportedError for a format that no unit takes; InputError for
-    a tiling that is not legal.
+    formats: of gy and w (dtype) and gx, and what follows the sums; resident: which of "gy", "w" and "gx" lie in SRAM.
+    UnsupportedError for a format that no unit takes; InputError for a tiling that is not legal.
     """
+    dtype = formats.dtype
     taken = [*chip.node.matrix.step_cycles, "fp32"]
     if dtype not in taken:
         raise UnsupportedError(
             f"a convolution on {chip.name} does not take {dtype}; use dtype={' or '.join(map(repr, taken))}"
         )
-    formats = Formats(dtype, out_dtype)
     cut = choose(chip, form_of(shape, chip, formats), formats, resident)
     return fill_in(cut, chip, **tiling) if tiling else cut
 
@@ -83,6 +83,6 @@ def build(chip: ChipSpec, problem: Convolution, *, resident: Iterable[str] = (),
     inner, width, filters, windows, sums, outs). InputError and UnsupportedError as `cut_for`.
     """
     held, options = frozenset(resident), problem.to_dict()
-    cut = cut_for(chip, problem.geometry, options["dtype"], options["out_dtype"], held, **tiling)
+    cut = cut_for(chip, problem.geometry, Formats(options["dtype"], options["out_dtype"]), held, tiling)
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     return data_gradient.build(chip, resident=tuple(sorted(held)), flops=problem.flops, cut=cut, **tensors)

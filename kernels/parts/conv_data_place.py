@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from accel.kernels.parts.conv_data_geometry import Band, kinds, residues
 from accel.kernels.parts.conv_data_tiling import Cut
 from accel.kernels.parts.matmul_formats import buffer
-from accel.lang import K, TensorSpec
+from accel.lang import K
 
 if TYPE_CHECKING:
     from accel.lang import View
@@ -49,8 +49,8 @@ class Channels(NamedTuple):
 class Place:
     """One node's part of a data gradient: its tiles and channels, buffers, and views of them."""
 
-    def __init__(self, k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, cut: Cut) -> None:
-        self.k, self.gy, self.w, self.gx, self.cut = k, gy, w, gx, cut
+    def __init__(self, k: K, gy: Any, w: Any, gx: Any, cut: Cut, bias: Any) -> None:
+        self.k, self.gy, self.w, self.gx, self.cut, self.bias = k, gy, w, gx, cut, bias
         self.form = cut.form
         like = {"filters": w, "w_home": w, "windows": gy, "gy_home": gy, "gx_home": gx, "outs": gx}
         self.held = {
@@ -74,6 +74,16 @@ class Place:
             self._preload_gradients()
         if self.cut.w_stays:
             self._preload_filter()
+        if self.bias is not None and self.bias.resident:
+            for turn in range(self.cut.passes):
+                channels = self.channels(turn)
+                if channels.across:
+                    self.k.preload(self.added(turn), self.bias[channels.start : channels.start + channels.across])
+
+    def added(self, turn: int) -> View:
+        """Return where the bias of a pass lies."""
+        view: View = self.held["bias"][turn, : self.channels(turn).across]
+        return view
 
     def _tile(self, number: Any) -> Tile | None:
         """Return a tile by number, None beyond the last; nodes split by what they have to do."""

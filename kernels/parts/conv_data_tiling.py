@@ -256,6 +256,8 @@ class Cut:
             found["gx_home"] = (self.per * self.passes, self.positions * self.channels), f.out_dtype
         else:
             found["outs"] = (self.outs, self.positions * self.channels), f.out_dtype
+        if f.add_bias:
+            found["bias"] = (self.passes, self.channels), "fp32"
         if self.form.on_vector and f.dtype != "fp32":
             found["wide_window"] = (self.window * self.depth,), "fp32"
             found["wide_filter"] = (self.chunk,), "fp32"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from accel.kernels.parts.conv_data_geometry import Hole, Product, schedule, turns
 from accel.kernels.parts.conv_data_place import Channels, Place, Tile
 from accel.kernels.parts.conv_data_tiling import Cut
-from accel.lang import K, TensorSpec
+from accel.lang import K
 
 if TYPE_CHECKING:
     from accel.lang import View
@@ -20,12 +20,12 @@ __all__ = ["Work"]
 class Work(Place):
     """The four threads of a node, and the semaphores between them."""
 
-    def __init__(self, k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, cut: Cut) -> None:
-        super().__init__(k, gy, w, gx, cut)
+    def __init__(self, k: K, gy: Any, w: Any, gx: Any, cut: Cut, bias: Any = None) -> None:
+        super().__init__(k, gy, w, gx, cut, bias)
         self.w_full, self.w_free = k.sem(cut.filters, "w_full"), k.sem(cut.filters, "w_free")
         self.y_full, self.y_free = k.sem(cut.windows, "y_full"), k.sem(cut.windows, "y_free")
         self.full, self.free = k.sem(cut.sums, "sums_full"), k.sem(cut.sums, "sums_free")
-        self.sent = k.sem(cut.outs, "sent")
+        self.sent, self.b_full = k.sem(cut.outs, "sent"), k.sem(1, "bias_full")
         self.turns = turns(self.form.axes, cut.width)
 
     # --- the filter on its way in -----------------------------------------------------------------------------------
@@ -332,6 +332,10 @@ class Work(Place):
         number, pending = 0, dict[int, int]()
         for turn in range(cut.passes):
             channels = self.channels(turn)
+            if self.bias is not None and not self.bias.resident and channels.across:
+                source = self.bias[channels.start : channels.start + channels.across]
+                k.copy(self.added(turn), source, done=self.b_full)
+                k.wait(self.b_full)
             for place, tile in enumerate(self.tiles if channels.across else []):
                 into, slot = number % cut.sums, number % cut.outs
                 k.wait(self.full[into])
@@ -340,6 +344,11 @@ class Work(Place):
                 kept = self.held["gx_home"][turn * cut.per + place] if cut.gx_stays else self.held["outs"][slot]
                 size = prod(band.size for band in tile.bands) * tile.within * channels.across
                 sums = self.held["sums"][into, :size]
+                if self.bias is not None:
+                    rows = sums.split(0, channels.across)
+                    k.vec.add(rows, rows, self.added(turn))
+                if cut.formats.activation == "relu":
+                    k.vec.relu(sums, sums)
                 (k.vec.copy if kept.dtype == sums.dtype else k.vec.cast)(kept[:size], sums)
                 if number + cut.sums < total:
                     k.inc(self.free[into])
