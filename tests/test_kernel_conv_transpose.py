@@ -73,9 +73,7 @@ def test_the_three_directions_are_adjoint_over_integers(problem: ConvTranspose2d
     inputs = _inputs(problem, 2, integers=True)
     y = _run(problem, inputs).astype(np.float64)
     gy = np.random.default_rng(3).integers(-2, 3, y.shape).astype(np.float32)
-    back, weights = (
-        ConvTranspose2d.from_dict({**problem.to_dict(), "direction": name}) for name in ("dgrad", "wgrad")
-    )
+    back, weights = (ConvTranspose2d.from_dict({**problem.to_dict(), "direction": name}) for name in ("dgrad", "wgrad"))
     gx, gw = _run(back, {"gy": gy, "w": inputs["w"]}), _run(weights, {"gy": gy, "x": inputs["x"]})
     assert (y * gy).sum() == (gx.astype(np.float64) * inputs["x"]).sum() == (gw.astype(np.float64) * inputs["w"]).sum()
 
