@@ -13,7 +13,7 @@ from accel.errors import AccelError, InputError, UnsupportedError
 from accel.hardware import ChipSpec, chip
 from accel.kernels.parts.conv_reference import oracle
 from accel.kernels.parts.conv_weight_gradient import program
-from accel.kernels.parts.conv_weight_tiling import pool_plan
+from accel.kernels.parts.conv_weight_tiling import Tiling, choose, pool_plan
 from accel.kernels.parts.conv_windows import frame_axes, homes, overlaps, padding, window
 from accel.numerics import gamma
 from accel.problem import Conv2d, Conv3d
@@ -34,6 +34,9 @@ ROWS: list[tuple[Convolution, dict[str, int]]] = [
     (Conv2d(3, 6, 7, 6, 12, 3, 2, pad=1, groups=3, dtype="fp32", out_dtype="fp32", bias=True, **W), {}),
     (Conv2d(2, 5, 5, 3, 20, 3, 3, dtype="fp32", bias=True, **W), {}),
     (Conv2d(3, 6, 6, 9, 11, 11, 11, pad=5, dtype="fp16", out_dtype="fp16", **W), {}),
+    (Conv2d(5, 8, 8, 24, 100, 3, 3, pad=1, **W), {}),  # filters that four columns cannot share evenly: a corner
+    (Conv2d(3, 8, 8, 64, 40, 3, 3, pad=1, **W), {"rows": 5}),
+    (Conv3d(2, 3, 4, 5, 40, 72, 2, 3, 3, pad=1, **W), {}),
     (Conv3d(3, 4, 6, 6, 8, 16, 3, 1, 1, pad=(1, 0, 0), bias=True, **W), {"frames": 2}),
     (Conv3d(3, 5, 6, 7, 8, 16, 3, 3, 3, stride=(2, 1, 2), pad=1, **W), {}),
     (Conv3d(2, 5, 6, 7, 8, 16, 3, 3, 3, pad=1, **W), {"frames": 1, "rows": 2}),
@@ -73,6 +76,16 @@ def test_bits_are_those_of_the_definition(
     built.check()
 
 
+def test_filters_that_columns_cannot_share_evenly_are_dealt_by_channels() -> None:
+    corners = [problem for problem, _ in ROWS if _tiling(problem).rest]
+    assert len(corners) >= 3
+
+
+def _tiling(problem: Convolution) -> Tiling:
+    sizes = {"item": 2, "out_item": 2, "resident": frozenset[str](), "bias": problem.to_dict()["bias"]}
+    return choose(MINI, problem.geometry, vector=[False], **sizes)  # type: ignore[arg-type]
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> Convolution:
     groups = draw(st.sampled_from([1, 1, 2, 3]))
@@ -82,7 +95,8 @@ def convolutions(draw: st.DrawFn) -> Convolution:
     pad = [draw(st.integers(0, 2)) for _ in taps]
     least = [max(1, d * (t - 1) + 1 - 2 * p) for t, d, p in zip(taps, dilation, pad, strict=True)]
     sizes = [draw(st.integers(n, n + 5)) for n in least]
-    channels = [groups * draw(st.integers(1, 13)) for _ in range(2)]
+    most = 13 if groups > 1 or clip else 50
+    channels = [groups * draw(st.integers(1, most)) for _ in range(2)]
     dtype = draw(st.sampled_from(["bf16", "bf16", "fp16", "fp32"]))
     return (Conv3d if clip else Conv2d)(
         draw(st.integers(1, 9)), *sizes, *channels, *taps, stride=tuple(draw(st.integers(1, 3)) for _ in taps),

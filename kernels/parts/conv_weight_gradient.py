@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.parts.conv_weight_inputs import Inputs
+from accel.kernels.parts.conv_weight_inputs import Inputs, Segments
 from accel.kernels.parts.conv_weight_outputs import Outputs
-from accel.kernels.parts.conv_weight_share import Share, share_of
-from accel.kernels.parts.conv_weight_tiling import STAGES, Tiling, choose, merges, pool_plan
+from accel.kernels.parts.conv_weight_share import Share, corner_of, share_of
+from accel.kernels.parts.conv_weight_tiling import Tiling, choose, merges, pool_plan
 from accel.kernels.parts.conv_windows import Band, window
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import fmt
@@ -69,38 +69,34 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
     """gw (and gb, where it is a tensor) of x and gy; see the module text."""
     T = tiling
     inputs, outputs = Inputs(k, x, gy, T), Outputs(k, gw, gb, T)
+    beside = Outputs(k, gw, None, T, corner=True) if T.rest else None
     mine = share_of(k, T)
     if mine is None:
         return
-    inputs.place(k, mine)
-    outputs.place(k, mine)
+    blocks = _place(k, T, mine, inputs, outputs, beside)
     segments = [(i, band) for i in range(mine.images) for band in T.bands]
     _, tiles, steps = pool_plan(mine.images)
 
     @k.thread
     def load_x() -> None:
-        inputs.x.load(k, segments)
+        for g in range(len(segments)):
+            inputs.x.load(k, g, segments)
 
     @k.thread
     def load_gy() -> None:
-        inputs.gy.load(k, segments)
+        for g in range(len(segments)):
+            for side in inputs.sides[1:]:
+                side.load(k, g, segments)
 
     @k.thread
     def compute() -> None:
         inputs.open(k, segments)
-        for g, (i, band) in enumerate(segments):
+        for g, (i, _) in enumerate(segments):
             first, last = g % len(T.bands) == 0, (g + 1) % len(T.bands) == 0
             if first:
                 outputs.take(k, tiles, i)
             inputs.wait(k, g, segments)
-            here = inputs.x.slots[g % STAGES], inputs.gy.slots[g % STAGES]
-            tile, bias = outputs.tile(tiles[i]), outputs.bias(tiles[i])
-            if T.vector:
-                _by_pixel(k, T, mine, band, inputs.wide(k, g, segments), tile, bias, outputs.bias_part, fresh=first)
-            else:
-                _by_band(k, T, mine, band, here, tile, fresh=first)
-                if bias is not None and inputs.ones is not None:
-                    _bias(k, band, here[1], inputs.ones, outputs.bias_part, bias, fresh=first)
+            _multiply(k, T, inputs, blocks, g, segments, tiles[i], fresh=first)
             inputs.release(k, g, segments)
             if last:
                 k.inc(outputs.full)
@@ -109,8 +105,52 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
     def add_up() -> None:
         for i, merged in enumerate(steps):
             k.wait(outputs.full)
-            outputs.merge(k, merged, tiles[i + 1 :])
-        outputs.finish(k)
+            for low, high in merged:
+                for _, sums in blocks:
+                    sums.merge(k, low, high)
+                outputs.give_back(k, high, tiles[i + 1 :])
+        for _, sums in blocks:
+            sums.finish(k)
+
+
+def _place(
+    k: K, tiling: Tiling, mine: Share, inputs: Inputs, outputs: Outputs, beside: Outputs | None
+) -> list[tuple[Share, Outputs]]:
+    """Say which parts this node sees and makes: its own, and one of the corner if it has channels of that."""
+    corner = corner_of(k, tiling, mine) if beside is not None else None
+    inputs.place(k, mine, corner)
+    blocks = [(mine, outputs)]
+    if beside is not None and corner is not None and corner.count[4] > 0:
+        blocks.append((corner, beside))
+    for share, sums in blocks:
+        sums.place(k, share)
+    return blocks
+
+
+def _multiply(
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], g: int, segments: Segments, at: int, *,
+    fresh: bool,
+) -> None:  # fmt: skip
+    """Multiply segment g into tile `at` of the pool, on the unit of the tiling."""
+    (mine, outputs), band = blocks[0], segments[g][1]
+    tile, bias, part = outputs.tile(at), outputs.bias(at), outputs.bias_part
+    if tiling.vector:
+        _by_pixel(k, tiling, mine, band, inputs.wide(k, g, segments), tile, bias, part, fresh=fresh)
+        return
+    x, gy = inputs.x.slots[g % tiling.stages], inputs.gy.slots[g % tiling.stages]
+    _by_band(k, tiling, mine, band, (x, gy), tile, fresh=fresh)
+    for corner, sums in blocks[1:]:
+        assert inputs.rest is not None
+        inner = x[..., _channels(k, tiling, corner)], inputs.rest.slots[g % tiling.stages]
+        _by_band(k, tiling, corner, band, inner, sums.tile(at), fresh=fresh)
+    if bias is not None and inputs.ones is not None:
+        _bias(k, band, gy, inputs.ones, part, bias, fresh=fresh)
+
+
+def _channels(k: K, tiling: Tiling, corner: Share) -> slice:
+    """Return where the channels of a corner lie among those that its node sees."""
+    first = k.col % tiling.k_parts * tiling.corner[1]
+    return slice(first, first + corner.count[4])
 
 
 def _frames(tiling: Tiling, band: Band) -> Iterator[tuple[int, int]]:

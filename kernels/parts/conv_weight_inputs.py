@@ -8,32 +8,32 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from accel.kernels.parts.conv_weight_share import Share, left
-from accel.kernels.parts.conv_weight_tiling import STAGES, Tiling
+from accel.kernels.parts.conv_weight_tiling import Tiling
 from accel.kernels.parts.conv_windows import Band, Span, overlaps, padding, window
 from accel.lang import K, TensorSpec
 
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "Segments"]
 
 Segments = list[tuple[int, Band]]
 Piece = tuple[int, Any, Any]  # owner, part of the slot, source
 
 
 class Side(ABC):
-    """One operand: `STAGES` slots that a band fills, the semaphores around them, and who fetches each band.
+    """One operand: `stages` slots that a band fills, the semaphores around them, and who fetches each band.
 
     Members that need the same channels take turns (`owners` of them): the owner of segment g is g % owners; it fetches
     the band from memory, or from its own SRAM where the operand is resident, and multicasts it to all of them.
     """
 
     def __init__(self, k: K, tensor: Any, name: str, shape: tuple[int, ...], home: tuple[int, ...], owners: int,
-                 segments: int) -> None:  # fmt: skip
-        self.tensor, self.owners = tensor, owners
-        self.slots = k.sram((STAGES, *shape), tensor.dtype, name)
-        self.full, self.free = k.sem(STAGES, f"{name}_full"), k.sem(STAGES, f"{name}_free")
-        rounds = -(-segments // owners)
+                 tiling: Tiling) -> None:  # fmt: skip
+        self.tensor, self.owners, self.stages = tensor, owners, tiling.stages
+        self.slots = k.sram((self.stages, *shape), tensor.dtype, name)
+        self.full, self.free = k.sem(self.stages, f"{name}_full"), k.sem(self.stages, f"{name}_free")
+        rounds = -(-tiling.segments // owners)
         self.home = k.sram((rounds, *home), tensor.dtype, f"{name}_home") if tensor.resident else None
         self.here: Any = 0
         self.nodes: Any = None
@@ -51,27 +51,26 @@ class Side(ABC):
     def pieces(self, g: int, segments: Segments) -> list[Piece]:
         """Return what makes up segment g."""
 
-    def load(self, k: K, segments: Segments) -> None:
-        """Fetch every band that this node owns, once all receivers have its slot free."""
-        for g in range(len(segments)):
-            asked = set()
-            for owner, part, source in self.pieces(g, segments):
-                with k.when(self.here == owner):
-                    if owner not in asked:
-                        k.wait(self.free[g % STAGES], self.owners)
-                    k.copy(part, source, to=self.nodes, done=self.full[g % STAGES])
-                asked.add(owner)
+    def load(self, k: K, g: int, segments: Segments) -> None:
+        """Fetch segment g where this node owns it, once all receivers have its slot free."""
+        asked = set()
+        for owner, part, source in self.pieces(g, segments):
+            with k.when(self.here == owner):
+                if owner not in asked:
+                    k.wait(self.free[g % self.stages], self.owners)
+                k.copy(part, source, to=self.nodes, done=self.full[g % self.stages])
+            asked.add(owner)
 
     def wait(self, k: K, g: int, segments: Segments) -> None:
         """Wait until segment g is here."""
         count = len(self.pieces(g, segments))
         if count:
-            k.wait(self.full[g % STAGES], count)
+            k.wait(self.full[g % self.stages], count)
 
     def allow(self, k: K, g: int, segments: Segments) -> None:
         """Tell who fetches segment g that its slot is free here."""
         for owner in sorted({owner for owner, _, _ in self.pieces(g, segments)}):
-            k.inc(self.free[g % STAGES], at=self.node(owner))
+            k.inc(self.free[g % self.stages], at=self.node(owner))
 
 
 class X(Side):
@@ -80,8 +79,8 @@ class X(Side):
     def __init__(self, k: K, x: TensorSpec, tiling: Tiling) -> None:
         T, self.tiling = tiling, tiling
         shape, home = (*T.window_shape, T.x_channels), (*(axis.each for axis in T.homes), T.x_channels)
-        super().__init__(k, x, "x", shape, home, T.x_owners, T.segments)
-        self.clean: list[tuple[Span, Span, Span] | None] = [None] * STAGES
+        super().__init__(k, x, "x", shape, home, T.x_owners, T)
+        self.clean: list[tuple[Span, Span, Span] | None] = [None] * T.stages
 
     def place(self, k: K, mine: Share) -> None:
         """Say which images and channels this node sees; declare what it keeps."""
@@ -122,7 +121,7 @@ class X(Side):
         t, h, w = self.spans(band)
         if min(t.high - t.low, h.high - h.low, w.high - w.low) < 1:
             return []  # nothing but padding
-        slot, columns = self.slots[g % STAGES], slice(w.low, w.high)
+        slot, columns = self.slots[g % self.stages], slice(w.low, w.high)
         if self.home is None:
             part = slot[t.low : t.high, h.low : h.high, columns, : self.width]
             return [(g % self.owners, part, self._source(image, t.source, h.source))]
@@ -138,32 +137,37 @@ class X(Side):
 
     def prepare(self, k: K, g: int, segments: Segments) -> None:
         """Write the padding of segment g into its slot, unless it is there from the segment before."""
-        spans, before = self.spans(segments[g][1]), self.clean[g % STAGES]
+        spans, before = self.spans(segments[g][1]), self.clean[g % self.stages]
         inside = before is not None and all(
             new.low <= old.low and min(old.high, new.extent) <= new.high for old, new in zip(before, spans, strict=True)
         )
         if not inside:
             for box in padding(spans):
-                k.vec.fill(self.slots[(g % STAGES, *box, slice(0, self.width))], 0.0)
-        self.clean[g % STAGES] = spans if before is None or not inside else _hull(before, spans)
+                k.vec.fill(self.slots[(g % self.stages, *box, slice(0, self.width))], 0.0)
+        self.clean[g % self.stages] = spans if before is None or not inside else _hull(before, spans)
 
 
 class Y(Side):
-    """The output gradient: bands as they are."""
+    """The output gradient: bands as they are; `rest`: of the filters that all nodes of the team see."""
 
-    def __init__(self, k: K, gy: TensorSpec, tiling: Tiling) -> None:
-        T, self.tiling = tiling, tiling
-        shape = (*T.output_shape, T.y_channels)
-        super().__init__(k, gy, "gy", shape, shape, T.y_owners, T.segments)
+    def __init__(self, k: K, gy: TensorSpec, tiling: Tiling, *, rest: bool = False) -> None:
+        T, self.tiling, self.rest = tiling, tiling, rest
+        shape = (*T.output_shape, T.rest if rest else T.y_channels)
+        owners = T.team_rows * T.k_parts if rest else T.y_owners
+        super().__init__(k, gy, "gy_rest" if rest else "gy", shape, shape, owners, T)
 
     def place(self, k: K, mine: Share) -> None:
-        """Say which images and filters this node sees; declare what it keeps."""
+        """Say which images and filters this node sees (of a corner, all of it); declare what it keeps."""
         T = self.tiling
         (g0, _, _, _, _, k0), (groups, _, _, _, _, nk) = mine.start, mine.count
         self.first, self.width = mine.team * T.share, groups * nk
         self.filters = slice(g0 * T.k + k0, g0 * T.k + k0 + groups * nk)
-        turn = mine.local % T.y_owners
-        self.join(k, turn, k.row - turn, T.y_owners, k.col, 1)
+        if self.rest:
+            side = k.col % T.k_parts
+            self.join(k, mine.local * T.k_parts + side, k.row - mine.local, T.team_rows, k.col - side, T.k_parts)
+        else:
+            turn = mine.local % T.y_owners
+            self.join(k, turn, k.row - turn, T.y_owners, k.col, 1)
         if self.home is None:
             return
         (t, h, _), across = T.axes, T.band_grid[1]
@@ -183,7 +187,7 @@ class Y(Side):
         """Return the one copy of segment g."""
         image, band = segments[g]
         frames, rows = band.outputs()
-        part = self.slots[g % STAGES, :frames, :rows, :, : self.width]
+        part = self.slots[g % self.stages, :frames, :rows, :, : self.width]
         kept = None if self.home is None else self.home[g // self.owners, :frames, :rows, :, : self.width]
         return [
             (
@@ -200,34 +204,36 @@ class Inputs:
     def __init__(self, k: K, x: TensorSpec, gy: TensorSpec, tiling: Tiling) -> None:
         T, self.tiling = tiling, tiling
         self.x, self.gy = X(k, x, T), Y(k, gy, T)
+        self.rest = Y(k, gy, T, rest=True) if T.rest else None
+        self.sides: list[Side] = [self.x, self.gy] if self.rest is None else [self.x, self.gy, self.rest]
         cast = T.vector and x.dtype != "fp32"
         self.wide_x = k.sram((*T.window_shape, T.x_channels), "fp32", "x_wide") if cast else None
         self.wide_gy = k.sram((*T.output_shape, T.y_channels), "fp32", "gy_wide") if cast else None
         ones = T.bias and not T.vector
         self.ones = k.sram(T.output_shape[1:], x.dtype, "ones") if ones else None
 
-    def place(self, k: K, mine: Share) -> None:
+    def place(self, k: K, mine: Share, corner: Share | None) -> None:
         """Say which part of both this node sees."""
         self.x.place(k, mine)
         self.gy.place(k, mine)
+        if self.rest is not None and corner is not None:
+            self.rest.place(k, corner)
 
     def open(self, k: K, segments: Segments) -> None:
         """Make the slots ready for the first segments."""
         if self.ones is not None:
             k.vec.fill(self.ones, 1.0)
-        for g in range(min(STAGES, len(segments))):
-            self.x.prepare(k, g, segments)
-            self.x.allow(k, g, segments)
-            self.gy.allow(k, g, segments)
+        for g in range(min(self.tiling.stages, len(segments))):
+            self._allow(k, g, segments)
 
     def wait(self, k: K, g: int, segments: Segments) -> None:
         """Wait until segment g of both is here."""
-        self.x.wait(k, g, segments)
-        self.gy.wait(k, g, segments)
+        for side in self.sides:
+            side.wait(k, g, segments)
 
     def wide(self, k: K, g: int, segments: Segments) -> tuple[View, View]:
         """Return segment g in fp32."""
-        x, gy = self.x.slots[g % STAGES], self.gy.slots[g % STAGES]
+        x, gy = self.x.slots[g % self.tiling.stages], self.gy.slots[g % self.tiling.stages]
         if self.wide_x is None or self.wide_gy is None:
             return x, gy
         band = segments[g][1]
@@ -239,10 +245,13 @@ class Inputs:
 
     def release(self, k: K, g: int, segments: Segments) -> None:
         """Give the slots of segment g to the next one in them."""
-        if g + STAGES < len(segments):
-            self.x.prepare(k, g + STAGES, segments)
-            self.x.allow(k, g + STAGES, segments)
-            self.gy.allow(k, g + STAGES, segments)
+        if g + self.tiling.stages < len(segments):
+            self._allow(k, g + self.tiling.stages, segments)
+
+    def _allow(self, k: K, g: int, segments: Segments) -> None:
+        self.x.prepare(k, g, segments)
+        for side in self.sides:
+            side.allow(k, g, segments)
 
 
 def _hull(a: tuple[Span, Span, Span], b: tuple[Span, Span, Span]) -> tuple[Span, Span, Span]:

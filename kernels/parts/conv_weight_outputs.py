@@ -18,15 +18,19 @@ __all__ = ["Outputs"]
 class Outputs:
     """Tiles of gw (and slices of gb) that are being made, wait in the tree, travel between teams, and leave."""
 
-    def __init__(self, k: K, gw: TensorSpec, gb: Any, tiling: Tiling) -> None:
+    def __init__(self, k: K, gw: TensorSpec, gb: Any, tiling: Tiling, *, corner: bool = False) -> None:
         T, self.tiling, self.gw, self.gb = tiling, tiling, gw, gb if tiling.bias else None
-        self.tiles = k.sram((T.pool, *T.tile), "fp32", "tiles")
-        self.full, self.free = k.sem(name="tile_full"), k.sem(T.pool, "tile_free")
-        self.arrived, self.stored = k.sem(2, "arrived"), k.sem(name="stored")
-        self.inbox = k.sram((T.teams, *T.slice_shape), "fp32", "inbox") if T.teams > 1 else None
-        self.out = k.sram(T.slice_shape, gw.dtype, "out") if gw.dtype != "fp32" else None
-        self.biases = k.sram((T.pool, T.bias_width), "fp32", "biases") if T.bias else None
-        self.bias_inbox = k.sram((T.teams, T.bias_width), "fp32", "bias_inbox") if T.bias and T.teams > 1 else None
+        name = "corner_" if corner else ""
+        tile, kept = (T.corner, T.corner) if corner else (T.tile, T.slice_shape)
+        self.tiles = k.sram((T.pool, *tile), "fp32", name + "tiles")
+        self.full, self.free = k.sem(name=name + "tile_full"), k.sem(T.pool, name + "tile_free")
+        self.arrived, self.stored = k.sem(2, name + "arrived"), k.sem(name=name + "stored")
+        self.inbox = k.sram((T.teams, *T.slice_shape), "fp32", name + "inbox") if T.teams > 1 else None
+        self.out = k.sram(kept, gw.dtype, name + "out") if gw.dtype != "fp32" else None
+        self.biases = k.sram((T.pool, T.bias_width), "fp32", name + "biases") if T.bias else None
+        self.bias_inbox = (
+            k.sram((T.teams, T.bias_width), "fp32", name + "bias_inbox") if T.bias and T.teams > 1 else None
+        )
 
     def place(self, k: K, mine: Share) -> None:
         """Say which part of gw and gb this node makes, and which slice of it this team finishes."""
@@ -62,15 +66,17 @@ class Outputs:
         if tiles[image] in tiles[:image]:
             k.wait(self.free[tiles[image]])
 
-    def merge(self, k: K, merged: list[tuple[int, int]], later: list[int]) -> None:
-        """Add tiles in the order of the tree; give back those that a later image takes."""
-        for low, high in merged:
-            k.vec.add(self.tile(low), self.tile(low), self.tile(high))
-            mine, other = self.bias(low), self.bias(high)
-            if mine is not None and other is not None:
-                k.vec.add(mine, mine, other)
-            if high in later:
-                k.inc(self.free[high])
+    def merge(self, k: K, low: int, high: int) -> None:
+        """Add tile `high` of the pool to tile `low`."""
+        k.vec.add(self.tile(low), self.tile(low), self.tile(high))
+        mine, other = self.bias(low), self.bias(high)
+        if mine is not None and other is not None:
+            k.vec.add(mine, mine, other)
+
+    def give_back(self, k: K, tile: int, later: list[int]) -> None:
+        """Free a tile that was added to another, where a later image takes it."""
+        if tile in later:
+            k.inc(self.free[tile])
 
     def finish(self, k: K) -> None:
         """Sum the slices of all teams, round and store them."""

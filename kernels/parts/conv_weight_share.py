@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accel.kernels.parts.conv_weight_tiling import Tiling
 from accel.lang import K
 
-__all__ = ["Share", "left", "share_of"]
+__all__ = ["Share", "corner_of", "left", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,23 @@ def share_of(k: K, tiling: Tiling) -> Share | None:
         index.append(rest % parts)
         rest = rest // parts
     s, r, t, c, g = index
-    sizes = (T.form.groups, *(axis.taps for axis in T.axes), T.c, T.k)
+    sizes = (T.form.groups, *(axis.taps for axis in T.axes), T.c, T.k - T.rest)
     start, count = [], []
     for i, size, each in zip((g, t, r, s, c, k.col % T.k_parts), sizes, T.part, strict=True):
         start.append(i * each)
         count.append(each if size % each == 0 else int(_least(each, size - i * each)))
     images = T.share if T.form.n % T.share == 0 else int(_least(T.share, T.form.n - team * T.share))
     return Share(team, local, tuple(start), tuple(count), images)  # type: ignore[arg-type]
+
+
+def corner_of(k: K, tiling: Tiling, mine: Share) -> Share:
+    """Return this node's share of the last `rest` filters: some channels of its row, none on the last columns."""
+    T, each = tiling, tiling.corner[1]
+    first = k.col % T.k_parts * each
+    count = each if each * T.k_parts == mine.count[4] else int(left(each, mine.count[4] - first))
+    return replace(
+        mine, start=(*mine.start[:4], mine.start[4] + first, T.k - T.rest), count=(*mine.count[:4], count, T.rest)
+    )
 
 
 def _least(a: int, b: Any) -> Any:

@@ -17,7 +17,7 @@ from accel.problem.convolution import Axis, Geometry
 __all__ = ["Tiling", "choose", "pool_plan"]
 
 GROUP = 8  # channels are dealt in groups of one step of the matrix unit
-STAGES = 2
+MOST_STAGES = 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Tiling:
     A team is a rectangle of nodes that works on `share` images, a power of two or all, so that its sum is a node of the
     balanced tree over images. Its rows deal groups, channels c and taps (kt, r, s), its columns filters k, in equal
     parts of which the last may be short; every member sees all images of the team, in bands of `frames` output frames
-    or `rows` output rows. Teams lie `across` beside each other.
+    or `rows` output rows. Teams lie `across` beside each other. Where k does not divide evenly by the columns, the last
+    `rest` filters are dealt by channels instead: the columns share those of their row (a corner beside the tile).
+    `stages` bands are in flight.
     """
 
     form: Geometry
@@ -43,6 +45,8 @@ class Tiling:
     k_parts: int
     frames: int
     rows: int
+    rest: int = 0
+    stages: int = 2
     vector: bool = False
     bias: bool = False
     resident: frozenset[str] = frozenset()
@@ -83,7 +87,8 @@ class Tiling:
         taps = [axis.taps for axis in self.axes]
         t, r, s = (ceil(n / p) for n, p in zip(taps, (self.t_parts, self.r_parts, self.s_parts), strict=True))
         return (
-            ceil(self.form.groups / self.group_parts), t, r, s, width(self.c, self.c_parts), width(self.k, self.k_parts)
+            ceil(self.form.groups / self.group_parts), t, r, s, width(self.c, self.c_parts),
+            width(self.k - self.rest, self.k_parts),
         )  # fmt: skip
 
     @property
@@ -157,6 +162,11 @@ class Tiling:
         return g * t * r * s, c, k
 
     @property
+    def corner(self) -> tuple[int, int, int]:
+        """Return (taps, channels, filters) of a member's part of the last `rest` filters."""
+        return self.tile[0], width(self.part[4], self.k_parts), self.rest
+
+    @property
     def pool(self) -> int:
         """Return how many tiles a member needs: pending sums of the tree over its images, and two being made."""
         return pool_plan(min(self.share, self.form.n))[0]
@@ -177,7 +187,12 @@ class Tiling:
     def sram_bytes(self) -> int:
         """Return the SRAM of a node in bytes."""
         x, y = prod(self.window_shape) * self.x_channels, prod(self.output_shape) * self.y_channels
-        sizes = [self.item * STAGES * x, self.item * STAGES * y, 4 * self.pool * prod(self.tile)]
+        sizes = [self.item * self.stages * x, self.item * self.stages * y, 4 * self.pool * prod(self.tile)]
+        if self.rest:
+            beside = prod(self.output_shape) * self.rest
+            sizes += [self.item * self.stages * beside, (4 * self.pool + self.out_item) * prod(self.corner)]
+            if "gy" in self.resident:
+                sizes.append(self.item * ceil(self.segments / (self.team_rows * self.k_parts)) * beside)
         if self.vector and self.item < 4:
             sizes += [4 * x, 4 * y]
         if self.teams > 1:
@@ -216,6 +231,7 @@ class Tiling:
             return prod(axis.out for axis in self.axes) * row
         unit = chip.node.matrix
         tiles = ceil(s * c / unit.m) * ceil(k / unit.n)
+        tiles += ceil(s * self.corner[1] / unit.m) * ceil(self.rest / unit.n)
         drain = 4 * tiles  # a tile of sums leaves in four accesses while the unit waits; with more bands one comes in
         extra = ceil(self.bias_width / unit.n) if self.bias else 0
         return sum(
@@ -228,8 +244,10 @@ class Tiling:
         """Return the estimated cycles on `chip`, for choosing among tilings: the busiest of units and ports."""
         node, images = chip.node, min(self.share, self.form.n)
         x = self.item * prod(self.window_shape) * self.x_channels * len(self.bands)
-        y = self.item * prod(self.output_shape) * self.y_channels * len(self.bands)
-        kept = 3 * 4 * prod(self.tile) / node.port_bytes / node.accesses_per_cycle  # an addition of the tree
+        y = self.item * prod(self.output_shape) * (self.y_channels + self.rest) * len(self.bands)
+        kept = (
+            3 * 4 * (prod(self.tile) + prod(self.corner)) / node.port_bytes / node.accesses_per_cycle
+        )  # an addition of the tree
         busiest = max(images * self.compute_cycles(chip), images * (x + y) / node.mesh_bytes_per_cycle, images * kept)
         memory = 0.0
         parts = self.group_parts * self.c_parts
@@ -337,7 +355,13 @@ def choose(
             f"{'x'.join(map(str, form.w))}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
             f"SRAM, a node has {chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
         )
-    return best[1]
+    found = best[1]
+    while found.stages < min(MOST_STAGES, found.segments):  # more in flight hides more of what it takes to fetch one
+        deeper = replace(found, stages=found.stages + 1)
+        if deeper.sram_bytes > chip.node.sram_bytes:
+            break
+        found = deeper
+    return found
 
 
 def _shapes(base: Tiling, chip: ChipSpec, given: Mapping[str, int]) -> Iterator[Tiling]:
@@ -353,6 +377,7 @@ def _shapes(base: Tiling, chip: ChipSpec, given: Mapping[str, int]) -> Iterator[
             high = group_parts * c_parts * t_parts * r_parts * s_parts
             if high > rows:
                 continue
+            yield from _uneven(base, chip, (c_parts, t_parts, r_parts, s_parts), given)
             for k_parts in _parts(base.k, cols, GROUP) if whole else [1]:
                 most = (rows // high) * (cols // k_parts)
                 share = given.get("share", 1)
@@ -368,6 +393,20 @@ def _shapes(base: Tiling, chip: ChipSpec, given: Mapping[str, int]) -> Iterator[
                     if "share" in given or share >= form.n or share >= 4 * ceil(form.n / most):
                         break
                     share *= 2
+
+
+def _uneven(base: Tiling, chip: ChipSpec, parts: tuple[int, ...], given: Mapping[str, int]) -> Iterator[Tiling]:
+    """Yield one team over all columns of the mesh, if filters do not divide by them: the rest is dealt by channels."""
+    form, cols = base.form, chip.mesh.cols
+    each = base.k // GROUP // cols * GROUP
+    share = 1 << (form.n - 1).bit_length()
+    if form.groups > 1 or base.bias or base.vector or not each or base.k == each * cols or "share" in given:
+        return
+    c_parts, t_parts, r_parts, s_parts = parts
+    yield replace(
+        base, share=share, across=1, c_parts=c_parts, t_parts=t_parts, r_parts=r_parts, s_parts=s_parts, k_parts=cols,
+        rest=base.k - each * cols,
+    )  # fmt: skip
 
 
 def _parts(size: int, most: int, granule: int) -> list[int]:
