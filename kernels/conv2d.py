@@ -26,27 +26,36 @@ The data gradient has no padding to read: a tile of accumulators is cut into str
 stretch is one matmul with K = (taps of a row, filters), the taps against the pixels by a negative stride. With a stride
 above 1 the positions of one residue class read the same taps, and are a dense tile of their own (`conv_data_*.py`).
 
+Weight gradient (`conv_weight_gradient.py`): K = (p, q) of one image, M = taps and channels, N = filters: a product an
+image, and images are added like a binary counter. Filters alone do not feed 342 nodes: rows of the mesh deal taps and
+channels, columns deal filters, and where a layer has few of both, teams of nodes take images apart. Every band of an
+image is fetched once and multicast to the team. What limits small images is the accumulator: 49 products in a row, then
+16 cycles to move the block.
+
 Axes without taps are merged, so that a 1x1 convolution is a matmul over one long row of pixels. The tiling is a closed
 form (`conv_tiling.py`). The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
-from accel.kernels.parts import conv_data_gradient, conv_forward
+from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv2d
 from accel.program import Program
 
 __all__ = ["KERNEL", "build", "oracle"]
 
-PROGRAMS = {"fwd": conv_forward.build, "dgrad": conv_data_gradient.build}
+PROGRAMS: dict[str, Callable[..., Program]] = {
+    "fwd": conv_forward.build,
+    "dgrad": conv_data_gradient.build,
+    "wgrad": conv_weight_gradient.program,
+}
 """What builds each direction: (chip, problem, *, resident, **tiling) -> Program."""
 
 
@@ -89,8 +98,6 @@ def build(
 
 def _program(chip: ChipSpec | str, problem: Conv2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
     spec = find_chip(chip) if isinstance(chip, str) else chip
-    if problem.direction not in PROGRAMS:
-        raise UnsupportedError(f"conv2d has no direction {problem.direction!r} yet; use {' or '.join(PROGRAMS)}")
     held = frozenset((resident,) if isinstance(resident, str) else resident)
     return PROGRAMS[problem.direction](spec, problem, resident=held, **tiling)
 
@@ -111,5 +118,8 @@ KERNEL = LibraryKernel(
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
         Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),
         Conv2d(2, 5, 6, 17, 3, 1, 1, stride=2, dtype="fp32", direction="dgrad"),
+        Conv2d(5, 7, 9, 16, 24, 3, 3, stride=2, pad=1, bias=True, out_dtype="fp32", direction="wgrad"),
+        Conv2d(3, 6, 5, 12, 40, 3, 2, pad=(1, 0), dilation=(2, 1), direction="wgrad"),
+        Conv2d(2, 5, 5, 6, 6, 3, 3, pad=1, groups=6, bias=True, direction="wgrad"),
     ),
 )

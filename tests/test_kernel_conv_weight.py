@@ -21,7 +21,7 @@ from accel.problem.convolution import Convolution
 
 MINI = chip("mini")
 W: dict[str, Any] = {"direction": "wgrad"}
-WHOLE = frozenset({"x", "gy", "gw"})
+WHOLE = frozenset({"x", "gy", "gw", "gb"})
 ROWS: list[tuple[Convolution, dict[str, int]]] = [
     (Conv2d(5, 7, 9, 16, 24, 3, 3, stride=2, pad=1, bias=True, out_dtype="fp32", **W), {}),
     (Conv2d(3, 11, 13, 5, 7, 3, 5, stride=(2, 3), pad=(2, 1), dilation=(2, 1), bias=True, **W), {}),
@@ -29,6 +29,7 @@ ROWS: list[tuple[Convolution, dict[str, int]]] = [
     (Conv2d(8, 8, 8, 16, 32, 1, 1, stride=2, pad=1, **W), {}),
     (Conv2d(1, 1, 1, 1, 1, 1, 1, bias=True, **W), {}),
     (Conv2d(2, 2, 3, 4, 4, 3, 3, pad=3, dilation=3, **W), {}),  # taps that only ever meet padding
+    (Conv2d(3, 1, 1, 2, 4, 1, 1, stride=2, pad=1, **W), {}),  # x meets no tap
     (Conv2d(4, 9, 9, 12, 24, 3, 3, pad=1, groups=3, bias=True, **W), {}),
     (Conv2d(4, 9, 9, 12, 12, 3, 3, pad=1, groups=12, bias=True, **W), {}),
     (Conv2d(3, 6, 7, 6, 12, 3, 2, pad=1, groups=3, dtype="fp32", out_dtype="fp32", bias=True, **W), {}),
@@ -68,7 +69,7 @@ def _mesh(rows: int, cols: int) -> ChipSpec:
 def test_bits_are_those_of_the_definition(
     problem: Convolution, tiling: dict[str, int], resident: frozenset[str]
 ) -> None:
-    built = program(MINI, problem, resident=resident, **tiling)
+    built = program(MINI, problem, resident=resident & problem.operands.keys(), **tiling)
     inputs = _inputs(problem, 1)
     want = oracle(problem, inputs)
     for schedule in ("natural", 5):
@@ -116,7 +117,13 @@ def test_any_shape_on_any_mesh_in_any_bands(
     t, h, _ = frame_axes(problem.geometry)
     bands = {"frames": data.draw(st.integers(1, t.out)), "rows": data.draw(st.integers(1, h.out))}
     bands = {} if data.draw(st.booleans()) else bands
-    built = program(_mesh(rows, cols), problem, resident=frozenset(resident), vector=vector or None, **bands)
+    built = program(
+        _mesh(rows, cols),
+        problem,
+        resident=frozenset(problem.operands.keys() & resident),
+        vector=vector or None,
+        **bands,
+    )
     inputs = _inputs(problem, seed)
     _same(built.run(inputs, schedule=seed), oracle(problem, inputs))
     built.check()
@@ -252,6 +259,8 @@ def test_bad_tilings(tiling: dict[str, int], error: type[AccelError], text: str)
 def test_what_a_chip_cannot_do() -> None:
     with pytest.raises(InputError, match="share=1 makes more teams than mini has room for; use more"):
         program(MINI, Conv2d(32, 8, 8, 16, 16, 3, 3, pad=1, **W), share=1)
+    with pytest.raises(InputError, match="conv2d wgrad has no operand 'y' to keep resident; use x, gy, gw"):
+        program(MINI, Conv2d(2, 8, 8, 16, 16, 3, 3, **W), resident=frozenset({"y"}))
     with pytest.raises(UnsupportedError, match=r"d1 has no weight gradient of fp16; use dtype='bf16' or"):
         program(chip("d1"), Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="fp16", out_dtype="fp16", **W))
     with pytest.raises(UnsupportedError, match=r"mini has no weight gradient of int8; use"):

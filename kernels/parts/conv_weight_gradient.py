@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import UnsupportedError
+from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_weight_inputs import Inputs, Segments
 from accel.kernels.parts.conv_weight_outputs import Outputs
@@ -42,6 +42,10 @@ def program(
     vector: whether the vector unit multiplies; by default whichever is faster. UnsupportedError for formats that no
     unit of the chip takes, or where nothing fits; InputError for bad tilings.
     """
+    for name in sorted(resident - problem.operands.keys()):
+        raise InputError(
+            f"{problem.kind} wgrad has no operand {name!r} to keep resident; use {', '.join(problem.operands)}"
+        )
     options, form = problem.to_dict(), problem.geometry
     dtype, matrix = options["dtype"], chip.node.matrix.step_cycles
     if fmt(dtype).kind == "int" or (dtype not in matrix and dtype != "fp32"):

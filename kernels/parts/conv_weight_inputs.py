@@ -92,7 +92,11 @@ class X(Side):
         self.join(k, turn * T.k_parts + side, k.row - turn, T.tap_parts, k.col - side, T.k_parts)
         self.columns = window(T.axes[2], 0, T.axes[2].out)
         (frames, rows, cols), (_, across) = T.homes, T.band_grid
-        if self.home is None or min(frames.total, rows.total, cols.total) < 1:
+        self.unread = min(frames.total, rows.total, cols.total) < 1
+        if self.home is None:
+            return
+        if self.unread:
+            k.preload(self.home[0, 0, 0, 0, :1], self._one())
             return
         for index, image, at in _kept(self, mine.images, len(T.bands)):
             extent, source = [], []
@@ -104,6 +108,17 @@ class X(Side):
             if min(extent) > 0:
                 part = self.home[index, : extent[0], : extent[1], : cols.total, : self.width]
                 k.preload(part, self._source(image, *source))
+
+    def touch(self, k: K) -> None:
+        """Read one element of an x of which no tap meets anything: it is an operand of the problem all the same."""
+        if self.unread and self.home is None:
+            k.copy(self.slots[0, 0, 0, 0, :1], self._one(), done=self.full[0])
+            k.wait(self.full[0])
+
+    def _one(self) -> View:
+        spatial = (0,) * (len(self.tensor.shape) - 2)
+        view: View = self.tensor[(self.first, *spatial, slice(self.channels.start, self.channels.start + 1))]
+        return view
 
     def _source(self, image: Any, frames: slice, rows: slice) -> View:
         at = (frames, rows, self.columns.source, self.channels)
@@ -223,6 +238,7 @@ class Inputs:
         """Make the slots ready for the first segments."""
         if self.ones is not None:
             k.vec.fill(self.ones, 1.0)
+        self.x.touch(k)
         for g in range(min(self.tiling.stages, len(segments))):
             self._allow(k, g, segments)
 

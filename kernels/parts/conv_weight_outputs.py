@@ -50,6 +50,8 @@ class Outputs:
         if self.gw.resident and self.length > 0:
             for target, part in self._runs(self._result()):
                 k.collect(target, part)
+        if self.gb is not None and self.gb.resident and self.bias_part[1] > 0 and mine.team == 0:
+            k.collect(*self._bias_result())
 
     def tile(self, index: int) -> View:
         """Return tile `index` of the pool."""
@@ -92,7 +94,6 @@ class Outputs:
                 assert self.bias_inbox is not None
                 k.wait(self.arrived[1], T.teams)
                 _tree(k, self.bias_inbox[:, : self.bias_part[1]])
-                biases = self.bias_inbox[0, : self.bias_part[1]]
         copies = 0
         if self.length > 0:
             result = self._result()
@@ -103,10 +104,10 @@ class Outputs:
                 copies += 1
         if biases is not None and self.mine.team == 0:
             assert self.gb is not None
-            g0, k0 = self.mine.start[0], self.mine.start[5]
-            first = g0 * T.k + k0 + self.bias_part[0]
-            k.copy(self.gb[first : first + self.bias_part[1]], biases, sent=self.stored)
-            copies += 1
+            target, part = self._bias_result()
+            if not self.gb.resident:
+                k.copy(target, part, sent=self.stored)
+                copies += 1
         if copies:
             k.wait(self.stored, copies)
 
@@ -136,6 +137,15 @@ class Outputs:
             return self.out[self._cut(0, self.length)]
         view: View = self.tile(0) if self.inbox is None else self.inbox[(0, *self._cut(0, self.length))]
         return view
+
+    def _bias_result(self) -> tuple[View, View]:
+        """Return this node's part of gb and where its sum is."""
+        T, (start, count) = self.tiling, self.bias_part
+        assert self.gb is not None
+        first = self.mine.start[0] * T.k + self.mine.start[5] + start
+        sums = self.biases if self.bias_inbox is None else self.bias_inbox
+        assert sums is not None
+        return self.gb[first : first + count], sums[0, :count]
 
     def _runs(self, result: View) -> Iterator[tuple[View, View]]:
         """Yield (part of gw, part of the result) for every group and row of taps."""
