@@ -100,7 +100,7 @@ def forward(
                 for piece in item.sweep(0):
                     f = wide[: piece.height, here]
                     k.vec.cast(f, piece["x"])
-                    sums.add(f)
+                    sums.add(piece, f)
                 k.vec.div(center, sums.total(spread=True), numbers[0])
                 sums.begin(item)
                 for piece in item.sweep(1):
@@ -108,7 +108,7 @@ def forward(
                     k.vec.cast(f, piece["x"])
                     k.vec.sub(f, f, center)
                     k.vec.mul(f, f, f)
-                    sums.add(f)
+                    sums.add(piece, f)
                 squares = sums.total(spread=True)
                 k.vec.div(scale, squares, numbers[0])
                 k.vec.add(scale, scale, epsilon)
@@ -189,7 +189,7 @@ def backward(
                 _normalised(k, h, piece)
                 k.vec.cast(g, piece["gy"])
                 k.vec.mul(h, g, h)
-                sums.add(h, g)
+                sums.add(piece, h, g)
             total = sums.total(spread=True)
             with means.put(item.number) as slot:
                 for number in (0, 1):

@@ -41,6 +41,7 @@ CATALOG: dict[str, Entry] = {
     "broadcast": Entry("collectives", "collective", {"op": "broadcast"}),
     "barrier": Entry("collectives", "collective", {"op": "barrier"}),
     "halo_exchange": Entry("collectives", "halo_exchange"),
+    "softmax": Entry("softmax", "softmax"),
     "layernorm": Entry("layernorm", "layernorm"),
     "groupnorm": Entry("groupnorm", "groupnorm"),
     "batchnorm": Entry("batchnorm", "batchnorm"),

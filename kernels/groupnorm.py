@@ -135,7 +135,7 @@ def forward(
                 for piece in item.sweep(0):
                     f = wide[: piece.height, here]
                     k.vec.cast(f, piece["x"])
-                    sums.add(f)
+                    sums.add(piece, f)
                 k.vec.div(middle, groups.total(sums.total(spread=True)), numbers[0])
                 groups.spread(center, middle)
                 sums.begin(item)
@@ -144,7 +144,7 @@ def forward(
                     k.vec.cast(f, piece["x"])
                     k.vec.sub(f, f, center)
                     k.vec.mul(f, f, f)
-                    sums.add(f)
+                    sums.add(piece, f)
                 k.vec.div(root, groups.total(sums.total(spread=True)), numbers[0])
                 k.vec.add(root, root, epsilon)
                 k.vec.sqrt(root, root)
@@ -210,7 +210,7 @@ def backward(
                     _normalised(k, h, piece["x"], center, scale)
                     k.vec.cast(g, piece["gy"])
                     k.vec.mul(h, g, h)
-                    sums.add(h, g)
+                    sums.add(piece, h, g)
                 total = sums.total(spread=True)
                 for mean_of, channels in zip(means, total, strict=True):
                     term = product[:, here]

@@ -138,7 +138,7 @@ def _pieces(cut: ColumnTiling, channels: int, given: Mapping[str, int]) -> Itera
     depth = given.get("depth", 2)
     for held, whole in ((True, True), (True, False), (False, False)):
         block = min(ideal, cut.chunk)
-        while block >= BLOCK:
+        while block:
             tiling = replace(cut, block=block, held=held, depth=depth, ahead=depth - 1)
             if whole:
                 tiling = replace(tiling, ahead=ceil(cut.chunk / block))
@@ -239,11 +239,15 @@ class TeamSums:
         """Start the sums of a task."""
         self.sums.begin(item.width)
 
-    def add(self, *terms: View) -> None:
-        """Add a piece to each sum: views (pixels, channels) in fp32."""
+    def add(self, piece: Piece, *terms: View) -> None:
+        """Add a piece to each sum: views (pixels, channels) in fp32. Pieces come in order, from the first on."""
+        s, t = self.stream, self.stream.tiling
+        before = piece.number * t.block
         for number, term in enumerate(terms):
-            self.sums.add(number, 0, term, True)
-        self.sums.close()
+            self.sums.add(number, 0, term, before % BLOCK == 0)
+        after = before + piece.height
+        if t.block >= BLOCK or after % BLOCK == 0 or after == s.own:
+            self.sums.close()
 
     def total(self, *, spread: bool) -> View:
         """Return the sums (count, channels): on every member, or (spread=False) valid on member 0 alone."""

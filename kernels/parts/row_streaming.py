@@ -62,6 +62,7 @@ class RowPlan:
     constants: int = 0
     row_vectors: int = 4
     fixed: int = 0
+    row_work: int = 0
 
     def sram_bytes(self, columns: int, tiling: RowTiling) -> int:
         """Return the SRAM of a node in bytes, no less than what the kernel allocates."""
@@ -69,7 +70,9 @@ class RowPlan:
         pieces = ceil(columns / t.width)
         piece = t.block * t.width
         slots = (pieces + t.depth - 1) if t.held else t.depth
-        streams = piece * (slots * sum(self.reads) + t.depth * sum(self.writes) + 4 * self.work)
+        streams = piece * (
+            slots * sum(self.reads) + t.depth * sum(self.writes) + 4 * (self.work + pieces * self.row_work)
+        )
         columns_kept = columns * self.constants if t.held else t.depth * t.width * self.constants
         vectors = self.row_vectors * 4 * t.block * (pieces + 2 * t.depth)
         return streams + columns_kept + vectors + self.fixed + SPARE
