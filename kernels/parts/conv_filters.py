@@ -38,9 +38,8 @@ class Filters:
         """Say which filters this node works on, and who it is: member `member` of part `part` of the mesh."""
         T = self.tiling
         self.first, self.count, self.member = first, count, member
-        rows = T.grid_rows // T.parts
-        self.top = part * rows
-        self.nodes = self.k.rect(self.top, self.top + rows, 0, T.grid_cols)
+        rows, self.part = T.grid_rows // T.parts, part
+        self.nodes = self.k.rect(part * rows, part * rows + rows, 0, T.grid_cols)
         if self.home is None:
             return
         total = len(self.chunks) * self.per_chunk
@@ -102,8 +101,7 @@ class Filters:
         if T.kept or later >= tiles * len(self.chunks):
             return
         for owner in self._owners(later):
-            row, col = owner // T.grid_cols, owner % T.grid_cols
-            self.k.inc(self.free[g % T.stages], at=(self.top + row, col))
+            self.k.inc(self.free[g % T.stages], at=T.node(self.part, owner))
 
     def _owners(self, g: int) -> list[int]:
         T, j = self.tiling, g % len(self.chunks)

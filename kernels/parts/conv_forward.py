@@ -71,16 +71,15 @@ def _forward(
         return  # fewer bands than nodes: these have nothing to do
 
     rows = T.grid_rows // T.parts
-    part = k.row // rows
-    member = (k.row - part * rows) * T.grid_cols + k.col
+    part, member = k.row // rows, k.row % rows * T.grid_cols + k.col
     first, count = _share(part, T)
     begin = first_of(member, T.all_bands, T.members)
     mine = int(first_of(member + 1, T.all_bands, T.members) - begin)
 
-    frames.place(k.row * T.grid_cols + k.col)
+    frames.place(part, member)
     filters.place(first=first, count=count, part=part, member=member)
     results.place(begin, mine, first, count)
-    tiles = [range(low, min(mine, low + T.bands)) for low in range(0, mine, T.bands)]
+    tiles = [range(low, min(mine, high)) for low, high in T.cuts() if low < mine]
     places = [[frames.band(begin + b) for b in tile] for tile in tiles]
 
     @k.thread

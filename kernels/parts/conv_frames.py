@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from accel.kernels.parts.conv_shape import flat, rows_of
+from accel.kernels.parts.conv_shape import rows_of
 from accel.kernels.parts.conv_tiling import Tiling
 from accel.lang import K, TensorRef
 from accel.problem.convolution import Axis
@@ -59,23 +59,30 @@ class Frames:
         # Where every tap lands on padding x is an input all the same, and is touched once.
         lands = x.resident or all(map(_meets, (s.t, s.h, s.w)))
         self.touched = None if lands else k.sem(name="touched")
-        self.nodes = T.grid_rows * T.grid_cols
         self.home = None
         if x.resident:
-            self.home = k.sram((-(-T.units // self.nodes), T.block, s.c), x.dtype, "x_home")
+            self.home = k.sram((T.homes, T.block, s.c), x.dtype, "x_home")
         self.variants = _variants(T)
+        # Neighbouring rows on different parts of the mesh, so that nodes that want the same rows ask many nodes.
+        self.spread = T.parts > 1 and s.w.size % T.block == 0
         self.pieces = max([1, *(len(pieces) for _, _, pieces in self.variants)])
         self.blocks = -(-s.w.size // T.block) if x.resident else 1
 
-    def place(self, node: Any) -> None:
-        """Say which part of a resident x lies at `node`, counted over the grid."""
+    def place(self, part: Any, member: Any) -> None:
+        """Say which part of a resident x lies here: about what this member reads, dealt over the parts of the mesh."""
         T = self.tiling
         if self.home is None:
             return
-        unit = first_of(node, T.units, self.nodes)
-        count = int(first_of(node + 1, T.units, self.nodes) - unit)
-        if count == 0:
+        unit = first_of(member, T.units, T.members) + part * (1 if self.spread else T.homes)
+        left = first_of(member + 1, T.units, T.members) - unit
+        if left <= 0:
             return
+        if self.spread:
+            count = int((left + T.parts - 1) // T.parts)
+            source = self.x.merge(0).split(0, T.block)[unit : unit + (count - 1) * T.parts + 1 : T.parts]
+            self.k.preload(self.home[:count], source)
+            return
+        count = T.homes if left >= T.homes else int(left)
         whole, pixels = self.x.merge(0), self.x.shape[0] * self.x.shape[1]
         start, run = unit * T.block, count * T.block
         if start + run > pixels:  # one long row, whose last block is short
@@ -100,8 +107,16 @@ class Frames:
         if self.touched is not None:
             self.k.copy(self.buffer[0, 0, 0, 0, 0], self.x[0, 0], done=self.touched)
             self.k.wait(self.touched)
-        if len(self.variants) == 1 and self._padded(self.variants[0][2]):
-            self.k.vec.fill(flat(self.buffer), 0.0)
+        if len(self.variants) > 1:
+            return
+        rows: View = self.buffer
+        while rows.ndim > 3:
+            rows = rows.merge(0)
+        at = 0
+        for low, high in [(p.at, p.at + p.length) for p in self.variants[0][2]] + [(self.tiling.columns, 0)]:
+            if at < low:
+                self.k.vec.fill(rows[:, at:low], 0.0)
+            at = high
 
     def load(self, tile: int, bands: list[Band]) -> None:
         """Fill the slot of tile number `tile` with these bands, and count the copies on its way."""
@@ -158,11 +173,12 @@ class Frames:
             self.k.copy(frame, self.x[row, start : start + piece.length], done=full)
             return
         unit = row * self.blocks + block
-        owner = dealt(unit, self.tiling.units, self.nodes)
-        place = unit - first_of(owner, self.tiling.units, self.nodes)
-        source = self.home[place, piece.start : piece.start + piece.length]
-        cols = self.tiling.grid_cols
-        self.k.pull(frame, source, of=(owner // cols, owner % cols), done=full)
+        T = self.tiling
+        owner = dealt(unit, T.units, T.members)
+        place = unit - first_of(owner, T.units, T.members)
+        part, slot = (place % T.parts, place // T.parts) if self.spread else (place // T.homes, place % T.homes)
+        source = self.home[slot, piece.start : piece.start + piece.length]
+        self.k.pull(frame, source, of=T.node(part, owner), done=full)
 
     def _padded(self, pieces: list[Piece]) -> bool:
         return sum(piece.length for piece in pieces) < self.tiling.columns

@@ -17,6 +17,8 @@ from accel.numerics import fmt
 __all__ = ["Chunk", "Tiling", "choose", "fill_in"]
 
 GROUP = 8  # filters are dealt in groups of one matrix-unit step
+SHORTER = 1.02  # a tiling this much slower is as good if its program is shorter
+COPY_CYCLES = 32  # of a row on its way in, beside its bytes: conditions, issue, and a packet's way
 MOST_PIXELS = 1024  # of a tile: more brings nothing
 Chunk = tuple[int, int, int, int, int, int]  # row taps [0:2], taps along the row [2:4], channels [4:6] of a piece of w
 
@@ -48,6 +50,10 @@ class Tiling:
     out_dtype: str
     bias: bool
 
+    def node(self, part: Any, member: Any) -> tuple[Any, Any]:
+        """Return (row, column) of a member of a part of the mesh."""
+        return part * (self.grid_rows // self.parts) + member // self.grid_cols, member % self.grid_cols
+
     @cached_property
     def members(self) -> int:
         """Return the nodes that share filters."""
@@ -72,7 +78,17 @@ class Tiling:
     @property
     def tiles(self) -> int:
         """Return the tiles of a node."""
-        return ceil(self.most_bands / self.bands)
+        return 1 + ceil((self.most_bands - self.lead) / self.bands)
+
+    @property
+    def lead(self) -> int:
+        """Return the bands of the first tile: few, since nothing is multiplied while its rows are on their way."""
+        return ceil(self.bands / 4) if self.most_bands > self.bands else self.most_bands
+
+    def cuts(self) -> list[tuple[int, int]]:
+        """Return (first band, past the last) of every tile of a node that has the most bands."""
+        starts = [0, *range(self.lead, self.most_bands, self.bands)]
+        return list(zip(starts, [*starts[1:], self.most_bands], strict=True))
 
     @property
     def rows(self) -> int:
@@ -139,6 +155,11 @@ class Tiling:
         return self.shape.rows_in * ceil(self.shape.w.size / self.block)
 
     @property
+    def homes(self) -> int:
+        """Return the most pieces of a resident x that a node keeps: those of a member, dealt over the parts."""
+        return ceil(ceil(self.units / self.members) / self.parts)
+
+    @property
     def piece(self) -> int:
         """Return the rows of w in a piece of a resident w."""
         return ceil(self.chunk_depth / min(self.members, 8))
@@ -155,7 +176,7 @@ class Tiling:
         if self.bias:
             buffers.append(4 * self.filters)
         if "x" in resident:
-            buffers.append(item * ceil(self.units / (self.grid_rows * self.grid_cols)) * self.block * s.c)
+            buffers.append(item * self.homes * self.block * s.c)
         if "w" in resident:
             pieces = self.chunk_count * ceil(self.chunk_depth / self.piece)
             buffers.append(item * ceil(pieces / self.members) * self.piece * self.filters)
@@ -165,14 +186,28 @@ class Tiling:
             buffers.append(2 * out_item * pixels * self.filters)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
 
-    def tile_cycles(self, chip: ChipSpec) -> int:
-        """Return the cycles that a node multiplies for a full tile."""
-        s, m, n = self.shape, self.bands * self.high * self.wide, self.filters
+    def copies(self, resident: frozenset[str]) -> int:
+        """Return how many runs of pixels a node fetches."""
+        rows = self.most_bands * self.shape.t.taps * self.rows
+        across = "x" in resident and self.blocks[1] > 1
+        return rows * (1 + ceil((self.columns - 1) / self.block)) if across else rows
+
+    def multiply_cycles(self, chip: ChipSpec) -> int:
+        """Return the cycles that the busiest node multiplies."""
+        sizes = [high - low for low, high in self.cuts()[-1:] + self.cuts()[:1]][: self.tiles]
+        middle = max(0, self.tiles - 2) * self.tile_cycles(chip, self.bands)
+        return middle + sum(self.tile_cycles(chip, bands) for bands in sizes)
+
+    def tile_cycles(self, chip: ChipSpec, bands: int) -> int:
+        """Return the cycles that a node multiplies for a tile of so many bands."""
+        s, m, n = self.shape, bands * self.high * self.wide, self.filters
         if self.on_vector:
             lanes = chip.node.vector.bytes_per_cycle // 4
             groups = 1 if s.groups == 1 else n // s.group_k
             inner = max(groups, n // groups)
-            each = m * (n // inner) * ceil(inner / lanes) + chip.node.vector.fill_cycles + chip.node.issue_cycles
+            # Three operands and a result: four accesses a pass, and as many cycles as the address units need for them.
+            passes = m * (n // inner) * ceil(inner / lanes) * max(1, ceil(4 / chip.node.accesses_per_cycle))
+            each = passes + chip.node.vector.fill_cycles + chip.node.issue_cycles
             return s.depth * each if groups < n // groups or s.groups == 1 else s.depth * s.group_k * each
         unit = chip.node.matrix
         operations = n // s.group_k if s.groups > 1 else 1
@@ -194,19 +229,29 @@ class Tiling:
     def cycles(self, chip: ChipSpec, resident: frozenset[str]) -> float:
         """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction."""
         s, item, out_item, node = self.shape, fmt(self.dtype).bytes, fmt(self.out_dtype).bytes, chip.node
-        pixels, tile = self.bands * self.high * self.wide, self.tile_cycles(chip)
+        pixels = self.bands * self.high * self.wide
         frame = item * self.bands * s.t.taps * self.rows * min(self.columns, s.w.size) * s.c
         w_bytes = item * s.depth * self.filters * (1 if self.kept else self.tiles)
         drain = (1 + self.bias + (self.out_dtype != "fp32")) * ceil(pixels * self.filters * 4 / node.port_bytes)
-        busy = self.tiles * (tile + (drain if self.accumulators == 1 else 0))
-        arrive = (self.tiles * frame + w_bytes) / node.mesh_bytes_per_cycle
+        busy = self.multiply_cycles(chip) + (self.tiles * drain if self.accumulators == 1 else 0)
+        # Rows of x that nodes of all parts want come from all over a column: half of them cross its middle.
+        crowd = max(1.0, self.grid_rows / 4) if self.parts > 1 and "x" in resident else 1.0
+        rows = self.most_bands / self.bands * frame * crowd / node.mesh_bytes_per_cycle
+        rows += self.copies(resident) * COPY_CYCLES
+        arrive = rows + w_bytes / node.mesh_bytes_per_cycle
+        if not self.kept:  # the way of a chunk to all nodes crosses that of rows
+            busy += 0.3 * w_bytes / node.mesh_bytes_per_cycle
+        if self.slots == 1 and self.tiles > 1:
+            busy += rows
         bandwidth = max(chip.memory_bytes_per_cycle, 1e-9)
         x_all = self.all_bands / self.bands * frame * self.parts
         traffic = ("x" not in resident) * x_all + ("w" not in resident) * w_bytes * self.parts
         traffic += ("y" not in resident) * out_item * s.rows_out * s.w.out * s.k
-        first = frame / node.mesh_bytes_per_cycle
+        lead = frame * self.lead / self.bands
+        ahead = frame if self.slots > 1 and self.tiles > 1 else 0  # the second tile comes in among the first ones
+        first = (lead + ahead) * crowd / node.mesh_bytes_per_cycle
         if "x" not in resident:
-            first = max(first, frame * min(self.all_bands, self.members) * self.parts / bandwidth)
+            first = max(first, lead * self.members * self.parts / bandwidth)
         first += item * self.chunk_depth * self.filters / node.mesh_bytes_per_cycle
         stored = 0 if "y" in resident else out_item * pixels * self.filters * self.members * self.parts / bandwidth
         latency = max((p.latency_cycles for p in chip.ports), default=0)
@@ -228,7 +273,7 @@ class Tiling:
 
 
 def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str, out_dtype: str, bias: bool) -> Tiling:
-    """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
+    """Return the tiling with about the fewest estimated cycles that fits a node's SRAM, of equals the fewest copies.
 
     UnsupportedError where none fits, naming the smallest and what a node has.
     """
@@ -237,30 +282,33 @@ def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str
     )
     if dtype != "fp32":
         probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
-        base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip) < probe.tile_cycles(chip))
-    best: tuple[float, Tiling] | None = None
+        base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1))
+    best = float("inf")
+    found: list[tuple[float, Tiling]] = []
     least = (1 << 62, base)
     cuts = [cut for cut in _cuts(base) if _legal(cut, resident)]
     # With all filters kept and nothing waited for, a cut is about as fast as it can be: the slower ones need no look.
     roughly = sorted(((_ideal(cut).cycles(chip, resident), n) for n, cut in enumerate(cuts)), key=lambda pair: pair)
     for ideal, n in roughly:
-        if best is not None and best[0] <= ideal:
+        if best * SHORTER <= ideal:
             break
         for candidate in _chunked(cuts[n]):
             size = candidate.sram_bytes(resident)
             least = min(least, (size, candidate), key=lambda pair: pair[0])
             if size <= chip.node.sram_bytes:
-                cost = candidate.cycles(chip, resident)
-                if best is None or cost < best[0]:
-                    best = (cost, candidate)
-    if best is None:
+                found.append((candidate.cycles(chip, resident), candidate))
+                best = min(best, found[-1][0])
+    if not found:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
         raise UnsupportedError(
             f"a convolution of {shape.n} x {shape.t.size} x {shape.h.size} x {shape.w.size} x {shape.c} into {shape.k} "
             f"filters{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM, a node has "
             f"{chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
         )
-    return best[1]
+    near = [
+        (candidate.copies(resident), cost, n) for n, (cost, candidate) in enumerate(found) if cost <= best * SHORTER
+    ]
+    return found[min(near)[2]][1]
 
 
 def _legal(cut: Tiling, resident: frozenset[str]) -> bool:
