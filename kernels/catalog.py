@@ -47,6 +47,7 @@ CATALOG: dict[str, Entry] = {
     "batchnorm": Entry("batchnorm", "batchnorm"),
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),
+    "conv3d": Entry("conv3d", "conv3d"),
     "bias_add": Entry("bias_add", "bias_add"),
     **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
     "conv_transpose": Entry("conv_transpose", "conv_transpose"),

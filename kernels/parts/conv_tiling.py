@@ -233,7 +233,7 @@ class Tiling:
         frame = item * self.bands * s.t.taps * self.rows * min(self.columns, s.w.size) * s.c
         w_bytes = item * s.depth * self.filters * (1 if self.kept else self.tiles)
         drain = (1 + self.bias + (self.out_dtype != "fp32")) * ceil(pixels * self.filters * 4 / node.port_bytes)
-        busy = self.multiply_cycles(chip) + (self.tiles * drain if self.accumulators == 1 else 0)
+        busy: float = self.multiply_cycles(chip) + (self.tiles * drain if self.accumulators == 1 else 0)
         # Rows of x that nodes of all parts want come from all over a column: half of them cross its middle.
         crowd = max(1.0, self.grid_rows / 4) if self.parts > 1 and "x" in resident else 1.0
         rows = self.most_bands / self.bands * frame * crowd / node.mesh_bytes_per_cycle
