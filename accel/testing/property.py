@@ -126,6 +126,13 @@ class KernelProperty:
             if name in self.relations:
                 raise PropertyError(self.name, name, f"says nothing about any case: {reason}", "# leave it out")
 
+    def first_trial(self) -> Trial:
+        """Return the first case, built, with random inputs; of a strategy, one that it draws."""
+        if hasattr(self.cases, "example"):
+            number, case, chip = self._explored(STAGES["hazards"])[0]
+            return self._trial(case, chip, "float", self.seed + number)
+        return self._trial(self.cases[0], self.chips[0], "float", self.seed)
+
     def _drawn(self, stage: Stage) -> Iterator[tuple[int, Any, ChipSpec]]:
         """Yield (number, case, chip); of a strategy, only what Hypothesis has found to fail, then some that hold."""
         if not hasattr(self.cases, "example"):

@@ -1,0 +1,245 @@
+"""mutation_score: which mutants the checker and the tests' inputs see, and what is proven of those that none sees."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accel.errors import AccelError, Finding, HazardError, InputError
+from accel.program import Program
+from accel.testing.drawing import draw_inputs
+from accel.testing.mutation import Mutant, mutants
+from accel.testing.property import KernelProperty
+
+__all__ = ["MutationScore", "Seen", "mutation_score"]
+
+ORDERS = 32  # adversarial schedules under which a mutant without a finding must keep the bits
+WHOLE = 4096  # runs of an exhaustive comparison
+VALUES = (0, 1, -1, 3)  # what every element of the inputs goes through
+
+
+class Seen(NamedTuple):
+    """A mutant, and what became of it: the findings of the checker, or one line on the bits."""
+
+    mutant: Mutant
+    findings: tuple[Finding, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class MutationScore:
+    """What became of the mutants of a program.
+
+    flagged: the checker has findings. killed: outputs differ, or the run ends in an error. harmless: mistakes of
+    synchronisation without a finding and with the same bits in every order that was tried. equivalent: mistakes of
+    arithmetic with the same bits on every one of the inputs that `Seen.text` counts. survivors: no proof of either.
+    """
+
+    program: Program
+    flagged: tuple[Seen, ...]
+    killed: tuple[Seen, ...]
+    harmless: tuple[Seen, ...]
+    equivalent: tuple[Seen, ...]
+    survivors: tuple[Seen, ...]
+
+    @property
+    def total(self) -> int:
+        """Return the number of mutants."""
+        return sum(map(len, (self.flagged, self.killed, self.harmless, self.equivalent, self.survivors)))
+
+    def share(self, synchronisation: bool) -> float:
+        """Return the part of the mutants of `synchronisation`, or of arithmetic, that is seen or proven harmless."""
+        mine = [s for part in (self.flagged, self.killed, self.harmless, self.equivalent) for s in part]
+        seen = sum(s.mutant.synchronisation == synchronisation for s in mine)
+        left = sum(s.mutant.synchronisation == synchronisation for s in self.survivors)
+        return seen / (seen + left) if seen + left else 1.0
+
+    @property
+    def equivalent_share(self) -> float:
+        """Return the part of the arithmetic mutants that is equivalent."""
+        all_of_them = [s for part in (self.flagged, self.killed, self.equivalent, self.survivors) for s in part]
+        arithmetic = sum(not s.mutant.synchronisation for s in all_of_them)
+        return len(self.equivalent) / arithmetic if arithmetic else 0.0
+
+    def __str__(self) -> str:
+        kinds = Counter(s.mutant.kind for part in (self.flagged, self.killed, self.harmless, self.equivalent,
+                                                   self.survivors) for s in part)  # fmt: skip
+        lines = [
+            f"{self.program.name}: {self.total} mutants: {len(self.flagged)} flagged by the checker, {len(self.killed)} "
+            f"killed by values, {len(self.harmless)} harmless, {len(self.equivalent)} equivalent, "
+            f"{len(self.survivors)} SURVIVE",
+            f"  kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}",
+        ]
+        for name in ("harmless", "equivalent", "survivors"):
+            lines += [f"  {name}: {s.mutant} ({s.text})" for s in getattr(self, name)]
+        return "\n".join(lines)
+
+
+def mutation_score(
+    program: Program | Any, inputs: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None, *,
+    kinds: Iterable[str] = (), most: int | None = None, seed: int = 0, schedules: int = 2,
+) -> MutationScore:  # fmt: skip
+    """Return what becomes of the mutants of a program, or of the first case of a `kernel_property`.
+
+    inputs: arrays by name, one or several sets (default: those that the battery draws). A mutant of synchronisation
+    must be flagged by the checker (`schedules` orders are walked beside its proof); one without a finding is harmless
+    if many adversarial orders leave all bits as they are. A mutant of arithmetic must give other outputs for one of the
+    inputs, an error, or a finding; otherwise every element of the inputs goes through a few values, all of their
+    combinations where those are not too many, and equal bits on all of them make it equivalent. kinds, most, seed: as
+    for `mutants`. The program itself must be free of hazards: InputError otherwise.
+    """
+    held = getattr(program, "property", program)
+    if isinstance(held, KernelProperty):
+        trial = held.first_trial()
+        program = trial.program
+        inputs = inputs if inputs is not None else [trial.drawn(kind) for kind in ("float", "int", "special")]
+    if not isinstance(program, Program):
+        raise InputError(f"a mutation score is of a program or a kernel_property, got {program!r}")
+    found = program.findings(schedules=schedules)
+    if found:
+        raise InputError(f"{program.name} itself has hazards, so mutants say nothing: {found[0]}")
+    judge = _Judge(program, _sets(program, inputs, seed), schedules, random_inputs=inputs is None)
+    parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "harmless", "equivalent", "survivors")}
+    for mutant in mutants(program, kinds=kinds, most=most, seed=seed):
+        name, seen = judge.of(mutant)
+        parts[name].append(seen)
+    return MutationScore(program, **{name: tuple(members) for name, members in parts.items()})
+
+
+def _sets(program: Program, inputs: Any, seed: int) -> list[dict[str, Any]]:
+    if inputs is None:
+        return [draw_inputs(program, seed + i, kind) for i, kind in enumerate(("float", "int", "special"))]
+    sets = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+    if not sets or not all(isinstance(s, Mapping) for s in sets):
+        raise InputError("inputs= are arrays by name, one dict or several")
+    return [{n: np.asarray(a) for n, a in s.items()} for s in sets]
+
+
+class _Judge:
+    """Compares mutants with the program they come from."""
+
+    def __init__(self, program: Program, sets: list[dict[str, Any]], schedules: int, random_inputs: bool) -> None:
+        self.program, self.sets, self.schedules, self.free = program, sets, schedules, random_inputs
+        self.wanted = [self._bits(program, s) for s in sets]
+
+    def of(self, mutant: Mutant) -> tuple[str, Seen]:
+        """Return the part that a mutant belongs to, and what was seen of it."""
+        if mutant.synchronisation:
+            return self._synchronisation(mutant)
+        text = self._different(mutant, self.sets, self.wanted)
+        if text is not None:
+            return "killed", Seen(mutant, (), text)
+        findings = _findings(mutant.program, 1)
+        if isinstance(findings, str):
+            return "killed", Seen(mutant, (), findings)
+        if findings:
+            return "flagged", Seen(mutant, findings, "")
+        text, count = self._exhaustive(mutant)
+        if text is not None:
+            return "survivors", Seen(mutant, (), text)
+        return "equivalent", Seen(mutant, (), f"same bits on {count:,} inputs, {_coverage(self.sets[0])}")
+
+    def _synchronisation(self, mutant: Mutant) -> tuple[str, Seen]:
+        findings = _findings(mutant.program, self.schedules)
+        if isinstance(findings, str):
+            return "flagged", Seen(mutant, (), findings)
+        if findings:
+            return "flagged", Seen(mutant, findings, "")
+        for order in ("natural", *range(1, ORDERS + 1)):
+            for inputs, want in zip(self.sets[:1], self.wanted[:1], strict=True):
+                try:
+                    got = self._bits(mutant.program, inputs, order)
+                except AccelError as error:
+                    return "survivors", Seen(mutant, (), f"no finding, and under {order}: {_line(error)}")
+                if got != want:
+                    return "survivors", Seen(mutant, (), f"no finding, and other bits under {order}")
+        return "harmless", Seen(mutant, (), f"no finding in any order, and the same bits under {ORDERS + 1} of them")
+
+    def _different(self, mutant: Mutant, sets: Iterable[Mapping[str, Any]], wanted: Iterable[bytes]) -> str | None:
+        for inputs, want in zip(sets, wanted, strict=True):
+            try:
+                got = self._bits(mutant.program, inputs)
+            except AccelError as error:
+                return _line(error)
+            if got != want:
+                return "other bits"
+        return None
+
+    def _exhaustive(self, mutant: Mutant) -> tuple[str | None, int]:
+        """Return (what differs after all, how many inputs were compared)."""
+        base, count = self.sets[0], 0
+        size = sum(np.size(a) for a in base.values())
+        sets: Iterable[dict[str, Any]]
+        if len(VALUES) ** size <= WHOLE:
+            sets = (_filled(base, values) for values in itertools.product(VALUES, repeat=size))
+        else:
+            sets = (_changed(s, at, v) for s in self.sets[:2] for at in range(size) for v in VALUES)
+        for inputs in sets:
+            count += 1
+            if count > 2 * WHOLE:
+                return f"same bits on {count:,} inputs, which are not all", count
+            try:
+                want = self._bits(self.program, inputs)
+            except HazardError:
+                raise
+            except AccelError:
+                continue  # inputs that the kernel does not take, such as an index that is out of range
+            text = self._different(mutant, [inputs], [want])
+            if text is not None:
+                return f"killed only by single numbers, not by the inputs given: {text}", count
+        return None, count
+
+    @staticmethod
+    def _bits(program: Program, inputs: Mapping[str, Any], schedule: str | int = "natural") -> bytes:
+        outputs = program.run(inputs, schedule=schedule)
+        return b"".join(np.ascontiguousarray(outputs[name]).tobytes() for name in sorted(outputs))
+
+
+def _coverage(inputs: Mapping[str, Any]) -> str:
+    size = sum(np.size(a) for a in inputs.values())
+    shown = ", ".join(map(str, VALUES))
+    if len(VALUES) ** size <= WHOLE:
+        return f"all of {shown} in all {size} places"
+    return f"each of {size} places through {shown} before two backgrounds"
+
+
+def _filled(base: Mapping[str, Any], values: tuple[int, ...]) -> dict[str, Any]:
+    made, first = {}, 0
+    for name, array in base.items():
+        part = np.asarray(values[first : first + np.size(array)]).reshape(np.shape(array))
+        made[name] = _like(part, array)
+        first += np.size(array)
+    return made
+
+
+def _changed(base: Mapping[str, Any], at: int, value: int) -> dict[str, Any]:
+    made = dict(base)
+    for name, array in base.items():
+        if at < np.size(array):
+            changed = np.array(array)
+            changed.reshape(-1)[at] = _like(np.asarray(value), array)
+            made[name] = changed
+            return made
+        at -= np.size(array)
+    return made
+
+
+def _like(values: Any, array: Any) -> Any:
+    dtype = np.asarray(array).dtype
+    return (np.abs(values) if dtype.kind == "u" else values).astype(dtype)
+
+
+def _findings(program: Program, schedules: int) -> tuple[Finding, ...] | str:
+    try:
+        return program.findings(schedules=schedules)
+    except AccelError as error:
+        return _line(error)
+
+
+def _line(error: AccelError) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"
