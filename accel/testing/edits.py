@@ -185,3 +185,32 @@ class Editor:
             if all(not self.program.exprs[int(self.program.targets[t, edge + 1]), w.E_NLOOPS]
                    for edge in (w.T_ROW0, w.T_ROW1, w.T_COL0, w.T_COL1))
         ]  # fmt: skip
+
+    def same_nodes(self, row: int, one: int, other: int) -> bool:
+        """Return whether two targets are the same nodes for every node that runs a row; False where loops move one."""
+        if one == other:
+            return True
+        if not {one, other} <= set(self.fixed_targets()) | {w.TARGET_SELF, w.TARGET_ALL}:
+            return False
+        role = next(
+            r for r in range(self.program.roles) if any(a <= row < b for a, b in self.program.spans[r].tolist())
+        )
+        nodes = np.flatnonzero(self.program.role_of == role).tolist()
+        return all(self._rectangle(one, node) == self._rectangle(other, node) for node in nodes)
+
+    def _rectangle(self, target: int, node: int) -> tuple[int, ...]:
+        p = self.program
+        if target == w.TARGET_ALL:
+            return 0, p.rows - 1, 0, p.cols - 1
+        row, col = p.node(node)
+        if target == w.TARGET_SELF:
+            return row, row, col, col
+        edges = []
+        for edge in (w.T_ROW0, w.T_ROW1, w.T_COL0, w.T_COL1):
+            constant, expr = (int(v) for v in p.targets[target, edge : edge + 2])
+            words = p.exprs[expr].tolist()
+            for j in range(words[w.E_NPARAMS]):
+                at = w.E_PARAMS + 2 * j
+                constant += int(p.params[node, words[at]]) * words[at + 1]
+            edges.append(constant)
+        return tuple(edges)

@@ -24,7 +24,8 @@ class Mutant(NamedTuple):
     """A program with one mistake.
 
     kind: a name of `KINDS`. lines: the author's lines that it is about. synchronisation: a mistake of waits, tokens,
-    counts or peers, which the checker must see whatever the numbers are; otherwise one of arithmetic or addresses.
+    counts or peers, which the checker must see whatever the numbers are; otherwise one of arithmetic, addresses or of
+    where data go, which may be free of hazards and wrong.
     """
 
     kind: str
@@ -79,18 +80,27 @@ def _wrong_slot(e: Editor) -> Iterator[Edit]:
 
 
 def _wrong_peer(e: Editor) -> Iterator[Edit]:
+    return _other_nodes(e, {INC: "at"})
+
+
+def _wrong_node(e: Editor) -> Iterator[Edit]:
+    """Data that go to, or come from, another node: where all nodes do alike, tokens still go with them."""
+    return _other_nodes(e, {COPY: "to", PULL: "of"})
+
+
+def _other_nodes(e: Editor, names: dict[int, str]) -> Iterator[Edit]:
     if e.program.nodes == 1:
         return
-    for row in e.rows(INC, COPY, PULL):
-        name = {INC: "at", COPY: "to", PULL: "of"}[int(e.code[row, w.W_OPCODE])]
+    for row in e.rows(*names):
+        name = names[int(e.code[row, w.W_OPCODE])]
         if name == "to" and not e.is_sram(row, e.word(row, "dst")):
             continue  # memory has no peer
         word = e.word(row, name)
         mine = int(e.code[row, word])
-        if mine != w.TARGET_SELF:
+        if not e.same_nodes(row, mine, w.TARGET_SELF):
             yield f"{e.entry(row).mnemonic} {name} this node itself", (row,), e.changed((row, word, w.TARGET_SELF))
-        one_node = [t for t in e.fixed_targets() if t > w.TARGET_ALL and t != mine]
-        for target in one_node[:1]:
+        others = [t for t in e.fixed_targets() if t > w.TARGET_ALL and not e.same_nodes(row, mine, t)]
+        for target in others[:1]:
             yield f"{e.entry(row).mnemonic} {name} other nodes", (row,), e.changed((row, word, target))
 
 
@@ -303,6 +313,7 @@ KINDS: dict[str, tuple[bool, Callable[[Editor], Iterator[Edit]]]] = {
     "wait past its use": (True, _wait_past_use),
     "inc before its use": (True, _inc_before_use),
     "merged slots": (True, _merged_slots),
+    "wrong node": (False, _wrong_node),
     "missing instruction": (False, _missing_work),
     "dropped step": (False, _dropped_step),
     "flipped accumulate": (False, _flipped_accumulate),

@@ -10,16 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accel.errors import AccelError, Finding, HazardError, InputError
+from accel.errors import AccelError, Finding, InputError
+from accel.isa import layout as w
+from accel.isa.codec import encode
+from accel.isa.table import BY_MNEMONIC, opcode
+from accel.numerics.formats import by_code, fmt
 from accel.program import Program
 from accel.testing.drawing import draw_inputs
+from accel.testing.edits import Editor
 from accel.testing.mutation import Mutant, mutants
 from accel.testing.property import KernelProperty
 
 __all__ = ["MutationScore", "Seen", "mutation_score"]
 
 ORDERS = 32  # adversarial schedules under which a mutant without a finding must keep the bits
-WHOLE = 4096  # runs of an exhaustive comparison
+RUNS = 4096  # of an exhaustive comparison
+HIDES_NAN = {"vec.compare", "vec.comparei", "vec.select", "vec.gather", "vec.scatter_add", "vec.random", "vec.iota"}
 VALUES = (0, 1, -1, 3)  # what every element of the inputs goes through
 
 
@@ -69,12 +75,10 @@ class MutationScore:
     def __str__(self) -> str:
         kinds = Counter(s.mutant.kind for part in (self.flagged, self.killed, self.harmless, self.equivalent,
                                                    self.survivors) for s in part)  # fmt: skip
-        lines = [
-            f"{self.program.name}: {self.total} mutants: {len(self.flagged)} flagged by the checker, {len(self.killed)} "
-            f"killed by values, {len(self.harmless)} harmless, {len(self.equivalent)} equivalent, "
-            f"{len(self.survivors)} SURVIVE",
-            f"  kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}",
-        ]
+        seen = f"{len(self.flagged)} flagged by the checker, {len(self.killed)} killed by values"
+        rest = f"{len(self.harmless)} harmless, {len(self.equivalent)} equivalent, {len(self.survivors)} SURVIVE"
+        lines = [f"{self.program.name}: {self.total} mutants: {seen}, {rest}"]
+        lines += [f"  kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}"]
         for name in ("harmless", "equivalent", "survivors"):
             lines += [f"  {name}: {s.mutant} ({s.text})" for s in getattr(self, name)]
         return "\n".join(lines)
@@ -139,10 +143,8 @@ class _Judge:
             return "killed", Seen(mutant, (), findings)
         if findings:
             return "flagged", Seen(mutant, findings, "")
-        text, count = self._exhaustive(mutant)
-        if text is not None:
-            return "survivors", Seen(mutant, (), text)
-        return "equivalent", Seen(mutant, (), f"same bits on {count:,} inputs, {_coverage(self.sets[0])}")
+        proof, proven = self._proof(mutant)
+        return ("equivalent" if proven else "survivors"), Seen(mutant, (), proof)
 
     def _synchronisation(self, mutant: Mutant) -> tuple[str, Seen]:
         findings = _findings(mutant.program, self.schedules)
@@ -170,29 +172,30 @@ class _Judge:
                 return "other bits"
         return None
 
-    def _exhaustive(self, mutant: Mutant) -> tuple[str | None, int]:
-        """Return (what differs after all, how many inputs were compared)."""
-        base, count = self.sets[0], 0
-        size = sum(np.size(a) for a in base.values())
+    def _proof(self, mutant: Mutant) -> tuple[str, bool]:
+        """Return a proof that a mutant of arithmetic is equivalent, or what is missing; and whether it is one."""
+        size = sum(np.size(a) for a in self.sets[0].values())
+        combined = len(VALUES) ** size <= RUNS
+        if not combined and 2 * size * len(VALUES) > RUNS:
+            if _is_dead(self.program, mutant.program, self.sets, self._bits):
+                return "NaN in place of what it computes changes no bit of any output", True
+            return f"{size} places of inputs are too many to go through; use a smaller case", False
         sets: Iterable[dict[str, Any]]
-        if len(VALUES) ** size <= WHOLE:
-            sets = (_filled(base, values) for values in itertools.product(VALUES, repeat=size))
+        if combined:
+            sets = (_filled(self.sets[0], values) for values in itertools.product(VALUES, repeat=size))
         else:
             sets = (_changed(s, at, v) for s in self.sets[:2] for at in range(size) for v in VALUES)
+        count = 0
         for inputs in sets:
-            count += 1
-            if count > 2 * WHOLE:
-                return f"same bits on {count:,} inputs, which are not all", count
             try:
                 want = self._bits(self.program, inputs)
-            except HazardError:
-                raise
             except AccelError:
                 continue  # inputs that the kernel does not take, such as an index that is out of range
+            count += 1
             text = self._different(mutant, [inputs], [want])
             if text is not None:
-                return f"killed only by single numbers, not by the inputs given: {text}", count
-        return None, count
+                return f"single numbers kill it, the inputs that were given do not: {text}", False
+        return f"same bits on {count:,} inputs, {_coverage(self.sets[0], combined)}", True
 
     @staticmethod
     def _bits(program: Program, inputs: Mapping[str, Any], schedule: str | int = "natural") -> bytes:
@@ -200,12 +203,36 @@ class _Judge:
         return b"".join(np.ascontiguousarray(outputs[name]).tobytes() for name in sorted(outputs))
 
 
-def _coverage(inputs: Mapping[str, Any]) -> str:
-    size = sum(np.size(a) for a in inputs.values())
-    shown = ", ".join(map(str, VALUES))
-    if len(VALUES) ** size <= WHOLE:
-        return f"all of {shown} in all {size} places"
-    return f"each of {size} places through {shown} before two backgrounds"
+def _coverage(inputs: Mapping[str, Any], combined: bool) -> str:
+    size, shown = sum(np.size(a) for a in inputs.values()), ", ".join(map(str, VALUES))
+    return f"all of {shown} in {size} places" if combined else f"each of {size} places through {shown}, twice"
+
+
+def _is_dead(program: Program, mutant: Program, sets: Iterable[Mapping[str, Any]], bits: Any) -> bool:
+    """Return whether what the changed rows compute reaches no output: NaN in its place changes nothing.
+
+    Only where NaN survives every instruction: no comparison, no selection, no format without NaN.
+    """
+    if any(not fmt(by_code(int(v)).name).inf_nan for v in program.isa.views[:, w.V_DTYPE]):
+        return False
+    if np.isin(program.isa.code[:, w.W_OPCODE], [opcode(m) for m in BY_MNEMONIC if m in HIDES_NAN]).any():
+        return False
+    if program.isa.code.shape != mutant.isa.code.shape:
+        return False
+    rows = np.flatnonzero((program.isa.code != mutant.isa.code).any(axis=1)).tolist()
+    code, editor = program.isa.code.copy(), Editor(program.isa)
+    for row in rows:
+        if not editor.works(row):
+            return False
+        dst = editor.word(row, "dst")
+        words: tuple[int, ...] = tuple(int(v) for v in code[row, dst : dst + 3])
+        code[row] = encode("vec.fill", pred=int(code[row, w.W_PRED]), line=int(code[row, w.W_LINE]), dst=words,
+                           imm=float("nan"))  # fmt: skip
+    poisoned = Program(editor.with_code(code), program.chip)
+    try:
+        return all(bits(poisoned, s) == bits(program, s) for s in sets)
+    except AccelError:
+        return False
 
 
 def _filled(base: Mapping[str, Any], values: tuple[int, ...]) -> dict[str, Any]:
