@@ -19,7 +19,7 @@ from accel.errors import AccelError, InputError, Location, nearest
 if TYPE_CHECKING:
     from accel.hardware import ChipSpec
     from accel.problem import Problem
-    from accel.program import Program
+    from accel.program import Kernel, Program
 
 __all__ = ["Target", "assembled", "is_program", "load_function", "problem_of", "resolve", "tiling_of"]
 
@@ -32,13 +32,15 @@ _USER_ONLY = ("--arg", "--mesh")
 class Target(NamedTuple):
     """A built program, the text that names it, and its problem where it is a library kernel.
 
-    below: what random inputs of a tensor stay below, from 0 on, where --arg says so.
+    below: what random inputs of a tensor stay below, from 0 on, where --arg says so. own: a kernel of the user's file
+    and what it was built from.
     """
 
     label: str
     program: Program
     problem: Problem | None
     below: dict[str, int]
+    own: tuple[Kernel, dict[str, Any]] | None = None
 
 
 def is_file(kernel: str) -> bool:
@@ -176,8 +178,10 @@ def _user_target(options: KernelOptions, spec: ChipSpec) -> Target:
         raise InputError(f"{reserved[0]!r} is a word of Kernel.build and no kernel argument; rename it in the kernel")
     arguments: dict[str, Any] = {name: tensor(shape, dtype) for name, (shape, dtype, _) in shapes.items()}
     below = {name: bound for name, (_, _, bound) in shapes.items() if bound is not None}
-    program = kernel.build(spec, mesh=mesh, resident=parse_names(options.resident), **arguments, **params)
-    return Target(options.kernel, program, None, below)
+    case: dict[str, Any] = {**({"mesh": mesh} if mesh else {}), **arguments, **params}
+    if options.resident is not None:
+        case["resident"] = parse_names(options.resident)
+    return Target(options.kernel, kernel.build(spec, **case), None, below, (kernel, case))
 
 
 def load_function(where: str, what: str) -> Any:

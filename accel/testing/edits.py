@@ -12,7 +12,7 @@ import numpy as np
 from accel.errors import Location
 from accel.isa import layout as w
 from accel.isa.program import Program
-from accel.isa.schema import Engine, Kind, Operand, Row
+from accel.isa.schema import Direction, Engine, Kind, Operand, Row
 from accel.isa.table import BY_OPCODE, opcode
 
 __all__ = ["BARRIER", "COPY", "INC", "LOOP", "MATMUL", "PULL", "WAIT", "Editor"]
@@ -112,6 +112,29 @@ class Editor:
     def segment_of(self, row: int) -> range:
         """Return the stretch that a row lies in."""
         return next(s for s in self.segments if row in s)
+
+    @cached_property
+    def _needed(self) -> Any:
+        from accel.machine import needed
+
+        whole = {t.name: [tuple((0, n) for n in t.shape)] for t in self.program.tensors if t.is_output}
+        return needed(self.program, whole).buffers
+
+    def live(self, row: int) -> bool:
+        """Return whether an output may depend on what a row writes: on some node that runs it."""
+        role = self.role_of(row)
+        nodes = self.program.role_of == role
+        for operand, word in self.views(row):
+            if operand.direction is not Direction.READ and self.is_sram(row, word):
+                held = int(self.program.views[self.code[row, word], w.V_OBJECT])
+                if not self._needed[nodes, held].any():
+                    return False
+        return True
+
+    def role_of(self, row: int) -> int:
+        """Return the role that a row belongs to."""
+        spans = self.program.spans
+        return next(r for r in range(self.program.roles) if any(a <= row < b for a, b in spans[r].tolist()))
 
     # --- edited copies -----------------------------------------------------------------------------------------------
     def with_code(self, code: Any, **tables: Any) -> Program:

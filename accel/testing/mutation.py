@@ -106,11 +106,11 @@ def _other_nodes(e: Editor, names: dict[int, str]) -> Iterator[Edit]:
 
 def _wrong_count(e: Editor) -> Iterator[Edit]:
     for row in e.rows(WAIT, INC):
-        word, sem = e.word(row, "n"), e.sem_name(int(e.code[row, e.word(row, "sem")]))
+        word, name = e.word(row, "n"), e.sem_name(int(e.code[row, e.word(row, "sem")]))
         for n in (int(e.code[row, word]) + 1, int(e.code[row, word]) - 1):
             if n > 0:
                 was = int(e.code[row, word])
-                yield f"{e.entry(row).mnemonic} of {n} in place of {was} for {sem}", (row,), e.changed((row, word, n))
+                yield f"{e.entry(row).mnemonic} of {n} in place of {was} for {name}", (row,), e.changed((row, word, n))
     init = e.program.semaphore_init
     for sem in np.flatnonzero(init).tolist():
         for count in (int(init[sem]) + 1, int(init[sem]) - 1):
@@ -332,7 +332,8 @@ def mutants(
 
     kinds: names of `KINDS`, empty for all. most: at most so many, of every kind alike, drawn by `seed` (default: all).
     Edits that the machine refuses before a run (a view outside its buffer, formats that do not go together) are left
-    out, and each program comes once. InputError for an unknown kind, and for anything but a program.
+    out, and mistakes of arithmetic in what no output depends on; each program comes once. InputError for an unknown
+    kind, and for anything but a program.
     """
     given: object = program
     if not isinstance(given, Program):
@@ -351,6 +352,8 @@ def mutants(
         for text, rows, data in edits(editor):
             if _content(data) in seen or not _sound(data):
                 continue
+            if not synchronisation and not all(map(editor.live, rows)):
+                continue  # a node without work computes it too, and nobody reads that
             seen.add(_content(data))
             made = Mutant(kind, Program(data, program.chip), editor.lines(rows), text, synchronisation)
             found.setdefault(kind, []).append(made)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from accel.errors import InputError
+from accel.errors import AccelError, InputError
 from accel.lang import TensorSpec, tensor
 from accel.numerics import fmt
 from accel.problem import Problem
@@ -66,7 +66,15 @@ class OwnSubject:
         """Return what the reference makes of the inputs: called with them, and parameters of the case, by name."""
         if self.reference is None:
             raise NotApplicable("there is no reference")
-        returned = _called(self.reference, case, inputs)
+        try:
+            returned = _called(self.reference, case, inputs)
+        except (AccelError, AssertionError):
+            raise
+        except Exception as error:
+            name = getattr(self.reference, "__name__", "the reference")
+            raise InputError(
+                f"{name} raised {type(error).__name__}: {error}; it gets {', '.join(inputs)}, in {self.name}"
+            ) from error
         if isinstance(returned, Mapping):
             missing = [name for name in program.outputs if name not in returned]
             if missing:
