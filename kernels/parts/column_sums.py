@@ -49,16 +49,17 @@ class ColumnSums:
     """`count` sums of `columns` columns on their way: a stack of `levels` terms, and the chains of the run in hand.
 
     unit: rows of a run, BLOCK * 2^k; a kernel adds all rows of one run, in one or several pieces, then calls `close`.
-    join: what joins two terms, `k.vec.add` or another instruction of its form.
+    join: what joins two terms, `k.vec.add` or another instruction of its form. chained=False: all runs come whole, by
+    `push`.
     """
 
     def __init__(
         self, k: K, count: int, columns: int, unit: int, levels: int, width: int, join: Join | None = None,
-        name: str = "column_sums",
+        name: str = "column_sums", chained: bool = True,
     ) -> None:  # fmt: skip
         self.k, self.join, self.runs, self.columns = k, join or k.vec.add, 0, columns
         self.stack = k.sram((levels, count, columns), "fp32", name)
-        self.chains = k.sram((unit // BLOCK, width), "fp32", f"{name}_chains") if unit > BLOCK else None
+        self.chains = k.sram((unit // BLOCK, width), "fp32", f"{name}_chains") if chained and unit > BLOCK else None
 
     def begin(self, columns: int) -> None:
         """Start over, for sums of `columns` columns."""
