@@ -119,6 +119,7 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
     inner, unit = view[V_SHAPE + 3], view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
     # Taps of a filter row that stand side by side are one run of steps; others are runs of whole pairs each.
     whole = unit and (first + depth <= inner or view[V_STRIDE + 2] == 2 * inner)
+    runs = unit and inner % 2 == 0 and first % 2 == 0 and depth % 2 == 0
     clear_range(work32, SEEN)
     for r in range(rows):
         at, start = PAIR_LEFT + r * PAIR_PITCH, base + offset(view, ZERO, row + r)
@@ -130,33 +131,25 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
                     poke(work32, at + i, np.uint32(0))
                 code = np.uint32(peek(u16, source + depth - 1))
                 poke(work32, at + pairs - 1, np.uint32((code << HALF) | NO_STEP))
+        elif runs:
+            done = 0
+            while done < pairs:
+                index = first + 2 * done
+                run = min(pairs - done, (inner - index % inner) >> 1)
+                swap_pairs(u16, start + offset(view, TWO, index) >> 1, work32, at + done, run, SEEN)
+                done += run
         else:
-            _pack_row(u8, u16, work32, view, at, start, first, depth)
+            for i in range(depth >> 1, filled):
+                poke(work32, at + i, np.uint32(0))
+            _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
+            if depth & 1:
+                poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
     for r in range(rows, padded):
         for i in range(filled):
             poke(work32, PAIR_LEFT + r * PAIR_PITCH + i, np.uint32(0))
-    if whole and not depth & 1:
+    if runs or (whole and not depth & 1):
         return read_range(work32, SEEN)
     return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
-
-
-@inner
-def _pack_row(u8: Any, u16: Any, work32: Any, view: Any, at: int, start: int, first: int, depth: int) -> None:
-    """Put `depth` codes of a row, whatever their strides, into pairs, filled up to a whole line."""
-    pairs, inner = (depth + 1) >> 1, view[V_SHAPE + 3]
-    for i in range(depth >> 1, (pairs + 15) // 16 * 16):
-        poke(work32, at + i, np.uint32(0))
-    if view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and inner % 2 == 0 and first % 2 == 0 and depth % 2 == 0:
-        done = 0
-        while done < pairs:
-            index = first + 2 * done
-            run = min(pairs - done, (inner - index % inner) >> 1)
-            swap_pairs(u16, start + offset(view, TWO, index) >> 1, work32, at + done, run, SEEN)
-            done += run
-        return
-    _place(u8, u16, work32, at, ONE, ONE, ZERO, view, TWO, start, first, depth)
-    if depth & 1:
-        poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
 
 
 @inner

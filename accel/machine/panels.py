@@ -15,8 +15,9 @@ from accel.machine.dotkernel import PAIR_PITCH
 from accel.machine.inner import inner
 from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, HEIGHTS, ROW_PITCH, ROWS
 from accel.machine.pairs import RANGE
-from accel.machine.raw import peek, poke
+from accel.machine.raw import peek, poke, widen
 from accel.machine.words import ONE, TWO, X_ITEM, ZERO
+from accel.numerics.formats import fmt
 
 __all__ = [
     "BLOCK_COLUMNS", "CORNER", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "LEFT", "LINE", "PAIR_LEFT", "PAIR_RIGHT",
@@ -24,6 +25,7 @@ __all__ = [
     "place_chains", "read_line",
 ]  # fmt: skip
 
+BF16 = fmt("bf16").code
 BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32, 1 MiB of pairs
 
 # The scratch, in words. Regions begin at multiples of 16 words, a cache line.
@@ -105,28 +107,52 @@ def read_line(u8: Any, u16: Any, u32: Any, work32: Any, to: int, view: Any, bias
 
 
 @inner
+def _widen_runs(u16: Any, work32: Any, to: int, view: Any, start: int, first: int, count: int) -> None:
+    """Write `count` bf16 numbers from index `first` on along dimensions 2 and 3, neighbours in 3, to work[to:]."""
+    inner = view[V_SHAPE + 3]
+    if first + count <= inner or view[V_STRIDE + 2] == 2 * inner:  # one run, or runs that stand side by side
+        widen(u16, (start >> 1) + first, work32, to, count)
+        return
+    done = 0
+    while done < count:
+        index = first + done
+        run = min(count - done, inner - index % inner)
+        widen(u16, start + offset(view, TWO, index) >> 1, work32, to + done, run)
+        done += run
+
+
+@inner
 def pack_left(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, base: int, row: int, rows: int,
               padded: int, first: int, depth: int, units: Any) -> None:  # fmt: skip
     """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` become zero."""
+    runs = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
     for r in range(rows):
         start = base + offset(view, ZERO, row + r)
-        read_line(u8, u16, u32, work32, LEFT + r * ROW_PITCH, view, bias, TWO, start, first, depth, units)
+        if runs:
+            _widen_runs(u16, work32, LEFT + r * ROW_PITCH, view, start, first, depth)
+        else:
+            read_line(u8, u16, u32, work32, LEFT + r * ROW_PITCH, view, bias, TWO, start, first, depth, units)
     for r in range(rows, padded):
         for i in range(depth):
-            work32[LEFT + r * ROW_PITCH + i] = np.uint32(0)
+            poke(work32, LEFT + r * ROW_PITCH + i, np.uint32(0))
 
 
 @inner
 def pack_right(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, base: int, first: int, depth: int,
                column: int, columns: int, units: Any) -> None:  # fmt: skip
     """Widen depth x columns of the right operand to panels of COLUMNS columns, the last one padded with zeros."""
+    runs = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
     for panel in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - panel)
         at = RIGHT + panel * depth
         if width < COLUMNS:
             for i in range(depth * COLUMNS):
-                work32[at + i] = np.uint32(0)
-        if view[V_STRIDE + 3] == view[X_ITEM]:
+                poke(work32, at + i, np.uint32(0))
+        if runs:
+            for k in range(depth):
+                start = base + offset(view, ZERO, first + k)
+                _widen_runs(u16, work32, at + k * COLUMNS, view, start, column + panel, width)
+        elif view[V_STRIDE + 3] == view[X_ITEM]:
             for k in range(depth):
                 start = base + offset(view, ZERO, first + k)
                 read_line(u8, u16, u32, work32, at + k * COLUMNS, view, bias, TWO, start, column + panel, width, units)
