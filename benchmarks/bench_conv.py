@@ -2,8 +2,8 @@
 
     ACCEL_TORCH_PYTHON=python-with-torch python -m pytest benchmarks/bench_conv.py -s
 
-A figure is multiply-adds a second of CPU time. `program` is the whole of `Program.run`: inputs taken, SRAM poisoned, every
-copy made, outputs returned; torch does the bare convolution on tensors in its own layout.
+A figure is multiply-adds a second of CPU time. `program` is the whole of `Program.run`: inputs taken, SRAM poisoned,
+every copy made, outputs returned; torch does the bare convolution on tensors in its own layout.
 """
 
 from __future__ import annotations

@@ -141,17 +141,19 @@ def pack_left(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, ba
 def pack_right(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, base: int, first: int, depth: int,
                column: int, columns: int, units: Any) -> None:  # fmt: skip
     """Widen depth x columns of the right operand to panels of COLUMNS columns, the last one padded with zeros."""
-    runs = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
+    runs = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3]
+    inner, step = view[V_SHAPE + 1], view[V_STRIDE + 1] >> 1
+    pitched = first + depth <= inner or view[V_STRIDE] == inner * view[V_STRIDE + 1]
     for panel in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - panel)
         at = RIGHT + panel * depth
         if width < COLUMNS:
             for i in range(depth * COLUMNS):
                 poke(work32, at + i, np.uint32(0))
-        if runs:
+        if runs and pitched:  # the common case: neighbours in a step, steps of one pitch
+            source = (base + offset(view, ZERO, first) >> 1) + column + panel
             for k in range(depth):
-                start = base + offset(view, ZERO, first + k)
-                _widen_runs(u16, work32, at + k * COLUMNS, view, start, column + panel, width)
+                widen(u16, source + k * step, work32, at + k * COLUMNS, width)
         elif view[V_STRIDE + 3] == view[X_ITEM]:
             for k in range(depth):
                 start = base + offset(view, ZERO, first + k)
