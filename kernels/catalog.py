@@ -52,6 +52,7 @@ CATALOG: dict[str, Entry] = {
     "rmsnorm": Entry("layernorm", "layernorm", {"function": "rms"}),
     "conv2d": Entry("conv2d", "conv2d"),
     "conv3d": Entry("conv3d", "conv3d"),
+    "streaming_conv": Entry("streaming_conv", "streaming_conv"),
     "bias_add": Entry("bias_add", "bias_add"),
     **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
     "conv_transpose": Entry("conv_transpose", "conv_transpose"),

@@ -12,6 +12,7 @@ from accel.problem.matmul import Matmul
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.registry import from_dict, kind, kinds
 from accel.problem.rows import Reduce, Softmax
+from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Operand, Problem
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Problem",
     "Reduce",
     "Softmax",
+    "StreamingConv",
     "from_dict",
     "kind",
     "kinds",

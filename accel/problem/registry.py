@@ -13,6 +13,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.rows import Reduce, Softmax
+from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Problem
 
 __all__ = ["from_dict", "kind", "kinds"]
@@ -24,6 +25,7 @@ _KINDS: dict[str, type[Problem]] = {
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
         Attention,
+        StreamingConv,
     )
 }  # fmt: skip
 
