@@ -27,14 +27,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel
-from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
+from accel.kernels.parts.column_sums import STRIP, ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
-from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows, node_index
-from accel.kernels.parts.sum_orders import BLOCK, PIECE, fold_rows, sum_columns, sum_rows
+from accel.kernels.parts.row_streaming import (
+    RowPlan,
+    RowStream,
+    RowTiling,
+    choose_rows,
+    choose_summed_rows,
+    node_index,
+)
+from accel.kernels.parts.sum_orders import BLOCK, fold_rows, sum_columns, sum_rows
 from accel.lang import K
 from accel.numerics import fmt
 from accel.problem.norms import LayerNorm
@@ -229,25 +235,11 @@ def _program(chip: ChipSpec, problem: LayerNorm, *, resident: frozenset[str] = f
         plan = RowPlan(reads=(item,), writes=(item,), work=1, constants=8)
         chosen = choose_rows(chip, p.rows, p.columns, plan, **tiling)
         return forward.build(chip, tiling=chosen, epsilon=p.epsilon, **tensors_of(p, "x gamma beta y mean rstd"))
-    chunk = chunk_of(p.rows, chip.mesh.rows * chip.mesh.cols)
-    chosen = _backward_tiling(chip, p, chunk, item, tiling)
+    count, levels = 2 if p.function == "layer" else 1, levels_of(chunk_of(p.rows, chip.mesh_nodes), BLOCK)
+    sums = 4 * count * (p.columns * levels + min(p.columns, STRIP)) + fmt(p.out_dtype).bytes * p.columns
+    plan = RowPlan(reads=(item, item), writes=(item,), work=4, constants=4, row_vectors=4, fixed=sums)
+    chosen = choose_summed_rows(chip, p.rows, p.columns, plan, **tiling)
     return backward.build(chip, tiling=chosen, **tensors_of(p, "gy x gamma mean rstd gx ggamma gbeta"))
-
-
-def _backward_tiling(chip: ChipSpec, p: LayerNorm, chunk: int, item: int, given: Mapping[str, int]) -> RowTiling:
-    """Return a tiling whose blocks are powers of two, as the sums over rows need them."""
-    count = 2 if p.function == "layer" else 1
-    block = given.get("block", 0)
-    if type(block) is int and block & (block - 1):
-        raise InputError(f"layernorm backward: block={block} does not divide the sums over rows; use a power of two")
-    levels = levels_of(chunk, BLOCK)
-    fixed = 4 * count * p.columns * levels + 4 * count * min(p.columns, 4096) + fmt(p.out_dtype).bytes * p.columns
-    plan = RowPlan(reads=(item, item), writes=(item,), work=4, constants=4, row_vectors=4, fixed=fixed)
-    width = min(p.columns, PIECE)
-    ideal = block or 1
-    while not block and ideal * 2 <= min(4096 // width, max(BLOCK, chunk // 4), chunk):
-        ideal *= 2
-    return choose_rows(chip, p.rows, p.columns, plan, chunk=chunk, **{**given, "block": ideal})
 
 
 KERNEL = LibraryKernel(

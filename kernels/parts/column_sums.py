@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Join = Callable[[View, View, View], None]
 
-__all__ = ["ColumnSums", "MeshTree", "chunk_of", "levels_of", "node_at"]
+__all__ = ["STRIP", "ColumnSums", "MeshTree", "chunk_of", "levels_of", "node_at"]
 
 STRIP = 4096
 """Columns that one message between nodes carries: 16 KB in fp32, long against the latency of a message."""

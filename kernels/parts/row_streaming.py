@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
+from accel.kernels.parts.column_sums import chunk_of
 from accel.kernels.parts.flows import Piece, Stream, Sweep
-from accel.kernels.parts.sum_orders import PIECE
+from accel.kernels.parts.sum_orders import BLOCK, PIECE
 from accel.lang import K
 
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["RowPlan", "RowStream", "RowTiling", "choose_rows", "node_index", "share"]
+__all__ = ["RowPlan", "RowStream", "RowTiling", "choose_rows", "choose_summed_rows", "node_index", "share"]
 
 ELEMENTS = 4096
 """Elements of a piece that a tiling aims at: 256 passes of the vector unit in fp32, against 8 cycles of fill."""
@@ -122,6 +123,28 @@ def choose_rows(chip: ChipSpec, rows: int, columns: int, plan: RowPlan, *, chunk
         f"rows of {columns} columns need {least} B of SRAM a node and {chip.name} has {chip.node.sram_bytes}; "
         "use fewer columns or a smaller format"
     )
+
+
+def choose_summed_rows(chip: ChipSpec, rows: int, columns: int, plan: RowPlan, **given: int) -> RowTiling:
+    """Return a tiling for a kernel that also sums over rows: aligned chunks a node, blocks that are powers of two.
+
+    Arguments and errors as for `choose_rows`; InputError for another block.
+    """
+    chunk, block = chunk_of(rows, chip.mesh_nodes), given.get("block", 0)
+    if type(block) is int and block & (block - 1):
+        raise InputError(f"row tiling: block={block} does not divide the sums over rows; use a power of two")
+    ideal = block or 1
+    while not block and ideal * 2 <= min(ELEMENTS // min(columns, PIECE), max(BLOCK, chunk // BLOCKS), chunk):
+        ideal *= 2
+    if block:
+        return choose_rows(chip, rows, columns, plan, chunk=chunk, **given)
+    while True:
+        try:
+            return choose_rows(chip, rows, columns, plan, chunk=chunk, **{**given, "block": ideal})
+        except CapacityError:
+            if ideal == 1:
+                raise
+            ideal //= 2
 
 
 class RowStream(Stream):
