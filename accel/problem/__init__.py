@@ -9,6 +9,7 @@ from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
+from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.registry import from_dict, kind, kinds
 from accel.problem.rows import Reduce, Softmax
@@ -21,12 +22,14 @@ __all__ = [
     "BiasAdd",
     "Bound",
     "Collective",
+    "Concat",
     "Conv2d",
     "Conv3d",
     "ConvTranspose2d",
     "CrossEntropy",
     "ElementLoss",
     "Elementwise",
+    "Embedding",
     "GroupNorm",
     "HaloExchange",
     "LayerNorm",
@@ -34,8 +37,10 @@ __all__ = [
     "Operand",
     "Problem",
     "Reduce",
+    "Slice",
     "Softmax",
     "StreamingConv",
+    "Transpose",
     "from_dict",
     "kind",
     "kinds",

@@ -11,6 +11,7 @@ from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
+from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
@@ -24,8 +25,8 @@ _KINDS: dict[str, type[Problem]] = {
         ConvTranspose2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
-        Attention,
         StreamingConv,
+        Attention, Transpose, Concat, Slice, Embedding,
     )
 }  # fmt: skip
 
