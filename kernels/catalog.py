@@ -64,6 +64,8 @@ CATALOG: dict[str, Entry] = {
     "bias_add": Entry("bias_add", "bias_add"),
     **{name: Entry("elementwise", "elementwise", {"function": name}) for name in _ELEMENTWISE},
     "conv_transpose": Entry("conv_transpose", "conv_transpose"),
+    "max_pool": Entry("pooling", "pool", {"function": "max"}),
+    "avg_pool": Entry("pooling", "pool", {"function": "avg"}),
 }
 
 

@@ -11,6 +11,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
+from accel.problem.pool import Pool2d
 from accel.problem.registry import from_dict, kind, kinds
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
@@ -35,6 +36,7 @@ __all__ = [
     "LayerNorm",
     "Matmul",
     "Operand",
+    "Pool2d",
     "Problem",
     "Reduce",
     "Slice",

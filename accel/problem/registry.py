@@ -13,6 +13,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
+from accel.problem.pool import Pool2d
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Problem
@@ -22,7 +23,7 @@ __all__ = ["from_dict", "kind", "kinds"]
 _KINDS: dict[str, type[Problem]] = {
     problem.kind: problem
     for problem in (
-        ConvTranspose2d,
+        ConvTranspose2d, Pool2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
         StreamingConv,
