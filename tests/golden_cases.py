@@ -10,7 +10,7 @@ from typing import Any
 import accel
 from accel.baselines import estimate
 from accel.kernels import matmul
-from accel.networks import LAYERS, Layer
+from accel.networks import LAYERS, Product
 from accel.program import Program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +53,7 @@ def _add() -> Program:
     return add.build("mini", x=vector, y=vector, z=vector, n=64)
 
 
-def _layer(layer: Layer) -> Callable[[], Program]:
+def _layer(layer: Product) -> Callable[[], Program]:
     p = layer.problem
     return _matmul("d1", p.m, p.n, p.k)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accel
-from accel.networks import LAYERS, Layer, layers
+from accel.networks import LAYERS, Product, layers
 from accel.problem import Matmul
 from accel.report import showcase
 
@@ -14,8 +14,8 @@ from accel.report import showcase
 @pytest.fixture(scope="module")
 def shown() -> list[showcase.Shown]:
     small = (
-        Layer("net<1>", "a & b", Matmul(40, 24, 16), 'source "one"'),
-        Layer("net<1>", "ragged", Matmul(33, 17, 29), "source two"),
+        Product("net<1>", "a & b", Matmul(40, 24, 16), 'source "one"'),
+        Product("net<1>", "ragged", Matmul(33, 17, 29), "source two"),
     )
     return list(showcase.show(accel.chip("mini"), small))
 

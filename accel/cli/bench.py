@@ -26,19 +26,36 @@ __all__ = ["bench"]
 )  # fmt: skip
 @click.option("--explain", is_flag=True,
               help="Also show what 10 % more of each resource would change, and the lines that cost most.")  # fmt: skip
+@click.option("--training", is_flag=True, help="Of a network: with gradients and the optimizer.")
+@click.option("--batch", type=int, metavar="N", help="Of a network: its batch.")
+@click.option("--workers", type=int, metavar="N", help="Of a network: processes that time its layers.")
 @json_option
 def bench(
-    vs: str | None, baseline: str | None, fidelity: str, explain: bool, json_to: str | None, **options: Any
+    vs: str | None, baseline: str | None, fidelity: str, explain: bool, json_to: str | None, training: bool,
+    batch: int | None, workers: int | None, **options: Any,
 ) -> int:  # fmt: skip
     """Time a library kernel's problem on a chip and compare it with GPU baselines.
 
     \b
     accel bench matmul --shape 4096x4096x4096 --chip d1 --vs a100-sxm-80gb,h100-sxm
     accel bench matmul --shape 1024x1024x1024 --chip d1 --explain
+    accel bench network:resnet50 --training --batch 256
     """
+    from accel.cli.network import PREFIX, bench_network
     from accel.cli.target import is_file, is_program, problem_of, tiling_of
 
     chosen = KernelOptions(**options)
+    if chosen.kernel.startswith(PREFIX):
+        if baseline or explain:
+            raise InputError(
+                f"{'--explain' if explain else '--baseline'} does not go with {chosen.kernel}; bench one of its layers"
+            )
+        return bench_network(
+            chosen, vs=vs, fidelity=fidelity, training=training, batch=batch, workers=workers, json_to=json_to
+        )
+    for name, value in (("--training", training), ("--batch", batch is not None), ("--workers", workers is not None)):
+        if value:
+            raise InputError(f"{name} is about networks; use it with network:NAME, such as network:resnet50")
     if is_file(chosen.kernel) or is_program(chosen.kernel):
         raise UnsupportedError(
             f"bench compares problems of the library, and {chosen.kernel} names none; "

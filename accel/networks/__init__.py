@@ -1,5 +1,7 @@
-"""Networks as problems: the matrix products of published networks, with their sources."""
+"""Networks as problems: published networks layer by layer, and the matrix products of the demonstration."""
 
-from accel.networks.gemms import LAYERS, Layer, layers
+from accel.networks.catalog import Layer, names, network, parameters, title, weights
+from accel.networks.gemms import LAYERS, Product, layers
+from accel.networks.planned import Planned
 
-__all__ = ["LAYERS", "Layer", "layers"]
+__all__ = ["LAYERS", "Layer", "Planned", "Product", "layers", "names", "network", "parameters", "title", "weights"]

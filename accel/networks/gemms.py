@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from accel.problem import Matmul
 
-__all__ = ["LAYERS", "Layer", "layers"]
+__all__ = ["LAYERS", "Product", "layers"]
 
 RESNET = (
     "He et al., Deep Residual Learning, CVPR 2016, table 1, batch 256; m = images x output pixels, k = taps x channels"
@@ -21,7 +21,7 @@ CAMERAS = (
 )
 
 
-class Layer(NamedTuple):
+class Product(NamedTuple):
     """One matrix product: the network, the layer, the problem, and the source of its shape."""
 
     network: str
@@ -30,21 +30,21 @@ class Layer(NamedTuple):
     source: str
 
 
-LAYERS: tuple[Layer, ...] = (
-    Layer("cameras", "8 x 1280x960 stem 3x3/2", Matmul(2457600, 32, 27), CAMERAS),
-    Layer("resnet50", "conv2 1x1 64-256", Matmul(802816, 256, 64), RESNET),
-    Layer("resnet50", "conv4 1x1 1024-256", Matmul(50176, 256, 1024), RESNET),
-    Layer("resnet50", "conv4 3x3 256-256", Matmul(50176, 256, 2304), RESNET),
-    Layer("resnet50", "conv5 1x1 512-2048", Matmul(12544, 2048, 512), RESNET),
-    Layer("resnet50", "fc 2048-1000", Matmul(256, 1000, 2048), RESNET),
-    Layer("deepbench", "1760 x 7000 x 1760", Matmul(1760, 7000, 1760), DEEPBENCH),
-    Layer("deepbench", "4096 x 7000 x 4096", Matmul(4096, 7000, 4096), DEEPBENCH),
-    Layer("deepbench", "5124 x 9124 x 1760", Matmul(5124, 9124, 1760), DEEPBENCH),
-    Layer("gpt3-175b", "attention projection", Matmul(2048, 12288, 12288), GPT3),
-    Layer("gpt3-175b", "feed-forward up", Matmul(2048, 49152, 12288), GPT3),
+LAYERS: tuple[Product, ...] = (
+    Product("cameras", "8 x 1280x960 stem 3x3/2", Matmul(2457600, 32, 27), CAMERAS),
+    Product("resnet50", "conv2 1x1 64-256", Matmul(802816, 256, 64), RESNET),
+    Product("resnet50", "conv4 1x1 1024-256", Matmul(50176, 256, 1024), RESNET),
+    Product("resnet50", "conv4 3x3 256-256", Matmul(50176, 256, 2304), RESNET),
+    Product("resnet50", "conv5 1x1 512-2048", Matmul(12544, 2048, 512), RESNET),
+    Product("resnet50", "fc 2048-1000", Matmul(256, 1000, 2048), RESNET),
+    Product("deepbench", "1760 x 7000 x 1760", Matmul(1760, 7000, 1760), DEEPBENCH),
+    Product("deepbench", "4096 x 7000 x 4096", Matmul(4096, 7000, 4096), DEEPBENCH),
+    Product("deepbench", "5124 x 9124 x 1760", Matmul(5124, 9124, 1760), DEEPBENCH),
+    Product("gpt3-175b", "attention projection", Matmul(2048, 12288, 12288), GPT3),
+    Product("gpt3-175b", "feed-forward up", Matmul(2048, 49152, 12288), GPT3),
 )
 
 
-def layers(network: str | None = None) -> tuple[Layer, ...]:
+def layers(network: str | None = None) -> tuple[Product, ...]:
     """Return the layers of one network (resnet50, gpt3-175b, deepbench, cameras), or all in demo order."""
     return tuple(layer for layer in LAYERS if network in (None, layer.network))

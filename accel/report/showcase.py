@@ -11,7 +11,7 @@ import numpy as np
 from accel import comparison
 from accel.hardware import ChipSpec
 from accel.kernels import matmul
-from accel.networks import LAYERS, Layer
+from accel.networks import LAYERS, Product
 from accel.program import Verified
 from accel.verification import verify
 
@@ -25,7 +25,7 @@ SAMPLED_STORES = 4
 class Shown(NamedTuple):
     """One layer of the demonstration; hazards: what the checker found; seconds_* are host times of this process."""
 
-    layer: Layer
+    layer: Product
     comparison: comparison.Comparison
     verified: Verified
     hazards: int
@@ -79,7 +79,7 @@ def prove_small() -> Proof:
     )
 
 
-def show(chip: ChipSpec, layers: tuple[Layer, ...] = LAYERS) -> Iterator[Shown]:
+def show(chip: ChipSpec, layers: tuple[Product, ...] = LAYERS) -> Iterator[Shown]:
     """Yield every layer as it is done: small ones run whole, larger ones the causal slice of a few output blocks."""
     for seed, layer in enumerate(layers):
         problem = layer.problem

@@ -1,0 +1,105 @@
+"""Named networks as ordered lists of problems: forward passes and training steps of published networks."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accel.errors import InputError, nearest
+from accel.networks.expansion import OPTIMIZER, expand, size
+from accel.networks.planned import Planned
+from accel.problem import Problem
+from accel.problem.checks import check_int
+
+__all__ = ["Layer", "names", "network", "parameters", "title", "weights"]
+
+_DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One problem of a network, which occurs `count` times in a step.
+
+    name: the layer and what of it; source: where the shapes come from; phase: "forward", "backward" or "optimizer".
+    """
+
+    name: str
+    problem: Problem
+    count: int
+    source: str
+    phase: str
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the networks."""
+    return tuple(sorted(path.stem for path in _DATA.glob("*.toml")))
+
+
+@functools.cache
+def _table(name: str) -> dict[str, Any]:
+    known = names()
+    if name not in known:
+        raise InputError(f"unknown network {name!r}{nearest(name, known)}; use one of {', '.join(known)}")
+    return tomllib.loads((_DATA / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def title(name: str) -> str:
+    """Return what a network is called in print; InputError for an unknown name."""
+    return str(_table(name)["title"])
+
+
+def parameters(name: str) -> dict[str, int]:
+    """Return what may be said about a network beside its name, with the values it has unless said."""
+    return dict(_table(name)["parameters"])
+
+
+def network(name: str, *, training: bool = False, dtype: str = "bf16", **given: Any) -> tuple[Layer, ...]:
+    """Return the problems of one step of a network in the order of its layers, layer by layer.
+
+    given: `batch` and the other parameters of the network, see `parameters`. training: with the gradients (the first
+    layer has no data gradient), and the optimizer's update of all parameters. Gradients come in the order in which
+    they are computed, last layer first. dtype: of activations, weights and gradients. InputError for an unknown name
+    or parameter, and for sizes that do not divide.
+    """
+    table = _table(name)
+    known = parameters(name)
+    for key, value in given.items():
+        if key not in known:
+            raise InputError(f"network {name} has no {key}{nearest(key, known)}; it has {', '.join(known)}")
+        known[key] = check_int(f"network {name}", key, value)
+    forward: list[Layer] = []
+    backward: list[list[Layer]] = []
+    weights = 0
+    for row in table["network"]["layers"]:
+        count = size(row.get("count", 1), known)
+        groups = {"group_count": size(row.get("groups", 1), known)}
+        found = expand({**row, **groups}, known, training=training, dtype=dtype)
+        made = [
+            Layer(f"{row['name']} {work.what}".strip(), work.problem, count, table["source"], work.phase)
+            for work in found.work
+        ]
+        forward += [layer for layer in made if layer.phase == "forward"]
+        backward.append([layer for layer in made if layer.phase == "backward"])
+        weights += count * found.parameters
+    steps = forward + [layer for layers in reversed(backward) for layer in layers]
+    if training:
+        steps.append(_update(table, weights))
+    return tuple(steps)
+
+
+def _update(table: dict[str, Any], weights: int) -> Layer:
+    """The optimizer's step over all parameters: master weights and moments in fp32."""
+    kind = table["optimizer"]
+    moments = 1 if kind == "sgd" else 2
+    tensors = (weights,) * (1 + moments)
+    problem = Planned(f"{kind} of {weights} parameters", (weights, *tensors), tensors, "fp32")
+    return Layer("optimizer", problem, 1, table["source"], OPTIMIZER)
+
+
+def weights(name: str, **given: Any) -> int:
+    """Return the number of parameters that training updates."""
+    update = network(name, training=True, **given)[-1]
+    return update.problem.operands["y0"].shape[0]
