@@ -21,8 +21,10 @@ def network_tables(title: str, source: str, timing: NetworkTiming) -> list[Rende
 
     columns = ("layer", "problem", "phase", "count", timing.chip, "all", "utilization", "of bound")
     layers = table(columns, [_layer(row) for row in timing.rows], left=3, title=f"{title} on {timing.chip}")
-    sums = [(phase, seconds(value), percent(value / timing.seconds)) for phase, value in timing.phases().items()
-            if timing.seconds]  # fmt: skip
+    sums = [
+        (phase, seconds(value), percent(value / timing.seconds)) if value else (phase, "not timed", "")
+        for phase, value in timing.phases().items()
+    ]
     sums.append(("sum", seconds(timing.seconds), percent(1.0) if timing.seconds else ""))
     whole = (
         "all layers" if timing.complete else f"{len(timing.rows) - len(timing.missing)} of {len(timing.rows)} layers"
