@@ -32,7 +32,7 @@ from accel.isa.functions import apply, fma
 from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.elementwise_steps import CUBIC, DENSITY, ROOT_2_PI, ROOT_HALF, STEPS, WORK
 from accel.kernels.parts.flat_streaming import FlatStream, FlatTiling, choose_flat
-from accel.kernels.parts.flows import Piece
+from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
 from accel.lang import K
 from accel.numerics import fmt
@@ -148,7 +148,7 @@ def elementwise(
     results = {name: view for name, view in tensors.items() if name in writes}
     operands = {name: view for name, view in tensors.items() if name not in results}
     first = next(iter(operands.values()))
-    stream = FlatStream(k, first.shape[0], tiling, tuple(operands), tuple(results))
+    stream = FlatStream(k, first.shape[0], tiling, Sweep(tuple(operands), tuple(results)))
     stream.flat_in(**operands)
     stream.flat_out(**results)
     numbers: dict[str, View] = {"zero": k.sram((1,), first.dtype, "zero"), "one": k.sram((1,), "fp32", "one")}
@@ -179,7 +179,7 @@ def dropout(
     assert of is not None
     assert to is not None
     (size,) = of.shape
-    blocks = FlatStream(k, size, tiling, ("of",), ("to",))
+    blocks = FlatStream(k, size, tiling, Sweep(("of",), ("to",)))
     blocks.flat_in(of=of)
     blocks.flat_out(to=to)
     zero = k.sram((1,), to.dtype, "zero")
@@ -218,12 +218,13 @@ def _program(chip: ChipSpec, problem: Elementwise, *, resident: frozenset[str] =
     only_in_memory(problem, resident)
     item, out = fmt(problem.dtype).bytes, fmt(problem.out_dtype).bytes
     names = [name for name in problem.operands if name != "s"]
-    streams = sum(out if problem.operands[name].role == "out" else item for name in names)
+    outputs = [name for name in names if problem.operands[name].role == "out"]
+    reads, writes = item * (len(names) - len(outputs)), out * len(outputs)
     if problem.function == "dropout":
-        chosen = choose_flat(chip, problem.size, streams, work=4 + 1 + out, **tiling)
+        chosen = choose_flat(chip, problem.size, reads, writes, 4 + 1 + out, **tiling)
         tensors = tensors_of(problem, "x y gy gx")
         return dropout.build(chip, tiling=chosen, p=problem.p, stream=problem.stream, **tensors)
-    chosen = choose_flat(chip, problem.size, streams, work=4 * len(WORK) + 1 + item, **tiling)
+    chosen = choose_flat(chip, problem.size, reads, writes, 4 * len(WORK) + 1 + item, **tiling)
     return elementwise.build(
         chip, tiling=chosen, function=problem.function, direction=problem.direction,
         **tensors_of(problem, "gy x y a b s gx ga gb"),

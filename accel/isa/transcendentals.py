@@ -130,7 +130,7 @@ def square_root(x: Any) -> Any:
 
 
 # Largest error of each in units of the last place of an fp32 result, over all 2^32 inputs.
-ULP = {"exp": 0.90, "log": 0.89, "tanh": 1.50, "sigmoid": 1.49, "erf": 1.02, "rsqrt": 0.501}
+ULP = {"exp": 0.90, "log": 0.92, "tanh": 1.50, "sigmoid": 1.49, "erf": 1.06, "rsqrt": 0.501}
 MICRO = (fma, clamp, scale, exponent, mantissa, less, select, with_sign, square_root)
 
 

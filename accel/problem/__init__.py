@@ -11,6 +11,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
+from accel.problem.optimizer import Amax, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
 from accel.problem.registry import from_dict, kind, kinds
 from accel.problem.rows import Reduce, Softmax
@@ -18,6 +19,7 @@ from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Operand, Problem
 
 __all__ = [
+    "Amax",
     "Attention",
     "BatchNorm",
     "BiasAdd",
@@ -31,11 +33,13 @@ __all__ = [
     "ElementLoss",
     "Elementwise",
     "Embedding",
+    "GradNorm",
     "GroupNorm",
     "HaloExchange",
     "LayerNorm",
     "Matmul",
     "Operand",
+    "Optimizer",
     "Pool2d",
     "Problem",
     "Reduce",

@@ -13,6 +13,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
+from accel.problem.optimizer import Amax, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
@@ -26,6 +27,7 @@ _KINDS: dict[str, type[Problem]] = {
         ConvTranspose2d, Pool2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
+        Optimizer, GradNorm, Amax,
         StreamingConv,
         Attention, Transpose, Concat, Slice, Embedding,
     )

@@ -82,10 +82,11 @@ class Flow:
     """The slots of one tensor: `depth` of `shape`, each with a semaphore for "full" and one for "free"."""
 
     def __init__(
-        self, k: K, name: str, tensor: View, shape: tuple[int, ...], depth: int, window: Callable[[Piece], Any]
-    ) -> None:
+        self, k: K, name: str, tensor: View, shape: tuple[int, ...], depth: int, window: Callable[[Piece], Any],
+        bias: Any = None,
+    ) -> None:  # fmt: skip
         self.k, self.tensor, self.depth, self.window = k, tensor, depth, window
-        self.buffer = k.sram((depth, *shape), tensor.dtype, name)
+        self.buffer = k.sram((depth, *shape), tensor.dtype, name, bias=bias)
         self.full, self.free = k.sem(depth, f"{name}_full"), k.sem(depth, f"{name}_free", 1)
 
     def slot(self, place: Any, piece: Piece) -> tuple[View, View]:
@@ -151,10 +152,13 @@ class Stream:
     # --- what flows -------------------------------------------------------------------------------------------------
     def flow(
         self, name: str, tensor: View, shape: tuple[int, ...], depth: int, window: Callable[[Piece], Any],
-        *, per: str = "piece", out: bool = False,
+        *, per: str = "piece", out: bool = False, bias: Any = None,
     ) -> None:  # fmt: skip
-        """Stream `tensor`: slots of `shape`, and which window of the tensor a piece (or, per="item", an item) is."""
-        self.flows[name] = Flow(self.k, name, tensor, shape, depth, window)
+        """Stream `tensor`: slots of `shape`, and which window of the tensor a piece (or, per="item", an item) is.
+
+        bias: of slots in a configurable format, as `k.sram` takes it.
+        """
+        self.flows[name] = Flow(self.k, name, tensor, shape, depth, window, bias)
         if self._late(name, self._users.get(name, [0])[-1]):
             self.flows[f"{name} again"] = Flow(self.k, f"{name}_again", tensor, shape, depth, window)
         if per == "item":
