@@ -380,6 +380,7 @@ KERNEL = LibraryKernel(
         Matmul(9, 17, 21, batch=5, broadcast_b=True, trans_a=True),
         Matmul(11, 18, 133, split_k=7, out_dtype="fp32", residual=True),
         Matmul(20, 35, 26, batch=3, split_k=3, add_bias=True, activation="relu", residual=True, out_dtype="cfp8-152"),
+        Matmul(12, 26, 17, add_bias=True, activation="gelu"),
         Matmul(10, 12, 30, dtype="cfp8-143", dtype_b="cfp8-152", out_dtype="cfp8-143", scaled=True),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from accel.errors import InputError, UnsupportedError
 from accel.kernels import matmul
 from accel.numerics import as_storage, cast, chain_matmul, from_storage
 from accel.problem import Matmul
+from accel.problem.matmul import ACTIVATIONS
 from accel.verification import verify
 
 MESHES = ((4, 4), (1, 1), (2, 3), (4, 1))
@@ -39,7 +41,7 @@ def problems(draw: st.DrawFn) -> Matmul:
     out = draw(st.sampled_from(["", "fp32", "cfp8-152"]))
     other = draw(st.sampled_from(["", "cfp8-152"])) if dtype == "cfp8-143" else ""
     return Matmul(m, n, k, dtype, out, dtype_b=other, add_bias=draw(st.booleans()),
-                  activation=draw(st.sampled_from(["none", "relu"])), residual=draw(st.booleans()),
+                  activation=draw(st.sampled_from(ACTIVATIONS)), residual=draw(st.booleans()),
                   scaled=out == "cfp8-152" and draw(st.booleans()), **options)  # fmt: skip
 
 
@@ -131,6 +133,23 @@ def test_a_batch_is_its_matrices_one_by_one() -> None:
         assert one.run(a=x, b=y)["c"].tobytes() == z.tobytes()
     shared = matmul.build("mini", m=18, n=21, k=33, batch=7, broadcast_b=True).run(a=a, b=b[2])["c"]
     assert shared[2].tobytes() == whole[2].tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "none"])
+def test_an_activation_is_that_of_the_textbook(name: str) -> None:
+    rng = np.random.default_rng(13)
+    a, b = rng.integers(-8, 9, (20, 16)) / 8, rng.integers(-8, 9, (16, 12)) / 8  # sums are exact
+    got = matmul.build("mini", m=20, n=12, k=16, out_dtype="fp32", activation=name).run(a=a, b=b)["c"]
+    x = a @ b
+    want = {
+        "relu": np.maximum(x, 0),
+        "gelu": x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+        "gelu_tanh": x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "silu": x / (1 + np.exp(-x)),
+        "sigmoid": 1 / (1 + np.exp(-x)),
+        "tanh": np.tanh(x),
+    }[name]
+    assert (np.abs(got - want) <= 2.0**-20 * (np.abs(x) + 1)).all()  # a dozen roundings of numbers of at most |x| + 1
 
 
 def test_torch_agrees_within_the_bound() -> None:

@@ -13,7 +13,7 @@ from accel.problem.workload import Operand, Problem
 
 __all__ = ["ACTIVATIONS", "Matmul"]
 
-ACTIVATIONS = ("none", "relu")
+ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 """What may be applied to the sums before they are rounded."""
 
 

@@ -70,6 +70,11 @@ class Formats:
         return self.add_bias or self.activation != "none" or bool(self.residual)
 
     @property
+    def buffers(self) -> tuple[str, ...]:
+        """Return the working buffers of the activation, fp32, of the size of a strip of results."""
+        return {"gelu": ("w0", "w1"), "gelu_tanh": ("w0", "w1"), "silu": ("w0",)}.get(self.activation, ())
+
+    @property
     def on_vector(self) -> bool:
         """Return whether the vector unit multiplies: matrix units take no fp32."""
         return self.dtype == "fp32"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accel.isa.functions import apply
 from accel.numerics import Codes, as_storage, cast, chain_matmul, fmt, from_storage
 
 if TYPE_CHECKING:
@@ -105,12 +106,29 @@ def _followed(problem: Matmul, c: Any, inputs: Mapping[str, Any], where: tuple[A
     with np.errstate(all="ignore"):
         if problem.add_bias:
             c = c + np.asarray(inputs["bias"], np.float32)[cols]
-        if problem.activation == "relu":
-            c = np.where((c > 0) | np.isnan(c), c, np.float32(0))
+        if problem.activation != "none":
+            c = _activated(problem.activation, c)
         if problem.residual:
             term = inputs["residual"] if len(where) == 2 else inputs["residual"][where[0]]
             c = c + _values(term, problem.residual_dtype, {})[np.ix_(rows, cols)]
     return np.where(np.isnan(c), NAN, c) if c.dtype == np.float32 else c
+
+
+def _activated(name: str, c: np.ndarray) -> Any:
+    """Return an activation of sums, each step rounded to fp32: the definitions of `elementwise`."""
+    one, half = np.float32(1), np.float32(0.5)
+    match name:
+        case "relu":
+            return np.where((c > 0) | np.isnan(c), c, np.float32(0))
+        case "gelu":
+            return (c * half) * (apply("erf", c * np.float32(0.5**0.5)) + one)
+        case "gelu_tanh":
+            inner = (c * c * np.float32(0.044715) + one) * c * np.float32((2 / np.pi) ** 0.5)
+            return (c * half) * (apply("tanh", inner) + one)
+        case "silu":
+            return c * apply("sigmoid", c)
+        case _:
+            return apply(name, c)
 
 
 def _values(array: Any, dtype: str, own: Mapping[str, Any]) -> np.ndarray:

@@ -139,6 +139,7 @@ class Tiling:
             buffers.append(4 * self.replicas * self.share * self.bn)
         if formats.add_bias:
             buffers.append(4 * self.cols)
+        buffers += [4 * self.strip * self.bn for _ in formats.buffers]
         if formats.scaled:
             buffers.append(1)
         if formats.residual:
