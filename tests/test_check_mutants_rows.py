@@ -1,10 +1,10 @@
-"""Synchronisation mutants of kernels with pulls and rings: every one is reported, the programs themselves are clean."""
+"""Kernels with pulls and rings are clean; edits of them that `accel.testing.mutants` does not make are reported."""
 
 from __future__ import annotations
 
 import pytest
 from test_check import without
-from test_check_mutants import DONE, INC, MINI, SENT, WAIT, kinds, rows_of, with_code
+from test_check_mutants import INC, MINI, SENT, WAIT, kinds, rows_of, with_code
 
 import accel
 from accel.check import inspect
@@ -85,23 +85,6 @@ PROGRAMS = {"pulls": pulls, "streams": streams}
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_kernels_themselves_are_clean(name: str) -> None:
     assert inspect(PROGRAMS[name](), MINI, schedules=6) == ()
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_every_missing_wait_and_inc_is_reported(name: str) -> None:
-    program = PROGRAMS[name]()
-    rows = rows_of(program, WAIT, INC)
-    assert len(rows) > 15
-    assert [r for r in rows if not kinds(without(program, r))] == []
-
-
-def test_every_missing_done_and_sent_of_a_pull_is_reported() -> None:
-    program = pulls()
-    for r in rows_of(program, PULL):
-        for word in (DONE, SENT):
-            code = program.code.copy()
-            code[r, word : word + 2] = -1, 0
-            assert kinds(with_code(program, code)), (r, word)
 
 
 @pytest.mark.parametrize(("name", "sem"), [("pulls", "ready"), ("pulls", "gone"), ("streams", "free")])

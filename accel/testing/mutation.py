@@ -14,7 +14,9 @@ from accel.isa import layout as w
 from accel.isa.codec import bits_of_float, float_of_bits
 from accel.isa.schema import Direction, Kind
 from accel.isa.table import BY_MNEMONIC, opcode
+from accel.numerics.formats import by_code, fmt
 from accel.program import Program
+from accel.testing.drawing import draw_inputs
 from accel.testing.edits import BARRIER, COPY, INC, LOOP, MATMUL, PULL, WAIT, Editor
 
 __all__ = ["KINDS", "Mutant", "mutants"]
@@ -345,6 +347,7 @@ def mutants(
     if most is not None and (type(most) is not int or most < 1):
         raise InputError(f"most must be a whole number of at least 1, got {most!r}")
     editor = Editor(program.isa)
+    idle = _idle_fills(program, editor) if any(not KINDS[kind][0] for kind in chosen or KINDS) else set()
     found: dict[str, list[Mutant]] = {}
     seen = {_content(program.isa)}
     for kind in chosen or KINDS:
@@ -352,7 +355,7 @@ def mutants(
         for text, rows, data in edits(editor):
             if _content(data) in seen or not _sound(data):
                 continue
-            if not synchronisation and not all(map(editor.live, rows)):
+            if not synchronisation and not all(editor.live(row) and row not in idle for row in rows):
                 continue  # a node without work computes it too, and nobody reads that
             seen.add(_content(data))
             made = Mutant(kind, Program(data, program.chip), editor.lines(rows), text, synchronisation)
@@ -370,6 +373,26 @@ def mutants(
             share -= take
         return tuple(kept)
     return tuple(m for members in found.values() for m in members)
+
+
+def _idle_fills(program: Program, editor: Editor) -> set[int]:
+    """Return the fills whose number reaches no output: NaN in its place (-7 among integers) changes no bit."""
+    found: set[int] = set()
+    if not program.outputs:
+        return found
+    inputs = [draw_inputs(program, seed, "float") for seed in (0, 1)]
+    for row in editor.rows(opcode("vec.fill")):
+        view = program.isa.views[editor.code[row, editor.word(row, "dst")]]
+        whole = fmt(by_code(int(view[w.V_DTYPE])).name).kind == "int"
+        poison = 0xFFFFFFF9 if whole else 0x7FC00000
+        other = Program(editor.changed((row, editor.word(row, "imm"), poison)), program.chip)
+        try:
+            runs = [(program.run(s), other.run(s)) for s in inputs]
+        except AccelError:
+            return found  # inputs that may not be any number: all fills count as read
+        if all(mine[name].tobytes() == theirs[name].tobytes() for mine, theirs in runs for name in mine):
+            found.add(row)
+    return found
 
 
 def _content(data: Data) -> bytes:

@@ -107,7 +107,7 @@ def mutation_score(
     found = program.findings(schedules=schedules)
     if found:
         raise InputError(f"{program.name} itself has hazards, so mutants say nothing: {found[0]}")
-    judge = _Judge(program, _sets(program, inputs, seed), schedules, random_inputs=inputs is None)
+    judge = _Judge(program, _sets(program, inputs, seed), schedules)
     parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "harmless", "equivalent", "survivors")}
     for mutant in mutants(program, kinds=kinds, most=most, seed=seed):
         name, seen = judge.of(mutant)
@@ -127,8 +127,8 @@ def _sets(program: Program, inputs: Any, seed: int) -> list[dict[str, Any]]:
 class _Judge:
     """Compares mutants with the program they come from."""
 
-    def __init__(self, program: Program, sets: list[dict[str, Any]], schedules: int, random_inputs: bool) -> None:
-        self.program, self.sets, self.schedules, self.free = program, sets, schedules, random_inputs
+    def __init__(self, program: Program, sets: list[dict[str, Any]], schedules: int) -> None:
+        self.program, self.sets, self.schedules = program, sets, schedules
         self.wanted = [self._bits(program, s) for s in sets]
 
     def of(self, mutant: Mutant) -> tuple[str, Seen]:
@@ -174,6 +174,10 @@ class _Judge:
 
     def _proof(self, mutant: Mutant) -> tuple[str, bool]:
         """Return a proof that a mutant of arithmetic is equivalent, or what is missing; and whether it is one."""
+        for inputs in self._drawn():
+            text = self._different(mutant, [inputs], [self._bits(self.program, inputs)])
+            if text is not None:
+                return f"random inputs kill it, the inputs that were given do not: {text}", False
         size = sum(np.size(a) for a in self.sets[0].values())
         combined = len(VALUES) ** size <= RUNS
         if not combined and 2 * size * len(VALUES) > RUNS:
@@ -184,7 +188,7 @@ class _Judge:
         if combined:
             sets = (_filled(self.sets[0], values) for values in itertools.product(VALUES, repeat=size))
         else:
-            sets = (_changed(s, at, v) for s in self.sets[:2] for at in range(size) for v in VALUES)
+            sets = (_changed(s, at, v) for s in (self._drawn() or self.sets)[:2] for at in range(size) for v in VALUES)
         count = 0
         for inputs in sets:
             try:
@@ -196,6 +200,18 @@ class _Judge:
             if text is not None:
                 return f"single numbers kill it, the inputs that were given do not: {text}", False
         return f"same bits on {count:,} inputs, {_coverage(self.sets[0], combined)}", True
+
+    def _drawn(self) -> list[dict[str, Any]]:
+        """Return inputs beside those given: nothing is equivalent because of inputs that hide everything."""
+        found = []
+        for seed, kind in ((101, "float"), (102, "int"), (103, "special")):
+            inputs = draw_inputs(self.program, seed, kind)
+            try:
+                self._bits(self.program, inputs)
+            except AccelError:
+                continue  # a kernel that does not take any number
+            found.append(inputs)
+        return found
 
     @staticmethod
     def _bits(program: Program, inputs: Mapping[str, Any], schedule: str | int = "natural") -> bytes:

@@ -20,8 +20,8 @@ SECONDS = 20.0  # for one failure; what is reached by then is shown
 def shrunk(trial: Trial, fails: Callable[[Trial], str | None], seconds: float = SECONDS) -> tuple[Trial, str]:
     """Return a small trial that still fails, and what fails in it.
 
-    fails: the question, as `Stage.ask`. Every size is tried smaller wherever it stands in the case (so that what was
-    equal stays equal), then simpler kinds of inputs, then zeros in place of numbers.
+    fails: the question, as `Stage.ask`. Simpler kinds of inputs are tried first, then every size smaller wherever it
+    stands in the case (so that what was equal stays equal), then zeros in place of numbers.
     """
     end = time.monotonic() + seconds
 
@@ -33,6 +33,7 @@ def shrunk(trial: Trial, fails: Callable[[Trial], str | None], seconds: float = 
 
     text = fails(trial)
     assert text is not None
+    trial, text = _simpler_kind(trial, text, ask)  # first, as one hot number lies elsewhere in a smaller array
     going = True
     while going and time.monotonic() < end:
         going = False
@@ -50,15 +51,18 @@ def shrunk(trial: Trial, fails: Callable[[Trial], str | None], seconds: float = 
     return _simpler_numbers(trial, text, ask, end)
 
 
-def _simpler_numbers(trial: Trial, text: str, ask: Callable[[Trial], str | None], end: float) -> tuple[Trial, str]:
+def _simpler_kind(trial: Trial, text: str, ask: Callable[[Trial], str | None]) -> tuple[Trial, str]:
     for kind in ("ones", "counting"):
         if trial.kind == kind:
             break
         other = build_trial(trial.subject, trial.case, trial.chip, kind, trial.seed)
         found = ask(other)
         if found is not None:
-            trial, text = other, found
-            break
+            return other, found
+    return trial, text
+
+
+def _simpler_numbers(trial: Trial, text: str, ask: Callable[[Trial], str | None], end: float) -> tuple[Trial, str]:
     for name in list(trial.inputs):
         array = np.asarray(trial.inputs[name])
         if array.size > 256:

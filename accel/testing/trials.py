@@ -59,7 +59,8 @@ class Trial:
         """Run the program and return its outputs by name.
 
         inputs: arrays that take the place of the trial's own. Where one has another shape, or `shapes` says so of an
-        output, the kernel is built anew for them; NotApplicable where it does not take those.
+        output, the kernel is built anew for them; NotApplicable where it does not take those. schedule, engine: as
+        for `Program.run`.
         """
         arrays = {**self.inputs, **(inputs or {})}
         known = {**self.program.inputs, **self.program.outputs}
@@ -78,12 +79,12 @@ class Trial:
             raise
 
     def drawn(self, kind: str, seed: int | None = None) -> dict[str, Any]:
-        """Return other inputs for the same program."""
+        """Return other inputs for the same program, of another `kind` or `seed` (default: the trial's)."""
         number = self.seed if seed is None else seed
         return self.subject.inputs(self.case, draw_inputs(self.program, number, kind), number, kind)
 
     def with_inputs(self, inputs: Mapping[str, Any]) -> Trial:
-        """Return the same trial with other values, rounded to each tensor's format."""
+        """Return the same trial with other values as `inputs`, all of them, rounded to each tensor's format."""
         tensors = {t.name: t for t in self.program.isa.tensors}
         return replace(self, inputs={n: own_values(a, tensors[n]) for n, a in inputs.items()})
 

@@ -1,0 +1,147 @@
+"""Mutants of programs by hand and of the library: the checker sees mistakes of order, values see the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from programs import copy_program, matmul_program, summa_program
+from test_check import barriers, fifo, ring
+from test_check_mutants_rows import pulls, streams
+
+import accel
+from accel.errors import InputError
+from accel.isa.program import Program as Data
+from accel.testing import MutationScore, kernel_property, mutants, mutation_score
+from accel.testing.mutation import KINDS
+
+MINI = accel.chip("mini")
+SYNCHRONISATION = [kind for kind, (of_order, _) in KINDS.items() if of_order]
+# Programs, and the mistakes of order that do no harm in them, by kind. What they have in common: a token that nobody
+# takes any more (the last credits), a wait for a slot that nobody has used yet (the first uses), or two slots whose
+# waits stand back to back.
+BY_HAND: dict[str, tuple[Any, dict[str, int]]] = {
+    "copy": (lambda: copy_program(2, 2), {}),
+    "matmul": (lambda: matmul_program(3, 4, 5), {}),
+    "summa": (lambda: summa_program(2, 3, 2, 2, 2, 5), {"merged slots": 2}),
+    "ring": (lambda: ring(3, 4), {"wrong peer": 2, "missing pair": 1, "wait past its use": 2, "inc before its use": 1,
+                                  "merged slots": 1}),
+    "fifo": (lambda: fifo(5, 2), {"missing inc": 2, "wait past its use": 2, "inc before its use": 2,
+                                  "merged slots": 1}),
+    "barriers": (lambda: barriers(1, 2, 2), {}),
+    "pulls": (pulls, {"wrong peer": 2, "missing pair": 1, "wait past its use": 2, "inc before its use": 1,
+                      "merged slots": 2}),
+    "streams": (streams, {"missing pair": 9, "wait past its use": 2, "inc before its use": 2}),
+}  # fmt: skip
+# Small problems of the library: seconds each, with all that a kernel does.
+LIBRARY: dict[str, dict[str, Any]] = {
+    "matmul": {"m": 13, "n": 9, "k": 40},
+    "conv2d": {"n": 1, "h": 5, "w": 4, "c": 3, "k": 4, "r": 3, "s": 3, "pad": 1},
+    "layernorm": {"rows": 5, "columns": 24},
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_mistakes_of_order_are_flagged_or_harmless(name: str) -> None:
+    make, harmless = BY_HAND[name]
+    score = mutation_score(program_of(make()), kinds=SYNCHRONISATION)
+    assert score.total == len(score.flagged) + len(score.harmless) > 5
+    assert Counter(s.mutant.kind for s in score.harmless) == harmless
+    both_lines(score)
+
+
+@pytest.mark.parametrize("name", ["copy", "matmul", "summa", "ring", "pulls", "streams"])
+def test_mistakes_of_arithmetic_are_killed(name: str) -> None:
+    kinds = [kind for kind in KINDS if kind not in SYNCHRONISATION]
+    score = mutation_score(program_of(BY_HAND[name][0]()), kinds=kinds)
+    assert not score.survivors
+    assert not score.equivalent
+    assert score.total > 0
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_mutants_of_a_library_kernel(name: str) -> None:
+    score = mutation_score(kernel_property(name, cases=[LIBRARY[name]]), most=48)
+    assert score.total > 30
+    assert not score.survivors, str(score)
+    assert score.share(True) == score.share(False) == 1
+    assert score.equivalent_share <= 0.02, str(score)
+    both_lines(score)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", LIBRARY)
+def test_all_mutants_of_a_library_kernel(name: str) -> None:
+    score = mutation_score(kernel_property(name, cases=[LIBRARY[name]]))
+    assert not score.survivors, str(score)
+    assert score.equivalent_share <= 0.02, str(score)
+
+
+def program_of(data: Data) -> accel.Program:
+    return accel.Program(data, MINI)
+
+
+def both_lines(score: MutationScore) -> None:
+    """A race names the lines of both accesses, an ambiguous wait those of both givers."""
+    for seen in score.flagged:
+        for finding in seen.findings:
+            if finding.kind in ("race", "ambiguous") and finding.sides:
+                assert finding.first is not None
+                assert len({str(side.at) for side in finding.sides}) >= 1
+                assert finding.second is not None or len(finding.sides) == 1 or "itself" in finding.message
+
+
+def test_every_kind_is_made_of_something() -> None:
+    made = Counter(m.kind for make, _ in BY_HAND.values() for m in mutants(program_of(make())))
+    made.update(m.kind for m in mutants(accel.kernels.matmul.build(MINI, m=13, n=9, k=40)))
+    assert set(made) == set(KINDS)
+
+
+def test_a_mutant_says_what_it_is() -> None:
+    program = accel.kernels.matmul.build(MINI, m=8, n=8, k=8)
+    found = mutants(program, kinds="missing wait")
+    assert found
+    for mutant in found:
+        assert mutant.synchronisation
+        assert mutant.lines
+        assert str(mutant).startswith(str(mutant.lines[0]))
+        assert "without the wait of" in str(mutant)
+        assert mutant.program.isa.instructions == program.isa.instructions
+    everything = mutants(program)
+    assert len({m.program.isa.code.tobytes() + m.program.isa.views.tobytes() for m in everything}) == len(everything)
+    few = mutants(program, most=20, seed=1)
+    assert len(few) == 20
+    assert len({m.kind for m in few}) > 10
+
+
+def test_a_test_that_is_too_weak_leaves_survivors() -> None:
+    """Zeros as inputs hide nearly every mistake of arithmetic: the score tells."""
+    program = accel.kernels.matmul.build(MINI, m=3, n=2, k=2)
+    zeros = {"a": [[0.0] * 2] * 3, "b": [[0.0] * 2] * 2}
+    score = mutation_score(program, zeros, kinds=["dropped step", "swapped tile", "shifted halo"])
+    assert score.survivors
+    assert score.share(False) < 1
+    assert "random inputs kill it, the inputs that were given do not" in str(score)
+
+
+def test_a_score_of_what_has_hazards_is_refused() -> None:
+    broken = mutants(accel.kernels.matmul.build(MINI, m=8, n=8, k=8), kinds="missing wait")[0].program
+    with pytest.raises(InputError, match="itself has hazards, so mutants say nothing"):
+        mutation_score(broken)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda p: mutants(3), "mutants are made of a program, got 3"),
+        (lambda p: mutants(p, kinds=["missing weight"]), "no kind of mutant 'missing weight'; did you mean"),
+        (lambda p: mutants(p, most=0), "most must be a whole number of at least 1, got 0"),
+        (lambda p: mutation_score("matmul"), "a mutation score is of a program or a kernel_property, got 'matmul'"),
+        (lambda p: mutation_score(p, [3]), "inputs= are arrays by name, one dict or several"),
+    ],
+)
+def test_bad_arguments(call: Any, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call(accel.kernels.matmul.build(MINI, m=8, n=8, k=8))
+    assert text in str(caught.value)
