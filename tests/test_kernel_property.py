@@ -139,7 +139,7 @@ def test_a_model_without_a_bound_says_what_to_give() -> None:
 
 def test_a_bound_that_is_broken_is_found() -> None:
     error = failure(own.row_sums, lambda x: x[:, :-1].sum(axis=1, keepdims=True), cases=SUMS, bound=sum_of_products(40))
-    assert error.text.startswith("y[0, 0] is 1, the reference says 0")
+    assert "the bound is" in error.text
 
 
 def test_the_kernels_own_inputs_are_used() -> None:

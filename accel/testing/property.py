@@ -200,8 +200,8 @@ class KernelProperty:
         if stage.name in ("hazards", "schedules", "engines"):
             lines = reproduction(trial, stage.name, None, model=False)
         elif stage.name in ("exact", "reference", "special"):
-            whole = stage.name != "special" and trial.kind in ("int", "one_hot", "ones", "counting")
-            model = (whole and self.options.domain != "float") or self.options.bound is not None
+            whole = self.options.domain == "int" and not isinstance(self.subject, LibrarySubject)
+            model = whole and stage.name != "special"
             if stage.name == "reference" and self.options.bound is not None:
                 lines = self._asked_again(stage, trial)
             else:

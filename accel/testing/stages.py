@@ -67,15 +67,12 @@ def engines(trial: Trial, options: Options) -> str | None:
 
 def reference(trial: Trial, options: Options) -> str | None:
     """The reference: equal in whole numbers, equal to the bit, or within the error bound."""
-    whole = trial.kind in ("int", "one_hot", "ones", "counting")
     library = isinstance(trial.subject, LibrarySubject)
+    whole = options.domain == "int" and not library
     if options.bound is not None and not whole:
         return _within(trial, options)
-    model = not library and (whole and options.domain != "float")
-    want = trial.expected(model=model)
-    text = differing(
-        trial.program, trial.run(), want, "the reference", exact_bits=library, zero_signs=not whole or library
-    )
+    want = trial.expected(model=whole)
+    text = differing(trial.program, trial.run(), want, "the reference", exact_bits=library, zero_signs=not whole)
     if text is None or whole or library:
         return text
     return f"{text} (compared to the bit; a float64 model needs bound=)"
