@@ -1,8 +1,8 @@
 """ONNX operators as library kernels: what the node tests of the ONNX standard are run through.
 
 Each adapter takes the node's attributes and inputs and returns the outputs that the kernels give, with a bound: the
-error that both sides may have made, from the number of roundings and the size of what was added. `UnsupportedError` names
-an attribute that no kernel has.
+error that both sides may have made, from the number of roundings and the size of what was added. `UnsupportedError`
+names an attribute that no kernel has.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def conv_transpose(attributes: dict[str, Any], x: Any, w: Any, b: Any = None) ->
         wanted = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
     if wanted is not None:
         crops = [size + o - out for size, o, out in zip(whole, more, wanted, strict=True)]
-        pads = [(c // 2, c - c // 2) if upper else (c - c // 2, c // 2) for c in crops]
+        pads = [(0, c) if c < 0 else (c // 2, c - c // 2) if upper else (c - c // 2, c // 2) for c in crops]
     else:
         given = attributes.get("pads", [0] * (2 * rank))
         pads = [(given[i], given[i + rank]) for i in range(rank)]
@@ -206,8 +206,8 @@ def layer_norm(attributes: dict[str, Any], x: Any, gamma: Any, beta: Any = None)
     x = single(x)
     axis = attributes.get("axis", -1) % x.ndim
     rows, columns = math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
-    inputs = {"x": x.reshape(rows, columns), "gamma": np.broadcast_to(gamma, x.shape[axis:]),
-              "beta": np.zeros(columns, np.float32) if beta is None else np.broadcast_to(beta, x.shape[axis:])}  # fmt: skip
+    shift = np.zeros(columns, np.float32) if beta is None else np.broadcast_to(beta, x.shape[axis:])
+    inputs = {"x": x.reshape(rows, columns), "gamma": np.broadcast_to(gamma, x.shape[axis:]), "beta": shift}
     epsilon = attributes.get("epsilon", 1e-5)
     out = run("layernorm", (rows, columns), inputs, dtype="fp32", epsilon=epsilon)
     lead = (*x.shape[:axis], *[1] * (x.ndim - axis))
@@ -240,6 +240,55 @@ def group_norm(attributes: dict[str, Any], x: Any, gamma: Any, beta: Any) -> Res
               epsilon=epsilon)  # fmt: skip
     size = np.abs(out["rstd"]).max() * np.abs(x).max() * np.abs(gamma).max() + np.abs(beta).max()
     return [(np.moveaxis(out["y"], -1, 1), bound(4 * x[0].size / groups + 16, size))]
+
+
+def batch_norm(attributes: dict[str, Any], x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Result:
+    """BatchNormalization, from running statistics, or in training with the batch's and new running ones."""
+    x = single(x)
+    last, training = np.moveaxis(x, 1, -1), attributes.get("training_mode", 0)
+    inputs = {"x": last, "gamma": gamma, "beta": beta, "running_mean": mean, "running_var": variance}
+    epsilon, kept = attributes.get("epsilon", 1e-5), attributes.get("momentum", 0.9)
+    if not training:
+        y = run("batchnorm", last.shape, inputs, dtype="fp32", epsilon=epsilon, direction="inference")["y"]
+        size = (np.abs(x).max() + np.abs(mean).max()) * (np.abs(gamma) / np.sqrt(variance)).max() + np.abs(beta).max()
+        return [(np.moveaxis(y, -1, 1), bound(12, size))]
+    # ONNX weighs the old statistics with its momentum, the kernel the new ones.
+    out = run("batchnorm", last.shape, inputs, dtype="fp32", epsilon=epsilon, momentum=1 - kept)
+    count = x.size // x.shape[1]
+    size, steps = np.abs(x).max(), 4 * count + 16
+    old = np.asarray(variance, np.float64) * kept
+    biased = (out["new_var"] - old) * (count - 1) / count + old  # running variances are unbiased here, not in ONNX
+    return [
+        (
+            np.moveaxis(out["y"], -1, 1),
+            bound(steps, out["rstd"].max() * size * np.abs(gamma).max() + np.abs(beta).max()),
+        ),
+        (out["new_mean"], bound(steps, size + np.abs(mean).max())),
+        (biased, bound(steps, size * size + np.abs(variance).max())),
+    ]
+
+
+def attention(attributes: dict[str, Any], q: Any, k: Any, v: Any, *more: Any) -> Result:
+    """Attention of plain scores, run in fp16: the bound is that of operands and probabilities rounded to it."""
+    known = {"is_causal", "kv_num_heads", "q_num_heads", "scale"}
+    if any(x is not None for x in more) or set(attributes) - known:
+        raise UnsupportedError(", ".join(sorted(set(attributes) - known)) or "masks and past keys")
+    q, k, v = single(q), single(k), single(v)
+    flat = q.ndim == 3
+    if flat:
+        heads = [attributes["q_num_heads"], *[attributes["kv_num_heads"]] * 2]
+        q, k, v = (x.reshape(*x.shape[:2], n, -1).transpose(0, 2, 1, 3) for x, n in zip((q, k, v), heads, strict=True))
+    if q.shape[-1] != v.shape[-1]:
+        raise UnsupportedError("values of another head size")
+    (b, h, rows, d), (_, kv_heads, keys, _) = q.shape, k.shape
+    scale = attributes.get("scale", 1 / math.sqrt(d))
+    out = run("attention", (b, h, rows, keys, d), {"q": q, "k": k, "v": v}, dtype="fp16", out_dtype="fp32",
+              causal=bool(attributes.get("is_causal", 0)), scale=scale, kv_heads=kv_heads)  # fmt: skip
+    unit = 2.0**-11
+    score = scale * d * np.abs(q).max() * np.abs(k).max() * 3 * unit
+    allowed = np.abs(v).max() * (np.expm1(2 * score) + 4 * unit)
+    y = out["y"].transpose(0, 2, 1, 3).reshape(b, rows, -1) if flat else out["y"]
+    return [(y, allowed)]
 
 
 def reduction(function: str) -> Callable[..., Result]:
@@ -291,6 +340,7 @@ ADAPTERS: dict[str, Callable[..., Result]] = {
     "Sigmoid": unary("sigmoid", 4), "Tanh": unary("tanh", 4), "Exp": unary("exp", 4), "Gelu": gelu,
     "Add": binary("add"), "Mul": binary("mul"), "Softmax": softmax, "LayerNormalization": layer_norm,
     "RMSNormalization": rms_norm, "GroupNormalization": group_norm, "ReduceSum": reduction("sum"),
+    "BatchNormalization": batch_norm, "Attention": attention,
     "ReduceMean": reduction("mean"), "ReduceMax": reduction("max"), "ReduceMin": reduction("min"),
     "SoftmaxCrossEntropyLoss": cross_entropy,
 }  # fmt: skip
