@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_nodes import ADAPTERS, UnsupportedError
+from onnx_layout_nodes import ADAPTERS as LAYOUT
+from onnx_nodes import ADAPTERS as COMPUTE
+from onnx_nodes import UnsupportedError
+
+ADAPTERS = {**COMPUTE, **LAYOUT}
 
 onnx = pytest.importorskip("onnx", reason="the node tests come with the onnx package")
 
@@ -25,8 +29,16 @@ def collected() -> dict[str, Any]:
 
 
 CASES = collected()
-SKIPPED: Counter[str] = Counter()
-RAN: Counter[str] = Counter()
+# Why cases of an operator may be left out; anything else is a failure, so that coverage cannot shrink unseen.
+LEFT_OUT = {
+    "Add": ("type ",), "Mul": ("type ",), "ReduceMax": ("type bool", "tensor without elements"),
+    "ReduceMin": ("type bool", "tensor without elements"), "ReduceSum": ("no axes", "tensor without elements"),
+    "Attention": ("masks", "qk_matmul", "type ", "values of another", "softcap", "left_window"),
+    "AveragePool": ("ceil_mode", "padding that", "three dim", "more padding"), "ConvTranspose": ("three dim",),
+    "MaxPool": ("ceil_mode", "padding that", "three dim", "type uint8", "more padding"), "Gemm": ("alpha and beta",),
+    "SoftmaxCrossEntropyLoss": ("class weights",), "Slice": ("negative", "slices that take nothing"),
+    "Dropout": ("random bits",),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -40,7 +52,7 @@ def test_node(name: str) -> None:
         try:
             found = ADAPTERS[node.op_type](attributes, *tensors)
         except UnsupportedError as reason:
-            SKIPPED[node.op_type] += 1
+            assert str(reason).startswith(LEFT_OUT.get(node.op_type, ()))
             pytest.skip(f"no kernel for {node.op_type} with {reason}")
         wanted = [np.asarray(x) for x in outputs]
         assert found
@@ -49,7 +61,6 @@ def test_node(name: str) -> None:
             error = np.abs(got.astype(np.float64) - want)
             equal = (got == want) | (np.isnan(got) & np.isnan(want))
             assert (equal | (error <= allowed)).all(), f"off by {error.max():.3g}, allowed {np.max(allowed):.3g}"
-    RAN[node.op_type] += 1
 
 
 def test_every_operator_runs_cases() -> None:
