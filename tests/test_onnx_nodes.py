@@ -52,7 +52,8 @@ def test_node(name: str) -> None:
         try:
             found = ADAPTERS[node.op_type](attributes, *tensors)
         except UnsupportedError as reason:
-            assert str(reason).startswith(LEFT_OUT.get(node.op_type, ()))
+            if not str(reason).startswith(LEFT_OUT.get(node.op_type, ())):
+                raise
             pytest.skip(f"no kernel for {node.op_type} with {reason}")
         wanted = [np.asarray(x) for x in outputs]
         assert found
