@@ -72,6 +72,7 @@ CATALOG: dict[str, Entry] = {
     "conv_transpose": Entry("conv_transpose", "conv_transpose"),
     "max_pool": Entry("pooling", "pool", {"function": "max"}),
     "avg_pool": Entry("pooling", "pool", {"function": "avg"}),
+    "resize": Entry("resize", "resize"),
 }
 
 

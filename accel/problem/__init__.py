@@ -14,6 +14,7 @@ from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.optimizer import Amax, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
 from accel.problem.registry import from_dict, kind, kinds
+from accel.problem.resize import Resize2d
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Operand, Problem
@@ -43,6 +44,7 @@ __all__ = [
     "Pool2d",
     "Problem",
     "Reduce",
+    "Resize2d",
     "Slice",
     "Softmax",
     "StreamingConv",

@@ -15,6 +15,7 @@ from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
 from accel.problem.optimizer import Amax, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
+from accel.problem.resize import Resize2d
 from accel.problem.rows import Reduce, Softmax
 from accel.problem.streaming import StreamingConv
 from accel.problem.workload import Problem
@@ -24,7 +25,7 @@ __all__ = ["from_dict", "kind", "kinds"]
 _KINDS: dict[str, type[Problem]] = {
     problem.kind: problem
     for problem in (
-        ConvTranspose2d, Pool2d,
+        ConvTranspose2d, Pool2d, Resize2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
         Optimizer, GradNorm, Amax,

@@ -43,6 +43,7 @@ class Stencil:
     images, rows, width, channels, dtype: of the result (N, rows, width, C); reads: tensors by name; reach(low, high):
     rows [first, end) of each that rows [low, high) of the result need; kind(low, high): all that the arithmetic of a
     band depends on, so that bands of one kind are one role; work(kind): buffers by name, (elements a channel, format).
+    grain: bands of a multiple of so many rows are alike.
     """
 
     images: int
@@ -54,6 +55,7 @@ class Stencil:
     reach: Callable[[int, int], Mapping[str, tuple[int, int]]]
     kind: Callable[[int, int], Hashable]
     work: Callable[[Any], Mapping[str, tuple[int, str]]]
+    grain: int = 1
 
 
 class Band(NamedTuple):
@@ -196,7 +198,7 @@ def choose_bands(chip: ChipSpec, stencil: Stencil) -> BandTiling:
     narrow = [b for b in (*blocks, 16, 8, 4, 2, 1) if b < min(CHANNELS, stencil.channels)]
     for candidates in (wide, narrow):
         for block in candidates:
-            for band in _spread(stencil.rows):
+            for band in _spread(stencil.rows, stencil.grain):
                 for slots in (2, 1):
                     tiling = BandTiling(stencil, chip.mesh.rows * chip.mesh.cols, band, block, slots)
                     if tiling.sram_bytes <= chip.node.sram_bytes and tiling.per <= MOST_TILES:
@@ -211,12 +213,14 @@ def choose_bands(chip: ChipSpec, stencil: Stencil) -> BandTiling:
     )
 
 
-def _spread(size: int) -> list[int]:
-    """Return extents that cut `size` into 1, 2, 3, ... nearly equal parts, ever coarser."""
+def _spread(size: int, grain: int) -> list[int]:
+    """Return extents that cut `size` into 1, 2, 3, ... nearly equal parts, ever coarser; multiples of grain first."""
     found, parts = [size], 1
     while found[-1] > 1:
         parts = parts + 1 if parts < 8 else ceil(parts * 1.25)
         extent = ceil(size / parts)
+        if extent > grain:
+            extent = grain * ceil(extent / grain)
         if extent < found[-1]:
             found.append(extent)
     return found
