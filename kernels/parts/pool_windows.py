@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from accel.kernels.parts.row_bands import Read, Stencil
+from accel.lang import SRAM_ALIGN
 from accel.problem.convolution import Axis
 from accel.problem.pool import Pool2d
 
@@ -123,4 +124,5 @@ def stencil(problem: Pool2d) -> Stencil:
     reads = {"x": Read(problem.w, problem.dtype)} if forward else {"gy": Read(problem.q, problem.dtype)}
     if not forward and not mean:
         reads["x"] = Read(problem.w, problem.dtype)
-    return Stencil(problem.n, *shape, problem.c, problem.out_dtype, reads, reach, kind, work)
+    constants = 8 * problem.r * problem.s + 4 * SRAM_ALIGN  # divisors and numbers of taps, and a zero
+    return Stencil(problem.n, *shape, problem.c, problem.out_dtype, reads, reach, kind, work, constants=constants)

@@ -7,6 +7,7 @@ from math import gcd
 from typing import NamedTuple
 
 from accel.kernels.parts.row_bands import Read, Stencil
+from accel.lang import SRAM_ALIGN
 from accel.problem.resize import Resize2d
 
 __all__ = ["Axes", "Run", "all_weights", "axis_taps", "period_of", "runs_of", "stencil", "turned"]
@@ -130,9 +131,11 @@ def stencil(problem: Resize2d) -> Stencil:
         return found
 
     reads = {"x" if forward else "gy": Read(source, problem.dtype)}
+    weights = {weight for taps in (*rows, *columns) for _, weight in taps}
     return Stencil(
-        problem.n, *shape, problem.c, problem.out_dtype, reads, reach, kind, work, grain=period_of(problem, 0)[0]
-    )
+        problem.n, *shape, problem.c, problem.out_dtype, reads, reach, kind, work, grain=period_of(problem, 0)[0],
+        constants=4 * len(weights) + SRAM_ALIGN,
+    )  # fmt: skip
 
 
 def all_weights(axes: Sequence[Axes]) -> list[float]:

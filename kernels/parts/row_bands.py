@@ -43,7 +43,7 @@ class Stencil:
     images, rows, width, channels, dtype: of the result (N, rows, width, C); reads: tensors by name; reach(low, high):
     rows [first, end) of each that rows [low, high) of the result need; kind(low, high): all that the arithmetic of a
     band depends on, so that bands of one kind are one role; work(kind): buffers by name, (elements a channel, format).
-    grain: bands of a multiple of so many rows are alike.
+    grain: bands of a multiple of so many rows are alike; constants: bytes of SRAM that the kernel takes beside these.
     """
 
     images: int
@@ -56,6 +56,7 @@ class Stencil:
     kind: Callable[[int, int], Hashable]
     work: Callable[[Any], Mapping[str, tuple[int, str]]]
     grain: int = 1
+    constants: int = 0
 
 
 class Band(NamedTuple):
@@ -152,7 +153,7 @@ class BandTiling:
     def sram_bytes(self) -> int:
         """Return the SRAM of a node, in bytes."""
         sizes = [prod(shape) * fmt(dtype).bytes for shape, dtype in self.buffers().values()]
-        return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
+        return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in (*sizes, self.stencil.constants))
 
     @cached_property
     def sequences(self) -> int:
