@@ -70,7 +70,7 @@ BUGS = (
         "select(less(abs(x), TANH_SMALL), small, with_sign(large, x))"),
     Bug("sigmoid keeps what its quotient lost", "isa/transcendentals.py", "r = fma(-q, low, r)", "r = r + ZERO"),
     Bug("erf changes its polynomial too early", "isa/transcendentals.py", "ERF_SMALL, ERF_HIGH, TANH_SMALL = F(1.0)",
-        "ERF_SMALL, ERF_HIGH, TANH_SMALL = F(0.9)"),
+        "ERF_SMALL, ERF_HIGH, TANH_SMALL = F(0.5)"),
     Bug("rsqrt leaves out its Newton step", "isa/transcendentals.py", "better = fma(HALF * q, e, q)", "better = q"),
     Bug("the larger of two zeros is the first", "isa/semantics.py",
         "return y if math.copysign(1.0, x) < 0.0 else x", "return x"),
