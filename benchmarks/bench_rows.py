@@ -25,6 +25,9 @@ ROWS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "cast_sr fp32 to bf16": ("vec.cast_sr", {"dst": "bf16", "x": "fp32"}, {"stream": 1, "index": INDEX}),
     "random int32": ("vec.random", {"dst": "int32"}, {"stream": 1, "index": INDEX}),
     "compare fp32": ("vec.compare", {"dst": "uint8", "x": "fp32", "y": "fp32"}, {"relation": 3}),
+    **{f"{f} fp32": (f"vec.{f}", {"dst": "fp32", "x": "fp32"}, {})
+       for f in ("exp", "log", "tanh", "sigmoid", "erf", "rsqrt")},
+    "exp bf16": ("vec.exp", {"dst": "bf16", "x": "bf16"}, {}),
     "select bf16": ("vec.select", {"dst": "bf16", "mask": "uint8", "x": "bf16", "y": "bf16"}, {}),
 }  # fmt: skip
 

@@ -64,6 +64,7 @@ CATALOG: dict[str, Entry] = {
     "bias_add": Entry("bias_add", "bias_add"),
     "grad_norm": Entry("grad_norm", "grad_norm"),
     "amax": Entry("amax", "amax"),
+    "cast": Entry("casting", "cast"),
     "sgd": Entry("optimizers", "optimizer", {"method": "sgd"}),
     "adam": Entry("optimizers", "optimizer", {"method": "adam"}),
     "adamw": Entry("optimizers", "optimizer", {"method": "adamw"}),

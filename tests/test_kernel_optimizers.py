@@ -12,9 +12,9 @@ from kernel_runs import agree, built, on_mesh
 
 import accel
 from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
-from accel.kernels import amax, grad_norm, optimizers
+from accel.kernels import amax, casting, grad_norm, optimizers
 from accel.numerics import decode, encode
-from accel.problem import Amax, GradNorm, Optimizer
+from accel.problem import Amax, Cast, GradNorm, Optimizer
 from accel.verification import verify
 
 SIZES = st.one_of(st.integers(1, 300), st.sampled_from([63, 64, 65, 2047, 2048, 2049, 4097, 9000, 33_000]))
@@ -221,6 +221,47 @@ def test_history_keeps_the_largest_and_leaves_out_what_is_not_finite() -> None:
     out = agree(problem, inputs={"x": [1.0, math.nan, 0.5, 0.0], "history": [8.0, 1.0, 100.0]})
     assert math.isnan(out["amax"][0])
     assert out["new_history"].tolist() == [8.0, 8.0, 1.0]
+
+
+@pytest.mark.parametrize("problem", casting.KERNEL.examples, ids=lambda p: p.label.replace(" ", "-"))
+def test_casts_have_the_bits_of_the_definition(problem: Cast) -> None:
+    inputs = casting.random_inputs(problem, 2)
+    program = built(problem)
+    assert verify(problem, program, inputs, program.run(inputs)).mismatches == 0
+    program.check(2)
+    other = built(problem, on_mesh(1, 3), block=100)
+    assert (other.run(inputs, schedule=5)["y"] == program.run(inputs)["y"]).all()
+
+
+@pytest.mark.parametrize("target", ["cfp8-143", "cfp8-152"])
+@pytest.mark.parametrize("exponent", [-25, 0, 9])
+def test_amax_and_casts_go_to_8_bits_and_back(target: str, exponent: int) -> None:
+    """Whatever the size of the numbers, the largest keep their digits: half a last place, and nothing saturates."""
+    x = (np.random.default_rng(1).normal(size=4000) * 2.0**exponent).astype(np.float32)
+    bias = built(Amax(4000, "fp32", target)).run(x=x, history=np.zeros(16, np.float32))["bias"]
+    there = built(Cast(4000, "fp32", target))
+    codes = accel.numerics.Codes(
+        encode(there.run(x=x, y_bias=bias)["y"], target, bias=default_bias(there, "y")),
+        target,
+        default_bias(there, "y"),
+    )
+    back = built(Cast(4000, target, "fp32")).run(x=codes, x_bias=bias)["y"]
+    last = 2.0 ** -(3 if target == "cfp8-143" else 2)
+    large = np.abs(x) > np.abs(x).max() / 16
+    assert large.sum() > 2000
+    assert (np.abs(back - x)[large] <= last / 2 * np.abs(x[large])).all()
+
+
+def default_bias(program: accel.Program, name: str) -> int:
+    return next(t.bias for t in program.isa.tensors if t.name == name)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"), [({"out_dtype": "bf16"}, "to itself changes nothing"), ({"dtype": "int8"}, "is not one of fp32")]
+)
+def test_bad_casts_are_refused(call: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        casting.build("mini", **{"size": 80} | call)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

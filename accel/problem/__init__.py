@@ -11,7 +11,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
-from accel.problem.optimizer import Amax, GradNorm, Optimizer
+from accel.problem.optimizer import Amax, Cast, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
 from accel.problem.registry import from_dict, kind, kinds
 from accel.problem.resize import Resize2d
@@ -25,6 +25,7 @@ __all__ = [
     "BatchNorm",
     "BiasAdd",
     "Bound",
+    "Cast",
     "Collective",
     "Concat",
     "Conv2d",

@@ -17,7 +17,7 @@ from accel.problem.checks import (
 )
 from accel.problem.workload import Operand, Problem
 
-__all__ = ["Amax", "GradNorm", "Optimizer"]
+__all__ = ["Amax", "Cast", "GradNorm", "Optimizer"]
 
 METHODS = ("sgd", "adam", "adamw", "lamb")
 COPIES = ("none", "bf16", "fp16", "cfp8-143", "cfp8-152")
@@ -204,3 +204,45 @@ class Amax(_MemoryBound, frozen=True):
     def label(self) -> str:
         """For example "amax 1048576 bf16 for cfp8-143"."""
         return f"amax {self.size} {self.dtype} for {self.target}"
+
+
+class Cast(_MemoryBound, frozen=True):
+    """y = x in another float format, over `size` elements: the way to 8 bits and back, or between 16 and 32.
+
+    dtype, out_dtype: fp32, bf16, fp16, cfp8-143 or cfp8-152. An operand in 8 bits has the exponent bias that the input
+    x_bias or y_bias (1,) uint8 holds, as `Amax` chooses it. rounding: "nearest", or "stochastic" with the seed of the
+    run, `stream` and an element's place. InputError for another format, or two equal ones.
+    """
+
+    kind: ClassVar[str] = "cast"
+
+    size: int
+    dtype: str = "bf16"
+    out_dtype: str = "cfp8-143"
+    rounding: str = "nearest"
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "size", check_int(self.kind, "size", self.size))
+        for name in ("dtype", "out_dtype"):
+            check_choice(self.kind, name, getattr(self, name), ("fp32", *COPIES[1:]))
+        check_choice(self.kind, "rounding", self.rounding, ("nearest", "stochastic"))
+        force_setattr(self, "stream", check_int(self.kind, "stream", self.stream, low=0, high=(1 << 32) - 1))
+        if self.dtype == self.out_dtype and not self.dtype.startswith("cfp8"):
+            raise InputError(f"cast: {self.dtype} to itself changes nothing; leave it out, or name another out_dtype")
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """x, the biases of operands in 8 bits, and y."""
+        whole, one = (self.size,), (1,)
+        found = {"x": Operand(whole, self.dtype, "in")}
+        for name, dtype in (("x_bias", self.dtype), ("y_bias", self.out_dtype)):
+            if dtype.startswith("cfp8"):
+                found[name] = Operand(one, "uint8", "in")
+        return found | {"y": Operand(whole, self.out_dtype, "out")}
+
+    @property
+    def label(self) -> str:
+        """For example "cast 1048576 bf16>cfp8-143"."""
+        how = " stochastic" if self.rounding == "stochastic" else ""
+        return f"cast {self.size} {self.dtype}>{self.out_dtype}{how}"

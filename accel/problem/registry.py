@@ -13,7 +13,7 @@ from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
 from accel.problem.norms import BatchNorm, GroupNorm, LayerNorm
-from accel.problem.optimizer import Amax, GradNorm, Optimizer
+from accel.problem.optimizer import Amax, Cast, GradNorm, Optimizer
 from accel.problem.pool import Pool2d
 from accel.problem.resize import Resize2d
 from accel.problem.rows import Reduce, Softmax
@@ -28,7 +28,7 @@ _KINDS: dict[str, type[Problem]] = {
         ConvTranspose2d, Pool2d, Resize2d,
         Matmul, Conv2d, Conv3d, Softmax, Reduce, LayerNorm, GroupNorm, BatchNorm, CrossEntropy, ElementLoss, Collective,
         HaloExchange, Elementwise, BiasAdd,
-        Optimizer, GradNorm, Amax,
+        Optimizer, GradNorm, Amax, Cast,
         StreamingConv,
         Attention, Transpose, Concat, Slice, Embedding,
     )

@@ -127,12 +127,12 @@ class FlatStream(Stream):
         least = 0 if tiling.chunk else size // GROUP // k.nodes * GROUP  # what every node has: one is ragged
         self.together = least // tiling.block
 
-    def flat_in(self, **tensors: View) -> None:
-        """Stream inputs, each under its name."""
+    def flat_in(self, bias: View | None = None, **tensors: View) -> None:
+        """Stream inputs, each under its name; bias: a uint8 in SRAM with the exponent bias that they are read with."""
         t = self.tiling
         for name, tensor in tensors.items():
             depth = ceil(min(t.chunk, tensor.shape[0]) / t.block) + t.depth - 1 if t.held else t.depth
-            self.flow(name, tensor, (t.block,), depth, lambda piece: (piece.columns,))
+            self.flow(name, tensor, (t.block,), depth, lambda piece: (piece.columns,), bias=bias)
 
     def flat_out(self, bias: View | None = None, **tensors: View) -> None:
         """Stream outputs; bias: a uint8 in SRAM with the exponent bias that they are written with."""
