@@ -32,6 +32,7 @@ _ELEMENTWISE = (
 
 CATALOG: dict[str, Entry] = {
     "matmul": Entry("matmul", "matmul"),
+    "grouped_matmul": Entry("grouped_matmul", "grouped_matmul"),
     "attention": Entry("attention", "attention"),
     "all_reduce": Entry("collectives", "collective", {"op": "all_reduce"}),
     "reduce": Entry("collectives", "collective", {"op": "reduce"}),

@@ -30,7 +30,6 @@ The bound it approaches: max(multiply-adds / matrix units of the mesh, compulsor
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,13 +38,14 @@ from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
+from accel.kernels.parts.matmul_chains import multiply_visit
 from accel.kernels.parts.matmul_choice import choose, fill_in
 from accel.kernels.parts.matmul_formats import Formats, biases, buffer, multiply, require_supported
-from accel.kernels.parts.matmul_panels import Panels, Visit, load, span
+from accel.kernels.parts.matmul_panels import Panels, Visit, load
 from accel.kernels.parts.matmul_reference import meaning, oracle, oracle_at, reference
 from accel.kernels.parts.matmul_results import Block, Place, Results
-from accel.kernels.parts.matmul_teams import Team
-from accel.kernels.parts.matmul_tiling import GROUP, Tiling
+from accel.kernels.parts.matmul_teams import Team, share
+from accel.kernels.parts.matmul_tiling import Tiling
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import Codes, as_storage
 from accel.problem import Matmul
@@ -169,8 +169,8 @@ def stationary(
     if team is None:
         return  # fewer groups of 8, or matrices, than nodes: these have nothing to do
 
-    top, height = _share(team.row, T.m, T.grid_rows)  # this node's rows of c
-    left, width = _share(team.col, T.n, T.grid_cols)
+    top, height = share(team.row, T.m, T.grid_rows)  # this node's rows of c
+    left, width = share(team.col, T.n, T.grid_cols)
     matrices, chains = team.matrices(), team.chains()
     A.place(
         k, start=top, extent=height, passes=T.passes_m, here=team.col, owner=lambda x: (k.row, team.left + x),
@@ -201,7 +201,8 @@ def stationary(
             levels: list[View] = []  # one sum for each bit of the number of chains that are done
             for x in range(len(chains)):
                 tile = results.tile(k, p, block, len(levels))
-                _chain(k, A, B, p * len(chains) + x, tile, trans_a, trans_b)
+                number = p * len(chains) + x
+                multiply_visit(k, A, number, B, number, tile, trans_a=trans_a, trans_b=trans_b)
                 levels.append(tile)
                 done = x + 1
                 while len(levels) > 1 and (done % 2 == 0 or x + 1 == len(chains)):
@@ -217,36 +218,9 @@ def stationary(
             results.drain(k, blocks)
 
 
-def _chain(k: K, A: Panels, B: Panels, number: int, tile: View, trans_a: bool, trans_b: bool) -> None:
-    """Multiply one visit after the panels have come, and give their slots back to whoever fills them next."""
-    T, a, b, first = A.tiling, A.visits[number], B.visits[number], A.firsts[number]
-    steps = A.steps(a)
-    last = max(0, min(steps, A.total - first - T.stages))  # from here on no slot is refilled
-    for t, free in span(k, steps, A.looped and B.looped, 1, min(steps - 1, last), range(last)):
-        g = first + t
-        k.wait(A.full[g % T.stages], A.count(a, t))
-        k.wait(B.full[g % T.stages], B.count(b, t))
-        more = not (isinstance(t, int) and t == 0)
-        panel_a, panel_b = A.panel(a, g, t), B.panel(b, g, t)
-        multiply(k, tile, panel_a, panel_b, accumulate=more, trans_a=trans_a, trans_b=trans_b)
-        if free:
-            for side in (A, B):
-                for owner in side.owners_of(g + T.stages):
-                    k.inc(side.free[g % T.stages], at=side.owner(owner))
-
-
 def _round(k: K, out: View, acc: View) -> None:
     """Cast the accumulators to the format of the result; where that is their own, bits move."""
     (k.vec.copy if out.dtype == acc.dtype else k.vec.cast)(out, acc)
-
-
-def _share(index: Any, size: int, owners: int) -> tuple[Any, int]:
-    """Return (first element, elements) of the node at `index`: whole groups of 8, differing by at most one group."""
-    each, more = divmod(ceil(size / GROUP), owners)
-    first, groups = (index * (each + 1), each + 1) if index < more else (index * each + more, each)
-    if index == owners - 1:
-        return first * GROUP, size - (ceil(size / GROUP) - groups) * GROUP
-    return first * GROUP, groups * GROUP
 
 
 VERSIONS = {"one_node": one_node, "summa": summa, "stationary": stationary}

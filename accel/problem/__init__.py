@@ -7,6 +7,7 @@ from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
 from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
+from accel.problem.grouped_matmul import GroupedMatmul
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
@@ -37,6 +38,7 @@ __all__ = [
     "Embedding",
     "GradNorm",
     "GroupNorm",
+    "GroupedMatmul",
     "HaloExchange",
     "LayerNorm",
     "Matmul",

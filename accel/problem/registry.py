@@ -9,6 +9,7 @@ from accel.problem.conv import Conv2d
 from accel.problem.conv3d import Conv3d
 from accel.problem.conv_transpose import ConvTranspose2d
 from accel.problem.elementwise import BiasAdd, Elementwise
+from accel.problem.grouped_matmul import GroupedMatmul
 from accel.problem.losses import CrossEntropy, ElementLoss
 from accel.problem.matmul import Matmul
 from accel.problem.movement import Concat, Embedding, Slice, Transpose
@@ -30,7 +31,7 @@ _KINDS: dict[str, type[Problem]] = {
         HaloExchange, Elementwise, BiasAdd,
         Optimizer, GradNorm, Amax, Cast,
         StreamingConv,
-        Attention, Transpose, Concat, Slice, Embedding,
+        Attention, Transpose, Concat, Slice, Embedding, GroupedMatmul,
     )
 }  # fmt: skip
 

@@ -21,10 +21,11 @@ STRIP_BYTES = 16 << 10  # staging for results on their way out: large enough for
 
 def choose(
     chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], formats: Formats, batch: int = 1,
-    split_k: int = 1,
+    split_k: int = 1, alone: bool = False,
 ) -> Tiling:  # fmt: skip
     """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
 
+    alone: the whole mesh is one team, which computes a batch matrix by matrix.
     UnsupportedError where none fits, naming the smallest and what a node has.
     """
     rows, cols = chip.mesh.rows, chip.mesh.cols
@@ -37,7 +38,7 @@ def choose(
     budget = chip.node.sram_bytes
     best: tuple[float, Tiling] | None = None
     least = (1 << 62, base)
-    teams = [base] if batch == 1 and base.chains == 1 else _teams(base, rows, cols)
+    teams = [base] if alone or (batch == 1 and base.chains == 1) else _teams(base, rows, cols)
     for candidate in (c for team in teams for c in _candidates(team, budget, resident, formats)):
         size = candidate.sram_bytes(resident=resident, formats=formats)
         if size < least[0]:

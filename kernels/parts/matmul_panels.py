@@ -127,8 +127,13 @@ class Panels:
 
     def panel(self, visit: Visit, g: Any, t: Any) -> View:
         """Return the panel of step t of a visit, step g of all."""
-        across = slice(0, self.cuts[visit.part + 1] - self.cuts[visit.part])
+        across = slice(0, self.extent(visit)[1])
         return self._view(self.buffer[g % self.tiling.stages], across, slice(0, self.deep(visit, t)))
+
+    def extent(self, visit: Visit) -> tuple[Any, int]:
+        """Return (first, count) of the rows (or columns) of the whole that a visit wants."""
+        low, high = self.cuts[visit.part], self.cuts[visit.part + 1]
+        return self.start + low, high - low
 
     def owners_of(self, g: Any) -> list[Any]:
         """Return which row or column issues each copy of step g."""
@@ -140,13 +145,14 @@ class Panels:
 
     def pieces(self, visit: Visit, g: Any, t: Any) -> Iterator[tuple[Any, View, View]]:
         """Yield (owner, panel, source) of every copy of step t of a visit."""
-        T, low, high = self.tiling, self.cuts[visit.part], self.cuts[visit.part + 1]
-        slot, chain = self.buffer[g % T.stages], self.chains[visit.chain]
+        T, slot, chain = self.tiling, self.buffer[g % self.tiling.stages], self.chains[visit.chain]
         if self.home is None:
             depth = slice(chain.first + t * T.bk, chain.first + t * T.bk + self.deep(visit, t))
-            own = slice(self.start + low, self.start + high)
+            begin, count = self.extent(visit)
+            own = slice(begin, begin + count)
             yield g % self.owners, self.panel(visit, g, t), self._view(self._matrix(visit.matrix), own, depth)
             return
+        low, high = self.cuts[visit.part], self.cuts[visit.part + 1]
         for x, owner in enumerate(self.owners_of(g)):
             first, index = x * T.piece, (t * T.pieces + x) // self.owners
             deep = min(T.piece, chain.depth - t * T.bk - first)

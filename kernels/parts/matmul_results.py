@@ -31,7 +31,8 @@ class Place:
     """Where a node's part of c lies, and which teams share it.
 
     top, left: its first element; row_cuts, col_cuts: how passes cut it; matrices: of the batch. replica: this team's
-    number among `Tiling.replicas`; peer: number -> the node at this place of that team.
+    number among `Tiling.replicas`; peer: number -> the node at this place of that team. groups: where every matrix has
+    rows of its own, (first row, cuts) of each in place of top and row_cuts.
     """
 
     top: Any
@@ -41,6 +42,11 @@ class Place:
     matrices: list[Any]
     replica: Any
     peer: Any
+    groups: tuple[tuple[Any, list[int]], ...] = ()
+
+    def rows(self, block: Block) -> tuple[Any, list[int]]:
+        """Return (first row, cuts) of the matrix of a block."""
+        return self.groups[block.matrix] if self.groups else (self.top, self.row_cuts)
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class Results:
         return begin, min(each, height - begin)
 
     def _size(self, block: Block) -> tuple[int, int]:
-        rows, cols = self.at.row_cuts, self.at.col_cuts
+        (_, rows), cols = self.at.rows(block), self.at.col_cuts
         return rows[block.i + 1] - rows[block.i], cols[block.j + 1] - cols[block.j]
 
     def tile(self, k: K, p: int, block: Block, level: int = 0) -> View:
@@ -226,14 +232,14 @@ class Results:
         """Return the place of a strip in this node's part of c."""
         block = self.blocks[strip.p]
         height, width = self._size(block)
-        first = self.at.row_cuts[block.i] + self._share(height)[0]
+        first = self.at.rows(block)[1][block.i] + self._share(height)[0]
         left = self.at.col_cuts[block.j]
         return self._held(block.matrix, slice(first + strip.low, first + strip.high), slice(left, left + width))
 
     def _outer(self, strip: Strip) -> tuple[Any, ...]:
         """Return the place of a strip in c."""
         *_, rows, columns = self._inner(strip)
-        top, left = self.at.top, self.at.left
+        top, left = self.at.rows(self.blocks[strip.p])[0], self.at.left
         return self._whole(self.blocks[strip.p].matrix, slice(top + rows.start, top + rows.stop),
                            slice(left + columns.start, left + columns.stop))  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from accel.kernels.parts.matmul_panels import Chain
-from accel.kernels.parts.matmul_tiling import Tiling
+from accel.kernels.parts.matmul_tiling import GROUP, Tiling
 from accel.lang import K
 
-__all__ = ["Team"]
+__all__ = ["Team", "share"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,12 @@ class Team:
         if short < T.depth and self.replica == T.replicas - 1:
             found[-1] = Chain(found[-1].first, short)
         return found
+
+
+def share(index: Any, size: int, owners: int) -> tuple[Any, int]:
+    """Return (first element, elements) of the node at `index`: whole groups of 8, differing by at most one group."""
+    each, more = divmod(ceil(size / GROUP), owners)
+    first, groups = (index * (each + 1), each + 1) if index < more else (index * each + more, each)
+    if index == owners - 1:
+        return first * GROUP, size - (ceil(size / GROUP) - groups) * GROUP
+    return first * GROUP, groups * GROUP
