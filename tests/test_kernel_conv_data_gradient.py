@@ -222,6 +222,15 @@ def test_equal_bits_on_every_mesh() -> None:
     assert len(found) == 1
 
 
+def test_the_bound_leaves_out_taps_that_take_no_part() -> None:
+    clip = Conv3d(64, 2, 7, 7, 64, 64, 3, 1, 1, pad=(1, 0, 0), **D)  # two frames meet 4 of 6 taps
+    forward = Conv3d(64, 2, 7, 7, 64, 64, 3, 1, 1, pad=(1, 0, 0))
+    assert clip.flops == forward.flops == forward.least_flops
+    assert 6 * clip.least_flops == 4 * clip.flops
+    ratio = clip.bound(MINI, WHOLE).seconds / forward.bound(MINI, ("x", "w", "y")).seconds
+    assert ratio == pytest.approx(4 / 6)
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 8, 16, 24, 3, 3, 1, 1, 1, 1), (2, 9, 7, 12, 8, 3, 2, 2, 1, 2, 4)])
 def test_torch_agrees_within_the_bound_of_the_sums(shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")

@@ -138,6 +138,11 @@ class ConvTranspose2d(Problem, frozen=True):
         """`macs` without the taps that land outside the output."""
         return self.adjoint.touching_macs
 
+    @property
+    def least_flops(self) -> int:
+        """Those of the adjoint convolution: forward is a data gradient, whose taps may land outside."""
+        return self.adjoint.least_flops
+
     def compulsory_elements(self, name: str) -> int:
         """Elements of operand `name`: an output whole; an input less what meets nothing."""
         return (

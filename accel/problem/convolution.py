@@ -153,6 +153,11 @@ class Convolution(Problem, frozen=True):
         form = self.geometry
         return form.n * math.prod(map(_inside, form.axes)) * form.k * (form.c // form.groups)
 
+    @property
+    def least_flops(self) -> int:
+        """`flops`; of a data gradient without the taps that land outside, which take no part in its chains."""
+        return 2 * self.touching_macs if self._get("direction") == "dgrad" else self.flops
+
     def compulsory_elements(self, name: str) -> int:
         """Elements of operand `name`: an output whole; an input less what meets only padding or no stride."""
         form = self.geometry

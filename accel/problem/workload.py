@@ -77,6 +77,11 @@ class Problem(msgspec.Struct, frozen=True):
         """Useful floating-point operations: 2 per multiply-add (machine contract, section 4)."""
         return 2 * self.macs
 
+    @property
+    def least_flops(self) -> int:
+        """Floating-point operations that no kernel can leave out: `flops`, unless they count what takes no part."""
+        return self.flops
+
     def compulsory_elements(self, name: str) -> int:
         """Elements of operand `name` that must be moved: all of it, less what no multiply-add reads."""
         return math.prod(self.operands[name].shape)
@@ -107,7 +112,7 @@ class Problem(msgspec.Struct, frozen=True):
         writes = sum(size for name, size in moved.items() if self.operands[name].role == "out")
         sizes = [fmt(self.operands[name].dtype).bits / 8 for name in self.multiplied]
         demand = Demand(
-            flops=self.flops,
+            flops=self.least_flops,
             dtype=self.engine_dtype,
             read_bytes=reads,
             write_bytes=writes,
