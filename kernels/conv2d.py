@@ -15,10 +15,12 @@ Forward, version by version:
    matrix" is a four-dimensional view in which elements occur several times; it is never written anywhere.
 3. *One matmul for the whole filter*: where taps and channels of a row are one run (no dilation, no groups), K covers
    all rows of the filter, so the 16 exposed cycles in which a 16x16 accumulator block moves are spent once an output.
-4. *Over the mesh*: bands of output rows are dealt to the nodes, whole images or parts of one as it comes; neighbours
-   exchange the rows at their borders where x is resident in SRAM (`conv_frames.py`). Filters are multicast to all nodes
-   once and kept, or pass in chunks while the accumulators stay put (`conv_filters.py`). Small outputs deal the filters
-   over `parts` of the mesh too, so that few pixels keep all nodes busy.
+4. *Over the mesh*: bands of output rows are dealt to the nodes, whole images or parts of one as it comes. A row that
+   two nodes read is exchanged between them, whether x is resident (`conv_frames.py`) or every node first fetches its
+   own rows from memory, once, a few tiles ahead, and tells its neighbours (`conv_stage.py`); memory is nearer to some
+   nodes than to others, so a row of the mesh keeps the pace of its far end. Filters are multicast to all nodes once and
+   kept, or pass in chunks while the accumulators stay put (`conv_filters.py`). Small outputs deal the filters over
+   `parts` of the mesh too, so that few pixels keep all nodes busy.
 5. *What the matrix unit is bad at* - depthwise and thin groups, fp32 - runs on the vector unit as the same chain, with
    channels along the lanes.
 

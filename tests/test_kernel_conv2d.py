@@ -78,6 +78,9 @@ def test_forward_is_its_definition_whatever_shape_and_mesh(
         {"high": 1, "wide": 9, "bands": 2, "stages": 2, "taps": 1},
         {"high": 1, "wide": 4, "bands": 3, "deep": 3, "stages": 2},
         {"high": 2, "wide": 9, "bands": 1, "taps": 2},
+        {"high": 1, "wide": 9, "bands": 1, "staged": 1},
+        {"high": 1, "wide": 3, "bands": 2, "staged": 1, "slots": 1},
+        {"high": 1, "wide": 9, "bands": 1, "parts": 3, "stages": 1, "taps": 2},
         {"high": 4, "wide": 5, "bands": 1, "deep": 5, "stages": 3, "slots": 1, "accumulators": 1},
     ],
     ids=str,
@@ -87,6 +90,17 @@ def test_tilings_change_no_bit(tiling: dict[str, int]) -> None:
     program = conv2d.KERNEL.program(MINI, problem, **tiling)
     program.check()
     assert_bits(problem, program, draw_inputs(problem))
+
+
+def test_staged_rows_are_fetched_once() -> None:
+    problem = Conv2d(4, 20, 12, 8, 16, 3, 3, pad=1)
+    once, often = (conv2d.KERNEL.program(MINI, problem, high=1, wide=12, bands=2, staged=flag) for flag in (1, 0))
+    sizes = {name: operand.bytes for name, operand in problem.operands.items()}
+    assert once.time().bytes["memory_read"] == sizes["x"] + sizes["w"]
+    assert often.time().bytes["memory_read"] > 2 * sizes["x"]
+    once.check()
+    for program in (once, often):
+        assert_bits(problem, program, draw_inputs(problem))
 
 
 def test_exact_integers_match_int64() -> None:
@@ -142,6 +156,7 @@ def test_against_torch() -> None:
         ({"resident": ("gx",)}, InputError, "no operand 'gx'"),
         ({"wides": 3}, InputError, "no tiling parameter 'wides'"),
         ({"wide": 0}, InputError, "outside 1..6"),
+        ({"staged": 1, "high": 6, "resident": ("x",)}, InputError, "x is resident"),
         ({"high": 2, "bands": 2}, InputError, "bands=1 or high=1"),
         ({"c": 200000, "groups": 1}, UnsupportedError, "does not fit mini"),
     ],

@@ -76,10 +76,10 @@ def _forward(
     begin = first_of(member, T.all_bands, T.members)
     mine = int(first_of(member + 1, T.all_bands, T.members) - begin)
 
-    frames.place(part, member)
     filters.place(first=first, count=count, part=part, member=member)
     results.place(begin, mine, first, count)
     tiles = [range(low, min(mine, high)) for low, high in T.cuts() if low < mine]
+    frames.place(part, member, len(tiles))
     places = [[frames.band(begin + b) for b in tile] for tile in tiles]
 
     @k.thread

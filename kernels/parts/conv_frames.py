@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.kernels.parts.conv_shape import rows_of
+from accel.kernels.parts.conv_stage import Stage, plan_of
 from accel.kernels.parts.conv_tiling import Tiling
 from accel.lang import K, TensorRef
 from accel.problem.convolution import Axis
@@ -47,8 +48,8 @@ class Frames:
     """The frame buffers, (slots, bands, time taps, rows, columns, channels), and how they are filled.
 
     Every input row that a band reads is a copy of its own: from memory, or pulled from the node that keeps it where x
-    is resident, so that rows at the border of two nodes are exchanged between them. Rows and pixels beyond the image
-    are +0.
+    is resident or staged, so that rows at the border of two nodes are exchanged between them. Rows and pixels beyond
+    the image are +0.
     """
 
     def __init__(self, k: K, x: TensorRef, tiling: Tiling) -> None:
@@ -59,22 +60,30 @@ class Frames:
         # Where every tap lands on padding x is an input all the same, and is touched once.
         lands = x.resident or all(map(_meets, (s.t, s.h, s.w)))
         self.touched = None if lands else k.sem(name="touched")
-        self.home = None
-        if x.resident:
+        self.home, self.stage = None, None
+        if x.resident or T.staged:
             self.home = k.sram((T.homes, T.block, s.c), x.dtype, "x_home")
         self.variants = _variants(T)
         # Neighbouring rows on different parts of the mesh, so that nodes that want the same rows ask many nodes.
         self.spread = T.parts > 1 and s.w.size % T.block == 0
         self.pieces = max([1, *(len(pieces) for _, _, pieces in self.variants)])
-        self.blocks = -(-s.w.size // T.block) if x.resident else 1
+        self.blocks = 1 if self.home is None else -(-s.w.size // T.block)
+        if T.staged:
+            plan = plan_of(T)
+            assert plan is not None
+            assert self.home is not None
+            self.stage = Stage(k, T, plan, self.home, self.x)
 
-    def place(self, part: Any, member: Any) -> None:
-        """Say which part of a resident x lies here: about what this member reads, dealt over the parts of the mesh."""
+    def place(self, part: Any, member: Any, tiles: int) -> None:
+        """Say which part of x is kept here, about what this member reads, dealt over the parts; and its tiles."""
         T = self.tiling
         if self.home is None:
             return
         unit = first_of(member, T.units, T.members) + part * (1 if self.spread else T.homes)
         left = first_of(member + 1, T.units, T.members) - unit
+        if self.stage is not None:
+            self.stage.place(member, unit, int(left), tiles)
+            return
         if left <= 0:
             return
         if self.spread:
@@ -122,6 +131,8 @@ class Frames:
         """Fill the slot of tile number `tile` with these bands, and count the copies on its way."""
         k, T, s = self.k, self.tiling, self.tiling.shape
         slot = tile % T.slots
+        if self.stage is not None:
+            self.stage.fetch(tile)
         if tile >= T.slots:
             k.wait(self.free[slot])
         for b, band in enumerate(bands):

@@ -11,6 +11,7 @@ from typing import Any
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_shape import Shape
+from accel.kernels.parts.conv_stage import plan_of
 from accel.lang import SRAM_ALIGN
 from accel.numerics import fmt
 
@@ -31,6 +32,7 @@ class Tiling:
     `parts` such groups of mesh rows has its own filters. A node's bands go in tiles of `bands` (more than one only of
     single rows), through `slots` frame buffers; filters pass in chunks of `taps` filter rows or, where a row is too
     much, of `deep` channels of one tap, through `stages` buffers (kept if there are as many as chunks).
+    staged: x comes from memory, every row once, to the node that keeps it, as if it were resident (`conv_stage.py`).
     """
 
     shape: Shape
@@ -49,6 +51,7 @@ class Tiling:
     dtype: str
     out_dtype: str
     bias: bool
+    staged: bool = False
 
     def node(self, part: Any, member: Any) -> tuple[Any, Any]:
         """Return (row, column) of a member of a part of the mesh."""
@@ -175,7 +178,7 @@ class Tiling:
             buffers += [4 * frame, 4 * chunk]
         if self.bias:
             buffers.append(4 * self.filters)
-        if "x" in resident:
+        if "x" in resident or self.staged:
             buffers.append(item * self.homes * self.block * s.c)
         if "w" in resident:
             pieces = self.chunk_count * ceil(self.chunk_depth / self.piece)
@@ -189,7 +192,7 @@ class Tiling:
     def copies(self, resident: frozenset[str]) -> int:
         """Return how many runs of pixels a node fetches."""
         rows = self.most_bands * self.shape.t.taps * self.rows
-        across = "x" in resident and self.blocks[1] > 1
+        across = ("x" in resident or self.staged) and self.blocks[1] > 1
         return rows * (1 + ceil((self.columns - 1) / self.block)) if across else rows
 
     def multiply_cycles(self, chip: ChipSpec) -> int:
@@ -244,7 +247,8 @@ class Tiling:
         if self.slots == 1 and self.tiles > 1:
             busy += rows
         bandwidth = max(chip.memory_bytes_per_cycle, 1e-9)
-        x_all = self.all_bands / self.bands * frame * self.parts
+        x_all = item * s.rows_in * s.w.size * s.c if self.staged else self.all_bands / self.bands * frame * self.parts
+        arrive += x_all / self.members / node.mesh_bytes_per_cycle if self.staged else 0
         traffic = ("x" not in resident) * x_all + ("w" not in resident) * w_bytes * self.parts
         traffic += ("y" not in resident) * out_item * s.rows_out * s.w.out * s.k
         lead = frame * self.lead / self.bands
@@ -283,32 +287,39 @@ def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str
     if dtype != "fp32":
         probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
         base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1))
-    best = float("inf")
-    found: list[tuple[float, Tiling]] = []
-    least = (1 << 62, base)
-    cuts = [cut for cut in _cuts(base) if _legal(cut, resident)]
+    plain = [cut for cut in _cuts(base) if _legal(cut, resident)]
+    staged = []
+    if "x" not in resident and shape.row_taps * shape.w.taps > 1:
+        staged = [replace(cut, staged=True) for cut in plain if cut.parts == 1 and cut.preloadable()]
+    for cuts in (plain + staged, plain):
+        for candidate in _best(chip, cuts, resident):
+            if not candidate.staged or plan_of(candidate):
+                return candidate
+    least = min((c.sram_bytes(resident) for cut in plain for c in _chunked(cut)), default=0)
+    kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
+    raise UnsupportedError(
+        f"a convolution of {shape.n} x {shape.t.size} x {shape.h.size} x {shape.w.size} x {shape.c} into {shape.k} "
+        f"filters{kept} does not fit {chip.name}: the smallest tiling needs {least} B of SRAM, a node has "
+        f"{chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
+    )
+
+
+def _best(chip: ChipSpec, cuts: list[Tiling], resident: frozenset[str]) -> list[Tiling]:
+    """Return the tilings that are about as fast as the fastest that fits, those with the fewest copies first."""
+    best, found = float("inf"), list[tuple[float, Tiling]]()
     # With all filters kept and nothing waited for, a cut is about as fast as it can be: the slower ones need no look.
     roughly = sorted(((_ideal(cut).cycles(chip, resident), n) for n, cut in enumerate(cuts)), key=lambda pair: pair)
     for ideal, n in roughly:
         if best * SHORTER <= ideal:
             break
         for candidate in _chunked(cuts[n]):
-            size = candidate.sram_bytes(resident)
-            least = min(least, (size, candidate), key=lambda pair: pair[0])
-            if size <= chip.node.sram_bytes:
+            if candidate.sram_bytes(resident) <= chip.node.sram_bytes:
                 found.append((candidate.cycles(chip, resident), candidate))
                 best = min(best, found[-1][0])
-    if not found:
-        kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
-        raise UnsupportedError(
-            f"a convolution of {shape.n} x {shape.t.size} x {shape.h.size} x {shape.w.size} x {shape.c} into {shape.k} "
-            f"filters{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM, a node has "
-            f"{chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
-        )
     near = [
         (candidate.copies(resident), cost, n) for n, (cost, candidate) in enumerate(found) if cost <= best * SHORTER
     ]
-    return found[min(near)[2]][1]
+    return [found[n][1] for _, _, n in sorted(near)]
 
 
 def _legal(cut: Tiling, resident: frozenset[str]) -> bool:
@@ -383,12 +394,13 @@ def fill_in(tiling: Tiling, chip: ChipSpec, resident: frozenset[str], **given: A
     s = tiling.shape
     limits = {
         "high": s.h.out, "wide": s.w.out, "bands": tiling.all_bands, "taps": s.row_taps, "deep": s.group_c,
-        "slots": 8, "stages": 1 << 16, "accumulators": 2,
+        "slots": 8, "stages": 1 << 16, "accumulators": 2, "staged": 1,
+        "parts": min(chip.mesh.rows, s.groups if s.groups > 1 else ceil(s.k / GROUP)),
     }  # fmt: skip
     for name, value in given.items():
         if name not in limits:
             raise InputError(f"convolution has no tiling parameter {name!r}; use one of {', '.join(limits)}")
-        low = 0 if name == "deep" else 1
+        low = 0 if name in ("deep", "staged") else 1
         if type(value) is not int or not low <= value <= limits[name]:
             raise InputError(
                 f"convolution tiling parameter {name}={value!r} is outside {low}..{limits[name]}; give a whole number"
@@ -405,6 +417,13 @@ def fill_in(tiling: Tiling, chip: ChipSpec, resident: frozenset[str], **given: A
             f"convolution tiling high={new.high}, wide={new.wide} cuts resident tensors in parts that are not one run "
             "of pixels; use sizes that divide the output, or operands in memory"
         )
+    if new.staged and ("x" in resident or plan_of(new) is None):
+        if given.get("staged"):
+            raise InputError(
+                f"convolution tiling staged=1 cannot fetch rows once with high={new.high}, wide={new.wide}: x is "
+                "resident, or halos lie beyond the next node; use staged=0"
+            )
+        new = replace(new, staged=False)
     size = new.sram_bytes(resident)
     if size > chip.node.sram_bytes:
         raise InputError(
