@@ -103,6 +103,11 @@ def test_staged_rows_are_fetched_once() -> None:
         assert_bits(problem, program, draw_inputs(problem))
 
 
+def test_fewer_rows_than_nodes() -> None:
+    problem = Conv2d(5, 1, 14, 1, 20, 1, 7, (1, 4), (5, 1), (1, 2), dtype="fp32", out_dtype="fp16")
+    assert_bits(problem, conv2d.KERNEL.program(MINI, problem), draw_inputs(problem))
+
+
 def test_exact_integers_match_int64() -> None:
     problem = Conv2d(3, 10, 8, 6, 10, 3, 3, stride=2, pad=1, out_dtype="fp32")
     inputs = draw_inputs(problem, integers=True)

@@ -39,7 +39,7 @@ class Plan:
 def plan_of(T: Tiling) -> Plan | None:
     """Return the plan of a tiling whose nodes fetch every row once, None where halos lie beyond the next node."""
     s, total, nodes = T.shape, T.all_bands, T.members
-    if T.parts > 1 or total > MOST_BANDS or s.w.size % T.block:
+    if T.parts > 1 or total > MOST_BANDS or s.w.size % T.block or T.units < nodes:
         return None
     down, across = T.blocks
     band = np.arange(total)
