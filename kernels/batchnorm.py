@@ -33,7 +33,7 @@ from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.sum_orders import sum_columns
 from accel.lang import K
 from accel.numerics import fmt
@@ -48,9 +48,16 @@ __all__ = ["KERNEL", "backward", "build", "forward", "inference", "reference"]
 
 def reference(problem: BatchNorm, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the outputs of `problem` by name, in fp32: the definition, one rounding an operation."""
-    v, p = values_of(problem, inputs), problem
+    v = values_of(problem, inputs)
+    names = [name for name, operand in problem.operands.items() if operand.role == "out"]
+    axes = {name: len(problem.operands[name].shape) - 1 for name in (*v, *names)}
+    return in_strips(lambda part: _channels(problem, part), v, {n: axes[n] for n in v}, {n: axes[n] for n in names})
+
+
+def _channels(p: BatchNorm, v: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the outputs for some of the channels: they do not depend on the others."""
     count, one, epsilon = np.float32(p.rows), np.float32(1), np.float32(p.epsilon)
-    x = v["x"].reshape(p.rows, p.c)
+    x = v["x"].reshape(p.rows, -1)
     with np.errstate(all="ignore"):
         if p.direction == "bwd":
             gy, h = v["gy"].reshape(x.shape), (x - v["mean"]) * v["rstd"]

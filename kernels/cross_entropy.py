@@ -33,7 +33,7 @@ from accel.isa.functions import apply
 from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import (
     RowPlan,
     RowStream,
@@ -59,24 +59,33 @@ NAN = float("nan")
 def reference(problem: CrossEntropy, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the outputs of `problem` by name, in fp32: the definition, one rounding an operation."""
     v, p, F = values_of(problem, inputs), problem, np.float32
-    x, labels = v["x"], v["labels"]
-    target = np.arange(p.classes) == labels[:, None]
-    ignored, wrong = labels == p.ignore_index, (labels < 0) | (labels >= p.classes)
+
+    def rows(v: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        x, labels = v["x"], v["labels"]
+        target = np.arange(p.classes) == labels[:, None]
+        ignored, wrong = labels == p.ignore_index, (labels < 0) | (labels >= p.classes)
+        with np.errstate(all="ignore"):
+            if p.direction == "bwd":
+                at, elsewhere = _targets(p)
+                scale = np.where(ignored, F(0), np.where(wrong, F(NAN), v["scale"]))
+                q = np.where(target, F(at), F(elsewhere))
+                return one_nan({"gx": (apply("exp", x - v["lse"][:, None]) - q) * scale[:, None]})
+            peak = x.max(axis=1)
+            lse = peak + apply("log", sum_rows(apply("exp", x - peak[:, None])))
+            loss = lse - sum_rows(np.where(target, x, F(0)))
+            if p.smoothing:
+                uniform = lse - sum_rows(x) / F(p.classes)
+                loss = loss * F(1 - p.smoothing) + uniform * F(p.smoothing)
+            return one_nan({"loss": np.where(ignored, F(0), np.where(wrong, F(NAN), loss)), "lse": lse})
+
+    along = {name: 0 for name in v if name != "scale"}
+    if p.direction == "bwd":
+        return in_strips(rows, v, along, {"gx": 0})
+    out = in_strips(rows, v, along, {"loss": 0, "lse": 0})
+    counted = np.where(v["labels"] == p.ignore_index, F(0), F(1))
     with np.errstate(all="ignore"):
-        if p.direction == "bwd":
-            at, elsewhere = _targets(p)
-            scale = np.where(ignored, F(0), np.where(wrong, F(NAN), v["scale"]))
-            q = np.where(target, F(at), F(elsewhere))
-            return one_nan({"gx": (apply("exp", x - v["lse"][:, None]) - q) * scale[:, None]})
-        peak = x.max(axis=1)
-        lse = peak + apply("log", sum_rows(apply("exp", x - peak[:, None])))
-        loss = lse - sum_rows(np.where(target, x, F(0)))
-        if p.smoothing:
-            uniform = lse - sum_rows(x) / F(p.classes)
-            loss = loss * F(1 - p.smoothing) + uniform * F(p.smoothing)
-        loss = np.where(ignored, F(0), np.where(wrong, F(NAN), loss))
-        mean = sum_columns(loss) / sum_columns(np.where(ignored, F(0), F(1)))
-        return one_nan({"loss": loss, "mean": mean[None], "lse": lse})
+        mean = sum_columns(out["loss"]) / sum_columns(counted)
+    return out | one_nan({"mean": mean[None]})
 
 
 @kernel

@@ -29,7 +29,7 @@ from accel.hardware import ChipSpec
 from accel.isa.functions import apply
 from accel.kernels.library import LibraryKernel
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows
 from accel.kernels.parts.sum_orders import fold_rows, sum_rows
 from accel.lang import K
@@ -45,12 +45,17 @@ __all__ = ["KERNEL", "backward", "build", "forward", "reference"]
 
 def reference(problem: Softmax, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the output of `problem` by name, in fp32: the definition, one rounding an operation."""
+
+    def rows(v: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        with np.errstate(all="ignore"):
+            if problem.direction == "bwd":
+                return one_nan({"gx": (v["gy"] - sum_rows(v["gy"] * v["y"])[:, None]) * v["y"]})
+            e = apply("exp", v["x"] - v["x"].max(axis=1, keepdims=True))
+            return one_nan({"y": e * (np.float32(1) / sum_rows(e))[:, None]})
+
+    (result,) = (name for name, operand in problem.operands.items() if operand.role == "out")
     v = values_of(problem, inputs)
-    with np.errstate(all="ignore"):
-        if problem.direction == "bwd":
-            return one_nan({"gx": (v["gy"] - sum_rows(v["gy"] * v["y"])[:, None]) * v["y"]})
-        e = apply("exp", v["x"] - v["x"].max(axis=1, keepdims=True))
-        return one_nan({"y": e * (np.float32(1) / sum_rows(e))[:, None]})
+    return in_strips(rows, v, dict.fromkeys(v, 0), {result: 0})
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from accel.numerics import as_storage, from_storage
 if TYPE_CHECKING:
     from accel.problem import Problem
 
-__all__ = ["chip_of", "one_nan", "only_in_memory", "present", "tensors_of", "values_of"]
+__all__ = ["chip_of", "in_strips", "one_nan", "only_in_memory", "present", "tensors_of", "values_of"]
 
 
 def chip_of(chip: ChipSpec | str) -> ChipSpec:
@@ -52,6 +52,24 @@ def values_of(problem: Problem, inputs: Mapping[str, Any]) -> dict[str, np.ndarr
             stored = as_storage(inputs[name], operand.dtype)
             found[name] = stored if operand.dtype == "int32" else from_storage(stored, operand.dtype, as_="float32")
     return found
+
+
+def in_strips(
+    outputs_of: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], inputs: Mapping[str, np.ndarray],
+    along: Mapping[str, int], joined: Mapping[str, int], elements: int = 1 << 20,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return `outputs_of(inputs)` computed part by part, so that large tensors need little room for what is in between.
+
+    along: the axis of each input that is cut (inputs not named are passed whole); joined: that of each output. A part
+    has about `elements` elements of the largest input. Results of a part must not depend on the other parts.
+    """
+    size = max(inputs[name].size // inputs[name].shape[axis] for name, axis in along.items())
+    count = next(inputs[name].shape[axis] for name, axis in along.items())
+    step, parts = max(1, elements // size), []
+    for at in range(0, count, step):
+        own = {name: inputs[name].take(range(at, min(at + step, count)), axis=axis) for name, axis in along.items()}
+        parts.append(outputs_of({**inputs, **own}))
+    return {name: np.concatenate([part[name] for part in parts], axis=axis) for name, axis in joined.items()}
 
 
 def one_nan(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
