@@ -14,7 +14,8 @@ mean. Sums follow `parts/sum_orders.py`: along a row pieces of 2048, down the ro
 2. Rows are independent, so they are dealt over the mesh (`parts/row_streaming.py`); loads, arithmetic and stores of
    different blocks overlap. gamma and beta are fetched once and multicast.
 3. Backward also sums over rows. Nodes own aligned runs of 8 * 2^k rows, add their own rows in the order of the tree,
-   and the mesh does the upper levels (`parts/column_sums.py`): x and gy cross the memory's edge once.
+   and the mesh does the upper levels (`parts/column_sums.py`): x and gy cross the memory's edge once. Where no node has
+   room for sums as wide as a row, they are taken in a second reading, slice by slice, to the same bits.
 
 The bound it approaches: compulsory bytes over memory bandwidth. On `d1` a node has 1.2 bytes of it a cycle, so a bf16
 element in and out leaves 3.4 cycles, against about 0.7 of arithmetic.
@@ -22,13 +23,22 @@ element in and out leaves 3.4 cycles, against about 0.7 of arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accel.errors import CapacityError
 from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel
+from accel.kernels.parts.column_streaming import (
+    ColumnPlan,
+    ColumnStream,
+    ColumnTiling,
+    TeamSums,
+    choose_columns,
+)
 from accel.kernels.parts.column_sums import STRIP, ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
@@ -132,9 +142,12 @@ def forward(
 @kernel
 def backward(
     k: K, gy: View, x: View, gamma: View, mean: View | None, rstd: View, gx: View, ggamma: View, gbeta: View | None,
-    *, tiling: RowTiling,
+    *, tiling: RowTiling, apart: ColumnTiling | None,
 ) -> None:  # fmt: skip
-    """Return the gradients of rows and parameters from gy, x and the saved statistics."""
+    """Return the gradients of rows and parameters from gy, x and the saved statistics.
+
+    apart: how to sum over rows in a second reading, channels by slices, where no node has room for whole sums.
+    """
     rows, columns = x.shape
     sweep = ("gy", "x", "gamma")
     stream = RowStream(k, rows, columns, tiling, (Sweep(sweep), Sweep(sweep, ("gx",))))
@@ -142,38 +155,30 @@ def backward(
     stream.column_in(gamma=gamma)
     stream.row_in(**present(mean=mean, rstd=rstd))
     stream.rows_out(gx=gx)
-    shape = (tiling.block, tiling.width)
-    G, H, T = (k.sram(shape, "fp32", name) for name in ("g", "h", "t"))
+    G, H, T = (k.sram((tiling.block, tiling.width), "fp32", name) for name in ("g", "h", "t"))
     terms = k.sram((2, tiling.block, stream.per_item), "fp32", "terms")
     numbers = k.sram((1,), "fp32", "numbers")
     results = [out for out in (ggamma, gbeta) if out is not None]
-    unit = max(tiling.block, BLOCK)
-    sums = ColumnSums(k, len(results), columns, unit, levels_of(tiling.chunk, unit), tiling.width)
-    tree = MeshTree(k, len(results), columns, -(-rows // tiling.chunk))
-    out = k.sram((columns,), ggamma.dtype, "out")
-    stored = k.sem(name="stored")
+    parameters = _OnTheWay(k, stream, results) if apart is None else None
 
     def compute(items: Iterator[Piece]) -> None:
         k.vec.fill(numbers, columns)
-        done = 0
         for item in items:
             for piece in item.sweep(0):
                 g, h, t = (b[: piece.height, : piece.width] for b in (G, H, T))
                 k.vec.cast(g, piece["gy"])
                 _normalised(k, h, piece, item)
-                k.vec.mul(t, g, h)
-                sums.add(0, piece.left, t, done % BLOCK == 0)
-                if gbeta is not None:
-                    sums.add(1, piece.left, g, done % BLOCK == 0)
+                if parameters is not None:
+                    k.vec.mul(t, g, h)
+                    parameters.add(piece, t, g)
                 k.vec.mul(g, g, piece["gamma"])
                 here = slice(piece.number, piece.number + 1)
                 k.vec.mul(h, g, h)
                 k.vec.reduce_sum(terms[0, : item.height, here], h)
                 if gbeta is not None:
                     k.vec.reduce_sum(terms[1, : item.height, here], g)
-            done += item.height
-            if done % unit == 0 or done == stream.own:
-                sums.close()
+            if parameters is not None:
+                parameters.close(item)
             means = [fold_rows(k, terms[i, : item.height]) for i in range(len(results))]
             for term in means:
                 k.vec.div(term, term, numbers)
@@ -187,16 +192,78 @@ def backward(
                 if gbeta is not None:
                     k.vec.sub(g, g, means[1])
                 k.vec.mul(piece["gx"], g, item["rstd"])
-        total = sums.total()
-        tree.fold(total, node_index(k))
-        with k.when((k.row == 0) & (k.col == 0)):
-            for number, result in enumerate(results):
-                k.vec.cast(out, total[number])
-                k.copy(result, out, sent=stored)
-                k.wait(stored)
+        if parameters is not None:
+            parameters.finish()
 
-    stream.unrolled = True  # the stack of column sums follows no loop index
-    stream.start(compute)
+    again = None if apart is None else _again(k, apart, gy, x, present(mean=mean, rstd=rstd), results)
+    stream.start(compute, then=again)
+
+
+class _OnTheWay:
+    """Sums over rows while rows pass: the stack of column sums of a node, and the tree over the mesh at the end."""
+
+    def __init__(self, k: K, stream: RowStream, results: list[View]) -> None:
+        t, columns = stream.tiling, stream.columns
+        self.k, self.stream, self.results, self.done = k, stream, results, 0
+        self.unit = max(t.block, BLOCK)
+        stream.unrolled = True  # the stack follows no loop index
+        self.sums = ColumnSums(k, len(results), columns, self.unit, levels_of(t.chunk, self.unit), t.width)
+        self.tree = MeshTree(k, len(results), columns, -(-stream.rows // t.chunk))
+        self.out, self.stored = k.sram((columns,), results[0].dtype, "out"), k.sem(name="stored")
+
+    def add(self, piece: Piece, *terms: View) -> None:
+        """Add a piece to each sum."""
+        for number, term in enumerate(terms[: len(self.results)]):
+            self.sums.add(number, piece.left, term, self.done % BLOCK == 0)
+
+    def close(self, item: Piece) -> None:
+        """End a block of rows."""
+        self.done += item.height
+        if self.done % self.unit == 0 or self.done == self.stream.own:
+            self.sums.close()
+
+    def finish(self) -> None:
+        """Add up the nodes' sums; node (0, 0) stores them."""
+        k, total = self.k, self.sums.total()
+        self.tree.fold(total, node_index(k))
+        with k.when((k.row == 0) & (k.col == 0)):
+            for number, result in enumerate(self.results):
+                k.vec.cast(self.out, total[number])
+                k.copy(result, self.out, sent=self.stored)
+                k.wait(self.stored)
+
+
+def _again(
+    k: K, tiling: ColumnTiling, gy: View, x: View, statistics: Mapping[str, View], results: list[View]
+) -> tuple[ColumnStream, Callable[[Iterator[Piece]], None]]:
+    """Return a second stream over gy and x, by slices of columns, and its arithmetic: the same sums, in slices."""
+    stream = ColumnStream(k, (1, *x.shape), tiling, (Sweep(("gy", "x", *statistics)),))
+    stream.prefix = "again_"
+    stream.pixels_in(gy=gy.split(0, x.shape[0]), x=x.split(0, x.shape[0]))
+    for name, tensor in statistics.items():
+        stream.flow(name, tensor, (tiling.block, 1), tiling.slots, lambda piece: (piece.rows,))
+    G, H = (k.sram((tiling.block, tiling.width), "fp32", name) for name in ("again_g", "again_h"))
+    sums, out = TeamSums(stream, len(results)), k.sram((2, tiling.width), results[0].dtype, "again_out")
+    stored = k.sem(name="again_stored")
+
+    def compute(items: Iterator[Piece]) -> None:
+        for item in items:
+            here = slice(0, item.width)
+            sums.begin(item)
+            for piece in item.sweep(0):
+                g, h = G[: piece.height, here], H[: piece.height, here]
+                k.vec.cast(g, piece["gy"])
+                _normalised(k, h, piece, piece)
+                k.vec.mul(h, g, h)
+                sums.add(piece, *(h, g)[: len(results)])
+            total = sums.total(spread=False)
+            with k.when(stream.member == 0):
+                for number, result in enumerate(results):
+                    k.vec.cast(out[number, here], total[number])
+                    k.copy(result[item.columns], out[number, here], sent=stored)
+                k.wait(stored, len(results))
+
+    return stream, compute
 
 
 def _centred(k: K, f: View, piece: Piece, item: Piece) -> None:
@@ -238,8 +305,16 @@ def _program(chip: ChipSpec, problem: LayerNorm, *, resident: frozenset[str] = f
     count, levels = 2 if p.function == "layer" else 1, levels_of(chunk_of(p.rows, chip.mesh_nodes), BLOCK)
     sums = 4 * count * (p.columns * levels + min(p.columns, STRIP)) + fmt(p.out_dtype).bytes * p.columns
     plan = RowPlan(reads=(item, item), writes=(item,), work=4, constants=4, row_vectors=4, fixed=sums)
-    chosen = choose_summed_rows(chip, p.rows, p.columns, plan, **tiling)
-    return backward.build(chip, tiling=chosen, **tensors_of(p, "gy x gamma mean rstd gx ggamma gbeta"))
+    apart = None
+    try:
+        chosen = choose_summed_rows(chip, p.rows, p.columns, plan, **tiling)
+    except CapacityError:  # no room for sums of whole rows: half of SRAM for rows, half for slices of sums
+        half = chip.replace(**{"node.sram_bytes": chip.node.sram_bytes // 2})
+        chosen = choose_rows(half, p.rows, p.columns, replace(plan, fixed=0), **tiling)
+        slices = ColumnPlan(reads=(item, item, 8), writes=(), work=2, sums=count, vectors=4)
+        apart = choose_columns(half, 1, p.rows, p.columns, slices, held=0)
+    names = "gy x gamma mean rstd gx ggamma gbeta"
+    return backward.build(chip, tiling=chosen, apart=apart, **tensors_of(p, names))
 
 
 KERNEL = LibraryKernel(

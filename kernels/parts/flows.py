@@ -18,6 +18,8 @@ from accel.lang import K
 if TYPE_CHECKING:
     from accel.lang import View
 
+    Arithmetic = Callable[[Iterator["Piece"]], None]
+
 __all__ = ["Piece", "Stream", "Sweep"]
 
 
@@ -137,6 +139,7 @@ class Stream:
 
     def __init__(self, k: K, sweeps: Sequence[Sweep], held: bool, per_item: int, late: int = 0) -> None:
         self.k, self.sweeps, self.held, self.per_item, self.late = k, tuple(sweeps), held, per_item, late
+        self.prefix = ""  # of names of buffers and semaphores, where a kernel has several streams
         self.unrolled = False  # whether a kernel's arithmetic differs from item to item, so that no loop can hold it
         self.flows: dict[str, Flow] = {}
         self.item_reads: list[str] = []
@@ -158,9 +161,9 @@ class Stream:
 
         bias: of slots in a configurable format, as `k.sram` takes it.
         """
-        self.flows[name] = Flow(self.k, name, tensor, shape, depth, window, bias)
+        self.flows[name] = Flow(self.k, self.prefix + name, tensor, shape, depth, window, bias)
         if self._late(name, self._users.get(name, [0])[-1]):
-            self.flows[f"{name} again"] = Flow(self.k, f"{name}_again", tensor, shape, depth, window)
+            self.flows[f"{name} again"] = Flow(self.k, f"{self.prefix}{name}_again", tensor, shape, depth, window, bias)
         if per == "item":
             (self.item_writes if out else self.item_reads).append(name)
 
@@ -203,15 +206,16 @@ class Stream:
 
     # --- the threads ------------------------------------------------------------------------------------------------
     def start(
-        self, compute: Callable[[Iterator[Piece]], None], finish: Callable[[Iterator[Piece]], None] | None = None
+        self, compute: Arithmetic, finish: Arithmetic | None = None, *, then: tuple[Stream, Arithmetic] | None = None
     ) -> None:
         """Declare the threads load, compute and store; `compute(items)` is the kernel's arithmetic.
 
         finish: the arithmetic of the last sweeps as a thread of its own, so that the results of one item leave while
         the sums of the next are taken. It gets from `compute` what it needs by a `k.fifo`, which also orders the two:
         it must not touch a slot before the first of that has come, and no tensors that belong to a whole item.
+        then: another stream, without constants, that the same threads go on with, and its arithmetic.
         """
-        k = self.k
+        k, stages = self.k, [(self, compute), *([] if then is None else [then])]
         here = k.sem(name="constants") if self.constants else None
 
         @k.thread
@@ -220,12 +224,14 @@ class Stream:
                 with k.when((k.row == 0) & (k.col == 0)):
                     for name, source in self._sources.items():
                         k.copy(self.constants[name], source, to=k.all_nodes(), done=here)
-            self._load()
+            for stream, _ in stages:
+                stream._load()
 
         def arithmetic() -> None:
             if here is not None:
                 k.wait(here, len(self.constants))
-            compute(self._used())
+            for stream, work in stages:
+                work(stream._used())
 
         arithmetic.__name__ = "compute"
         k.thread(arithmetic)
@@ -236,8 +242,13 @@ class Stream:
 
             last.__name__ = "finish"
             k.thread(last)
-        if self.item_writes or any(sweep.writes for sweep in self.sweeps):
-            k.thread(self.store)
+        leaving = [s for s, _ in stages if s.item_writes or any(sweep.writes for sweep in s.sweeps)]
+        if leaving:
+
+            @k.thread
+            def store() -> None:
+                for stream in leaving:
+                    stream._store()
 
     def _load(self) -> None:
         for item in self.items():
@@ -262,8 +273,8 @@ class Stream:
             for name in self.item_writes:
                 self.flows[name].commit(item.number)
 
-    def store(self) -> None:
-        """Send results to memory in the order in which they are made (the body of the thread `store`)."""
+    def _store(self) -> None:
+        """Send results to memory in the order in which they are made."""
         for item in self.items():
             for number, sweep in enumerate(self.sweeps):
                 for piece in self.pieces(item) if sweep.writes else ():

@@ -155,7 +155,7 @@ class RowStream(Stream):
     """
 
     def __init__(self, k: K, rows: int, columns: int, tiling: RowTiling, sweeps: Sequence[Sweep]) -> None:
-        self.columns, self.tiling = columns, tiling
+        self.rows, self.columns, self.tiling = rows, columns, tiling
         super().__init__(k, sweeps, tiling.held, ceil(columns / tiling.width))
         self.first, self.own = share(node_index(k), rows, k.nodes, tiling.chunk)
 
