@@ -133,6 +133,7 @@ def test_dict_round_trip(conv: Conv2d) -> None:
 
 def test_parse() -> None:
     assert Matmul.parse("4096x128,7", dtype="fp32") == Matmul(4096, 128, 7, dtype="fp32")
+    assert kind("elementwise").parse("8,56x2", direction="bwd") == kind("elementwise")(896, direction="bwd")
     parsed = Conv2d.parse("8,56,56,64,256,1,1", stride=2, direction="wgrad")
     assert parsed == Conv2d(8, 56, 56, 64, 256, 1, 1, stride=(2, 2), direction="wgrad")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+import re
+from typing import Any, ClassVar, Self
 
 from msgspec.structs import force_setattr
 
@@ -59,6 +61,14 @@ class Elementwise(Problem, frozen=True):
         check_choice(self.kind, "direction", self.direction, ("fwd", "bwd"))
         force_setattr(self, "p", check_number(self.kind, "p", self.p, low=0.0, high=1.0 - 2.0**-24))
         force_setattr(self, "stream", check_int(self.kind, "stream", self.stream, low=0, high=(1 << 32) - 1))
+
+    @classmethod
+    def parse(cls, text: object, **options: Any) -> Self:
+        """Build from the number of elements, or from any shape that multiplies to it: "8,56,56,64"."""
+        several = r"\s*[0-9]{1,15}(\s*[x,]\s*[0-9]{1,15})+\s*"
+        if isinstance(text, str) and re.fullmatch(several, text.lower(), re.ASCII):
+            text = str(math.prod(int(size) for size in re.findall("[0-9]+", text)))
+        return super().parse(text, **options)
 
     @property
     def operands(self) -> dict[str, Operand]:
