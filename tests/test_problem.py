@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from accel.errors import InputError
 from accel.hardware import chip
-from accel.problem import Conv2d, Conv3d, Matmul, Problem, from_dict
+from accel.problem import Conv2d, Conv3d, Matmul, Problem, from_dict, kind
 
 SMALL = st.integers(1, 5)
 
