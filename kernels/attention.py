@@ -1,4 +1,4 @@
-"""Attention: y = softmax(scale q k^T) v, head by head, without ever storing the scores; one pass over the keys.
+"""Attention: y = softmax(scale q k^T) v and its gradients, head by head, without ever storing the scores.
 
 What the machine defines, to the bit (`parts/attention_reference.py` says it in NumPy). Keys are taken in blocks of
 `block` (128), ascending; for each row of a block
@@ -26,9 +26,23 @@ ahead of the values it sums; the vector unit, which turns scores into weights. W
 4. Causal rows are dealt in strips of 16, back and forth: all nodes of a group have as much to do with each block.
 5. Whole rounds of heads get one form of group, the rest a larger one (`parts/attention_plan.py`).
 
-The bound it approaches: 4 d flops a visible pair over the matrix units. A pair also costs the vector unit 15 passes
-of 16 lanes, 12 of them exp: about a cycle, as much as the matrix unit takes for d = 128, and twice what it takes for
-d = 64, where the vector unit is the bound and utilization ends at 52 %.
+Backward (`parts/attention_backward.py`) never stores the weights either: it computes them again from lse. Per pair
+
+    p = exp(s c - lse), the product and difference with one rounding;  P = p rounded to dtype
+    D = sum of gy y over d (`vec.reduce_sum`; the products are exact)
+    g = chain of gy v over d, fp32;  W = p (g - D) rounded to dtype
+    gv = chain of P gy, gk = c times the chain of W q: over queries ascending, heads that share keys one after another
+    gq = c times the chain of W k: over keys ascending
+
+over the same pairs as forward. Sums over queries belong to the node of the keys, sums over keys to that of the queries,
+and the order of a chain must not depend on the mesh. So each side takes its turn: queries stay and keys stream by, for
+gq; then keys stay and queries stream by, for gk and gv. Scores and g are computed twice, 7 matmuls instead of 5:
+nothing is ever summed between nodes, and the matrix unit, not the vector unit, is the bound.
+
+The bound it approaches: 4 d flops a visible pair forward, 10 d backward, over the matrix units. Forward a pair also
+costs the vector unit 15 passes of 16 lanes, 12 of them exp: about a cycle, as much as the matrix unit takes for d =
+128, and twice what it takes for d = 64, where the vector unit is the bound and utilization ends at 52 %. Backward the
+second scores and g end it at 71 %.
 """
 
 from __future__ import annotations
@@ -40,14 +54,20 @@ from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
+from accel.kernels.parts.attention_backward import Backward
 from accel.kernels.parts.attention_forward import Forward
 from accel.kernels.parts.attention_plan import Plan, cover, fill_in
-from accel.kernels.parts.attention_reference import forward_at, forward_reference
+from accel.kernels.parts.attention_reference import (
+    backward_at,
+    backward_reference,
+    forward_at,
+    forward_reference,
+)
 from accel.lang import K, TensorSpec, tensor
 from accel.problem import Attention
 from accel.program import Program, kernel
 
-__all__ = ["KERNEL", "build", "forward"]
+__all__ = ["KERNEL", "backward", "build", "forward"]
 
 FORMATS = ("bf16", "fp16")  # of tensors that the matrix unit multiplies
 RESULTS = ("bf16", "fp16", "fp32")
@@ -63,6 +83,20 @@ def forward(
     machine.thread(parts.load)
     machine.thread(parts.multiply)
     machine.thread(parts.soften)
+
+
+@kernel
+def backward(
+    machine: K, q: TensorSpec, k: TensorSpec, v: TensorSpec, y: TensorSpec, gy: TensorSpec, lse: TensorSpec,
+    gq: TensorSpec, gk: TensorSpec, gv: TensorSpec, *, problem: Attention, plan: Plan,
+) -> None:  # fmt: skip
+    """gq, gk and gv of q, k, v, y, gy and lse: see the module text; `plan` says which node does what."""
+    tensors = {"q": q, "k": k, "v": v, "y": y, "gy": gy, "lse": lse, "gq": gq, "gk": gk, "gv": gv}
+    parts = Backward(machine, problem, plan, tensors)
+    machine.thread(parts.load)
+    machine.thread(parts.stay)
+    machine.thread(parts.multiply)
+    machine.thread(parts.weigh)
 
 
 def build(
@@ -85,9 +119,10 @@ def build(
 ) -> Program:
     """Return the program of attention for `chip`: q (b, h, q, d), k and v (b, kv_heads, kv, d), y (b, h, q, d).
 
-    The fields are those of `accel.problem.Attention`. dtype: bf16, or fp16 where the matrix unit takes it; out_dtype:
-    bf16, fp16 or fp32. Tensors lie in memory (resident: none). tiling: stages (slots of keys and values), chunk (rows
-    of an item), ahead (items scored in advance). Raises InputError and UnsupportedError.
+    direction "fwd" gives y and lse (b, h, q), "bwd" takes them and gy and gives gq, gk and gv. The fields are those of
+    `accel.problem.Attention`. dtype: bf16, or fp16 where the matrix unit takes it; out_dtype: bf16, fp16 or fp32.
+    Tensors lie in memory (resident: none). tiling: stages (slots of what streams by), chunk (rows of an item), ahead
+    (items scored in advance). Raises InputError and UnsupportedError.
     """
     problem = Attention(
         b, h, q, kv, d, causal=causal, dtype=dtype, out_dtype=out_dtype, direction=direction, block=block, scale=scale,
@@ -103,7 +138,8 @@ def program(chip: ChipSpec, problem: Attention, *, resident: frozenset[str] = fr
     plan = cover(chip, problem)
     plan = fill_in(plan, chip, problem, **tiling) if tiling else plan
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
-    return forward.build(chip, flops=problem.flops, problem=problem, plan=plan, **tensors)
+    traced = forward if problem.direction == "fwd" else backward
+    return traced.build(chip, flops=problem.flops, problem=problem, plan=plan, **tensors)
 
 
 def _require_supported(chip: ChipSpec, problem: Attention, resident: frozenset[str]) -> None:
@@ -120,17 +156,17 @@ def _require_supported(chip: ChipSpec, problem: Attention, resident: frozenset[s
         )
     if problem.out_dtype not in RESULTS:
         raise UnsupportedError(f"attention gives no {problem.out_dtype}; use out_dtype {', '.join(RESULTS)}")
-    if problem.direction != "fwd":
-        raise UnsupportedError("attention has no backward kernel; use direction='fwd'")
 
 
 def oracle(problem: Attention, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs of `problem` as the machine defines them."""
-    return forward_reference(problem, inputs)
+    return (forward_reference if problem.direction == "fwd" else backward_reference)(problem, inputs)
 
 
 def oracle_at(problem: Attention, inputs: Mapping[str, Any], output: str, places: Sequence[Any]) -> Any:
     """Return an output at the product set of `places`."""
+    if problem.direction == "bwd":
+        return backward_at(problem, inputs, output, places)
     if output == "y":
         return forward_at(problem, inputs, places)[0]
     return forward_at(problem, inputs, [*places, places[0][:1] * 0])[1]
@@ -145,5 +181,10 @@ EXAMPLES = (
     Attention(1, 1, 1, 1, 1),
     Attention(1, 2, 20, 33, 64, dtype="fp16"),
     Attention(1, 1, 24, 40, 256),
+    Attention(1, 2, 40, 150, 32, direction="bwd"),
+    Attention(1, 4, 37, 60, 20, kv_heads=2, out_dtype="fp32", direction="bwd"),
+    Attention(2, 3, 70, 70, 16, causal=True, direction="bwd"),
+    Attention(1, 4, 23, 50, 12, causal=True, kv_heads=2, block=16, direction="bwd"),
+    Attention(1, 1, 1, 1, 1, direction="bwd"),
 )
 KERNEL = LibraryKernel(Attention, program, oracle, EXAMPLES, oracle_at=oracle_at)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import accel
 from accel.errors import InputError, UnsupportedError
 from accel.kernels import attention
-from accel.kernels.parts.attention_plan import cover, deal
+from accel.kernels.parts.attention_plan import cover
 from accel.kernels.parts.attention_reference import forward_at, forward_reference
+from accel.kernels.parts.attention_strips import deal
 from accel.numerics import gamma, round_to
 from accel.problem import Attention
 
@@ -283,3 +285,4 @@ def test_pairs_are_those_that_the_mask_leaves(problem: Attention) -> None:
     )
     assert problem.pairs == problem.b * problem.h * int(seen.sum())
     assert problem.flops == 4 * problem.pairs * problem.d
+    assert replace(problem, direction="bwd").flops == 10 * problem.pairs * problem.d

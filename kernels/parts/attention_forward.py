@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.kernels.parts.attention_plan import Plan, Stretch
-from accel.kernels.parts.attention_seat import Item, Seat, by_job, items_of
+from accel.kernels.parts.attention_plan import Plan
+from accel.kernels.parts.attention_seat import Item, Seat, by_job, items_of, spread
+from accel.kernels.parts.attention_strips import Stretch
 from accel.lang import K
 from accel.problem.attention import CAUSAL_GROUP, Attention
 
@@ -49,7 +50,7 @@ class Forward:
         self.K_free = [k.sem(plan.stages, f"K_free{n}") for n in range(len(plan.stretches))]
         self.V_free = [k.sem(plan.stages, f"V_free{n}") for n in range(len(plan.stretches))]
         self.seats = [Seat(k, P, stretch, chunk) for stretch in plan.stretches]
-        self.items = [items_of(seat.pieces, P.block, chunk) for seat in self.seats]
+        self.items = [items_of(P, "q", seat.pieces, P.block, chunk) for seat in self.seats]
         self.c = float(np.float32(P.factor))
 
     def blocks(self, stretch: Stretch) -> int:
@@ -68,22 +69,27 @@ class Forward:
             if not seat.busy:
                 continue
             blocks, stages = self.blocks(seat.stretch), self.plan.stages
+            self._rows(seat, 0, range(len(seat.pieces)))
             for i in k.loop(seat.trips):
-                job = seat.job(i)
-                if seat.pieces:
-                    k.wait(self.Q_free[i % 2])
-                for x, piece in enumerate(seat.pieces):
-                    if x == 1:  # keys start on their way after the first queries: both are needed first
-                        self._keys(n, seat, i, job, 0, blocks)
-                    place = slice(piece.place, piece.place + piece.rows)
-                    rows = slice(piece.start, piece.start + piece.rows)
-                    k.copy(self.Q[i % 2, place], self.q[job, rows], done=self._arrived(seat, i, x))
-                for j in range(1 if len(seat.pieces) > 1 else 0, blocks):
-                    self._keys(n, seat, i, job, j, blocks)
+                for j, share in enumerate(spread(len(seat.pieces), blocks, stages)):
+                    self._keys(n, seat, i, j, blocks)
+                    if share:
+                        with k.when(i < seat.trips - 1):
+                            self._rows(seat, i + 1, share)
             with k.when(seat.owns):
                 for g in range(stages):  # the last users of every slot have let go: nothing of this stretch is left
                     k.wait(self.K_free[n][g], seat.stretch.nodes)
                     k.wait(self.V_free[n][g], seat.stretch.nodes)
+
+    def _rows(self, seat: Seat, i: Any, pieces: range) -> None:
+        """Bring some of the pieces of this node's queries of trip i."""
+        k, job = self.k, seat.job(i)
+        if 0 in pieces:
+            k.wait(self.Q_free[i % 2])
+        for x in pieces:
+            piece = seat.pieces[x]
+            place, rows = slice(piece.place, piece.place + piece.rows), slice(piece.start, piece.start + piece.rows)
+            k.copy(self.Q[i % 2, place], self.q[job, rows], done=self._arrived(seat, i, x))
 
     def _arrived(self, seat: Seat, i: Any, x: int) -> Any:
         """Return the semaphore that piece x of the queries of trip i fires."""
@@ -97,8 +103,8 @@ class Forward:
             if x == 0 or parts[x - 1] < parts[x]:
                 self.k.wait(self._arrived(seat, i, x), parts.count(parts[x]))
 
-    def _keys(self, n: int, seat: Seat, i: Any, job: Any, j: int, blocks: int) -> None:
-        k, P, g = self.k, self.problem, (i * blocks + j) % self.plan.stages
+    def _keys(self, n: int, seat: Seat, i: Any, j: int, blocks: int) -> None:
+        k, P, g, job = self.k, self.problem, (i * blocks + j) % self.plan.stages, seat.job(i)
         height = min(P.block, P.kv - j * P.block)
         rows = slice(j * P.block, j * P.block + height)
         with k.when(seat.owns):

@@ -1,74 +1,34 @@
-"""How attention is laid out on a mesh: which nodes share a head, which rows each takes, and what fits in their SRAM."""
+"""How attention is laid out on a mesh: which nodes share a head, how deep they pipeline, what fits in their SRAM."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
+from accel.kernels.parts.attention_strips import ROWS, Stretch, extent, load_of
 from accel.numerics import fmt
 from accel.problem.attention import CAUSAL_GROUP, Attention
 
-__all__ = ["ROLES", "ROWS", "Piece", "Plan", "Stretch", "cover", "deal", "fill_in"]
+__all__ = ["ROLES", "Plan", "cover", "fill_in", "outs"]
 
-ROWS = 8  # rows of a micro-step of the matrix unit: shares of rows are whole groups of them
 ROLES = 60  # most different node programs that a plan may need; the language allows 64
 ENDS = 0.75  # of a round's traffic, what the first and the last round do not hide: measured on `d1`
 # Slots of keys, rows of an item, items scored in advance, and the estimated cost of having less of them.
 DEPTHS = ((8, 32, 4, 1.0), (6, 32, 4, 1.01), (4, 32, 3, 1.04), (3, 32, 2, 1.1), (2, 32, 1, 1.3), (2, 16, 1, 1.5),
           (1, 16, 1, 2.0))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of a job that lie side by side in memory and see the same keys, as far as whole groups of keys go.
-
-    start: first row in the job; place: first row in the node's buffers; extent: keys that take part; corner: of them
-    the last ones, of which row r sees the first r + 1 (0: every row sees all).
-    """
-
-    start: Any
-    rows: int
-    place: int
-    extent: int
-    corner: int = 0
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Jobs `first` to `first + jobs` on groups of rows x cols nodes, `down` groups below each other, `across` beside.
-
-    A job is the rows low to high of one head of the stationary side; each group takes every (down * across)-th job.
-    """
-
-    rows: int
-    cols: int
-    down: int
-    across: int
-    first: int
-    jobs: int
-    low: int
-    high: int
-
-    @property
-    def groups(self) -> int:
-        """Groups that have work."""
-        return min(self.jobs, self.down * self.across)
-
-    @property
-    def nodes(self) -> int:
-        """Nodes of a group."""
-        return self.rows * self.cols
+Form = tuple[int, int, int, int]  # rows and cols of a group, first job, jobs
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a program is built from: stretches in order, and most rows of a node.
 
-    stages: slots of k and v; chunk: most rows of an item; ahead: items that the matrix unit scores in advance.
+    stages: slots of what streams by; chunk: most rows of an item; ahead: items that the matrix unit scores in advance.
     """
 
     stretches: tuple[Stretch, ...]
@@ -78,158 +38,98 @@ class Plan:
     rows: int
 
 
-def strips(problem: Attention, low: int, high: int) -> list[tuple[int, int, int, int]]:
-    """Return (start, rows, extent, corner) of the causal row strips between rows low and high of a job, few keys first.
-
-    A job has the rows of all heads that share its keys, one head after the other; strips never cross heads.
-    """
-    found = []
-    for head in range(problem.shared):
-        for at in range(0, problem.q, CAUSAL_GROUP):
-            start = head * problem.q + at
-            if low <= start < high:
-                extent = min(problem.kv, at + CAUSAL_GROUP)
-                corner = extent - at if extent - at > 1 else 0
-                found.append((start, min(CAUSAL_GROUP, problem.q - at), extent, corner))
-    return sorted(found, key=lambda strip: (strip[2], strip[0]))
-
-
-def deal(problem: Attention, stretch: Stretch, member: Any, chunk: int) -> list[Piece]:
-    """Return the pieces of rows that node `member` of a group takes in each of its jobs.
-
-    Without a mask every node takes as many rows as the next. Causal strips are dealt back and forth in the order of
-    their keys, so that all nodes have about as much to do with every block of keys. member: 0 to nodes - 1, an
-    expression or an int; under a mask it must be an int.
-    """
-    pieces: list[Piece] = []
-    place = 0
-    if problem.causal:
-        for n, (start, rows, extent, corner) in enumerate(strips(problem, stretch.low, stretch.high)):
-            turn, seat = divmod(n, stretch.nodes)
-            if member == (stretch.nodes - 1 - seat if turn % 2 else seat):
-                pieces.append(Piece(start, rows, place, extent, corner))
-                place += rows
-        return pieces
-    groups = ceil((stretch.high - stretch.low) / ROWS)
-    first, last = member * groups // stretch.nodes, (member + 1) * groups // stretch.nodes
-    rows = int(last - first) * ROWS
-    if member == stretch.nodes - 1:
-        rows -= groups * ROWS - (stretch.high - stretch.low)
-    start = first * ROWS + stretch.low
-    while place < rows:
-        height = min(chunk, rows - place)
-        pieces.append(Piece(start + place, height, place, problem.kv))
-        place += height
-    return pieces
-
-
-@dataclass(frozen=True)
-class _Load:
-    """Of the busiest node of a group: rows, and score elements that it computes for one job."""
-
-    rows: int
-    elements: int
-    items: int
-
-
-@lru_cache(maxsize=4096)
-def _load(problem: Attention, low: int, high: int, nodes: int, chunk: int) -> _Load:
-    if not problem.causal:
-        rows = min(high - low, ROWS * ceil(ceil((high - low) / ROWS) / nodes))
-        return _Load(rows, rows * problem.kv, ceil(rows / chunk) * ceil(problem.kv / problem.block))
-    rows_of, elements, items = [0] * nodes, [0] * nodes, [0] * nodes
-    for n, (_, rows, extent, _) in enumerate(strips(problem, low, high)):
-        turn, seat = divmod(n, nodes)
-        member = nodes - 1 - seat if turn % 2 else seat
-        rows_of[member] += rows
-        elements[member] += rows * extent
-        items[member] += 1 + extent // problem.block * CAUSAL_GROUP // chunk
-    return _Load(max(rows_of), max(elements), max(items))
-
-
 def cover(chip: ChipSpec, problem: Attention) -> Plan:
     """Return the plan with the fewest estimated cycles on `chip`, in closed form; UnsupportedError where none fits.
 
     Whole rounds of jobs get one form of group, what is left over a form of its own, larger, so that no node waits for
-    a last round; the left-over jobs come first, since few heads bring their queries sooner.
+    a last round; the left-over jobs come first, since few heads bring their queries sooner. Backward, queries and keys
+    take turns to stay, on the same groups.
     """
-    jobs, rows = problem.b * problem.h // problem.shared, problem.shared * problem.q
+    sides = ("q",) if problem.direction == "fwd" else ("q", "k")
     best: tuple[float, Plan] | None = None
-    least = 1 << 62
-    for sections in _sections(problem, rows):
-        cuts = sorted({min(rows, x * (-(-rows // (sections * CAUSAL_GROUP)) * CAUSAL_GROUP)) for x in range(sections)})
-        spans = list(zip(cuts, [*cuts[1:], rows], strict=True))
+    room = chip.node.sram_bytes
+    for sections in _sections(problem):
+        spans = [[(side, *span) for side, span in zip(sides, x, strict=True)] for x in zip(
+            *(_spans(extent(problem, side), sections) for side in sides), strict=True)]  # fmt: skip
         for stages, chunk, ahead, loss in DEPTHS:
-            budget = (chip.node.sram_bytes - sram_bytes(problem, stages, chunk, ahead, 0)) // max(1, row_bytes(problem))
-            least = min(least, sram_bytes(problem, stages, chunk, ahead, min(ROWS if not problem.causal else 16, rows)))
-            if budget < 1:
-                continue
-            found = [_stretches(chip, problem, jobs, span, chunk, budget) for span in spans]
+            budget = (room - sram_bytes(problem, stages, chunk, ahead, 0)) // row_bytes(problem)
+            found = [_forms(chip, problem, parts, chunk, budget) for parts in spans] if budget > 0 else [None]
             if any(part is None for part in found):
                 continue
-            parts = [part for part in found if part is not None]
-            cost = loss * sum(part[0] for part in parts)
+            cost = loss * sum(part[0] for part in found if part is not None)
             if best is None or cost < best[0]:
-                most = max(part[2] for part in parts)
-                best = cost, Plan(tuple(s for part in parts for s in part[1]), stages, chunk, ahead, most)
+                stretches = tuple(_stretches(chip, spans, [part[1] for part in found if part is not None]))
+                rows = max(part[2] for part in found if part is not None)
+                best = cost, Plan(stretches, stages, chunk, ahead, rows)
         if best is not None and sections > 1:
             break
     if best is None:
+        rows = CAUSAL_GROUP if problem.causal else ROWS
+        least = sram_bytes(problem, *DEPTHS[-1][:3], rows)
         raise UnsupportedError(
-            f"{problem.label} does not fit {chip.name}: a block of {min(problem.block, problem.kv)} keys and "
-            f"{min(ROWS, rows)} rows need {least} B of SRAM, a node has {chip.node.sram_bytes}; use a smaller block"
+            f"{problem.label} does not fit {chip.name}: a block of {_width(problem)} keys and {rows} rows need {least} "
+            f"B of SRAM, a node has {room}; use a smaller block or head"
         )
     return best[1]
 
 
-def _sections(problem: Attention, rows: int) -> list[int]:
-    """Return into how many parts the rows of a job may be cut, each of which goes through the keys again."""
-    most = max(1, rows // CAUSAL_GROUP)
+def _sections(problem: Attention) -> list[int]:
+    """Return into how many parts the rows of a job may be cut, each of which sees the other side stream by again."""
+    most = max(1, min(problem.q, problem.kv if problem.direction == "bwd" else problem.q) // CAUSAL_GROUP)
     return [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n <= most and (n == 1 or problem.shared == 1)]
 
 
-def _stretches(
-    chip: ChipSpec, problem: Attention, jobs: int, span: tuple[int, int], chunk: int, budget: int
-) -> tuple[float, list[Stretch], int] | None:
-    """Return (cycles, stretches, most rows of a node) for all jobs over one span of rows; None where none fits."""
-    low, high = span
-    forms: list[tuple[int, int, int, float, int]] = []  # rows, cols, groups, cycles a job, rows of a node
-    strips_left = ceil((high - low) / (CAUSAL_GROUP if problem.causal else ROWS))
+def _spans(rows: int, sections: int) -> list[tuple[int, int]]:
+    """Cut rows in so many parts of whole causal groups, none empty while there are groups left."""
+    groups = ceil(rows / CAUSAL_GROUP)
+    cuts = [min(rows, CAUSAL_GROUP * (x * groups // sections)) for x in range(sections + 1)]
+    return list(pairwise(cuts))
+
+
+def _stretches(chip: ChipSpec, spans: list[list[tuple[str, int, int]]], forms: list[list[Form]]) -> Iterator[Stretch]:
+    for parts, chosen in zip(spans, forms, strict=True):
+        for side, low, high in parts:
+            for rows, cols, first, jobs in chosen:
+                across = chip.mesh.cols // cols
+                yield Stretch(rows, cols, chip.mesh.rows // rows, across, first, jobs, low, high, side)
+
+
+def _forms(
+    chip: ChipSpec, problem: Attention, parts: list[tuple[str, int, int]], chunk: int, budget: int
+) -> tuple[float, list[Form], int] | None:
+    """Return (cycles, forms, most rows of a node) for all jobs over one span of each side; None where none fits."""
+    jobs = problem.b * problem.h // problem.shared
+    unit = CAUSAL_GROUP if problem.causal else ROWS
+    most = max(ceil((high - low) / unit) for _, low, high in parts)
+    if problem.causal:
+        most = min(most, ROLES)
+    known: list[tuple[int, int, int, float, int]] = []  # rows, cols, groups, cycles a job, rows of a node
     for rows in range(1, chip.mesh.rows + 1):
-        for cols in range(1, chip.mesh.cols + 1):
-            if rows * cols > strips_left or (problem.causal and rows * cols > ROLES):
-                continue
-            load = _load(problem, low, high, rows * cols, chunk)
-            if load.rows <= budget:
-                groups = (chip.mesh.rows // rows) * (chip.mesh.cols // cols)
-                forms.append((rows, cols, groups, _cycles(chip, problem, load), load.rows))
-    best: tuple[float, list[tuple[int, int, int, int]], int] | None = None
+        for cols in range(1, min(chip.mesh.cols, most // rows) + 1):
+            loads = [load_of(problem, side, low, high, rows * cols, chunk) for side, low, high in parts]
+            height = max(load.rows for load in loads)
+            if height <= budget:
+                cycles = sum(
+                    _cycles(chip, problem, side, load.rows, load.elements, load.items)
+                    for (side, _, _), load in zip(parts, loads, strict=True)
+                )
+                known.append((rows, cols, (chip.mesh.rows // rows) * (chip.mesh.cols // cols), cycles, height))
     # Memory must keep up; and the more heads at once, the longer all wait for the first of them and after the last.
-    moved = 2 * (high - low + problem.kv) * problem.d * fmt(problem.dtype).bytes
-    job = moved / max(chip.memory_bytes_per_cycle, 1e-9)
-    traffic, ends = jobs * job, ENDS * job
-    for rows, cols, groups, cycles, height in forms:
+    job = sum(_moved(problem, side, high - low) for side, low, high in parts) / max(chip.memory_bytes_per_cycle, 1e-9)
+    traffic, ends = jobs * job, ENDS * job / len(parts)
+    best: tuple[float, list[Form], int] | None = None
+    for rows, cols, groups, cycles, height in known:
         rounds, rest = divmod(jobs, groups)
-        options: list[tuple[float, list[tuple[int, int, int, int]], int]] = []
         cost = max(ceil(jobs / groups) * cycles, traffic) + min(jobs, groups) * ends
-        options.append((cost, [(rows, cols, 0, jobs)], height))
-        if rounds and rest:
-            for r, c, g, t, other in forms:
-                if t < cycles and (not problem.causal or _joint_roles((rows, cols), (r, c)) <= ROLES):
-                    cost = max(rounds * cycles + ceil(rest / g) * t, traffic) + (min(rest, g) + groups) / 2 * ends
-                    options.append(
-                        (cost + 1000, [(r, c, 0, rest), (rows, cols, rest, jobs - rest)], max(height, other))
-                    )
+        options: list[tuple[float, list[Form], int]] = [(cost, [(rows, cols, 0, jobs)], height)]
+        for r, c, g, t, other in known if rounds and rest else ():
+            if t < cycles and (not problem.causal or _joint_roles((rows, cols), (r, c)) <= ROLES):
+                cost = max(rounds * cycles + ceil(rest / g) * t, traffic) + (min(rest, g) + groups) / 2 * ends + 1000
+                options.append((cost, [(r, c, 0, rest), (rows, cols, rest, jobs - rest)], max(height, other)))
         for option in options:
             if best is None or option[0] < best[0] - 1e-9:
                 best = option
-    if best is None:
-        return None
-    stretches = [
-        Stretch(r, c, chip.mesh.rows // r, chip.mesh.cols // c, first, count, low, high)
-        for r, c, first, count in best[1]
-    ]
-    return best[0], stretches, best[2]
+    return best
 
 
 def _joint_roles(one: tuple[int, int], other: tuple[int, int]) -> int:
@@ -239,35 +139,62 @@ def _joint_roles(one: tuple[int, int], other: tuple[int, int]) -> int:
     return rows * cols
 
 
-def _cycles(chip: ChipSpec, problem: Attention, load: _Load) -> float:
+def _moved(problem: Attention, side: str, rows: int) -> int:
+    """Return the bytes of a job: its rows in and out, and what streams by."""
+    own, others = {"fwd": ((2, 0), (2, 0)), "bwd": ((4, 4), (2, 3))}[problem.direction]
+    index, length = ("q", "k").index(side), extent(problem, "k" if side == "q" else "q")
+    return (own[index] * rows + others[index] * length) * problem.d * fmt(problem.dtype).bytes
+
+
+def _cycles(chip: ChipSpec, problem: Attention, side: str, rows: int, elements: int, items: int) -> float:
     """Return the estimated cycles of one job on its busiest node: the slower of its two units, and what starts it."""
     unit, vector, d = chip.node.matrix, chip.node.vector, problem.d
-    width = min(problem.block, problem.kv)
+    width, lanes = _width(problem), vector.bytes_per_cycle // 4
     step = unit.step_cycles.get(problem.dtype, 1) / (unit.m * unit.n)  # cycles a row, column and k-step
     drain = unit.accumulator_rows * unit.accumulator_cols * 4 / chip.node.port_bytes
-    block = unit.accumulator_rows * unit.accumulator_cols
-    scores = ceil(d / unit.k) * step + drain / block
-    columns = unit.n * ceil((d + 1) / unit.n) / unit.k * step
-    values = columns + drain * ceil((d + 1) / unit.accumulator_cols) / (unit.accumulator_rows * width)
-    lanes = vector.bytes_per_cycle // 4
-    passes = 15 / lanes + 4 / width + ceil((d + 1) / lanes) / width
-    slower = max((scores + values) * load.elements, passes * load.elements)
-    return slower + load.items * 150 + load.rows * (2 * d / lanes) + 1500
+    scores = ceil(d / unit.k) * step + drain / (unit.accumulator_rows * unit.accumulator_cols)
+    columns = d + 1 if problem.direction == "fwd" else d
+    values = unit.n * ceil(columns / unit.n) / unit.k * step
+    values += drain * ceil(columns / unit.accumulator_cols) / (unit.accumulator_rows * width)
+    if problem.direction == "fwd":
+        matrix, passes = scores + values, 15 / lanes + 4 / width + ceil(columns / lanes) / width
+    else:
+        matrix, passes = 2 * scores + (values if side == "q" else 2 * values), (15 if side == "q" else 16) / lanes
+    return max(matrix, passes) * elements + items * 150 + rows * (2 * d / lanes) + 1500
+
+
+def _width(problem: Attention) -> int:
+    """Return the most that streams by in a block."""
+    return min(problem.block, problem.kv if problem.direction == "fwd" else max(problem.q, problem.kv))
 
 
 def row_bytes(problem: Attention) -> int:
-    """Return the SRAM of one row of a node: two queries, the sums with their weight, the maximum."""
-    return 2 * problem.d * fmt(problem.dtype).bytes + 4 * (problem.d + 1) + 8
+    """Return the SRAM of one row of a node.
+
+    Forward two queries, the sums with their weight, two maxima; backward two of each of two operands, two sums, and
+    what a query needs of its own row.
+    """
+    item, d = fmt(problem.dtype).bytes, problem.d
+    return 2 * d * item + 4 * (d + 1) + 8 if problem.direction == "fwd" else 5 * d * item + 8 * d + 12
 
 
 def sram_bytes(problem: Attention, stages: int, chunk: int, ahead: int, rows: int) -> int:
-    """Return the SRAM that the forward kernel allocates on a node, in bytes, at most."""
-    item, d, width = fmt(problem.dtype).bytes, problem.d, min(problem.block, problem.kv)
-    keys = stages * width * item * (2 * d + 1)
-    scores = (ahead + 1) * chunk * width * (4 + item)
-    results = 2 * chunk * (d * fmt(problem.out_dtype).bytes + 4)
-    small = 5 * 4 * chunk + CAUSAL_GROUP**2 + 3 * 64
-    return keys + scores + results + small + rows * row_bytes(problem) + 12 * 64
+    """Return the SRAM that the kernel allocates on a node, in bytes, at most."""
+    item, out, d, width = fmt(problem.dtype).bytes, fmt(problem.out_dtype).bytes, problem.d, _width(problem)
+    if problem.direction == "fwd":
+        streams = stages * width * item * (2 * d + 1)
+        scores = (ahead + 1) * chunk * width * (4 + item)
+        small = 2 * chunk * (d * out + 4) + 5 * 4 * chunk
+    else:
+        streams = stages * width * (item * 3 * d + 12)
+        scores = (ahead + 1) * chunk * width * (8 + 2 * item)
+        small = 2 * max(128 if ahead > 2 else 0, 2 * chunk) * d * out + 4 * CAUSAL_GROUP * d
+    return streams + scores + small + CAUSAL_GROUP**2 + rows * row_bytes(problem) + 24 * 64
+
+
+def outs(chunk: int, ahead: int, *, causal: bool) -> int:
+    """Return the slots of results on their way out: of 128 rows in a deep pipeline, as many rows end at once."""
+    return max(2, 128 // (CAUSAL_GROUP if causal else chunk)) if ahead > 2 else 2
 
 
 def fill_in(plan: Plan, chip: ChipSpec, problem: Attention, **given: Any) -> Plan:

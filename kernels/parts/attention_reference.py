@@ -104,3 +104,75 @@ def _rows(P: Attention, q: Array, keys: Array, values: Array, rows: Array) -> tu
             most, sums = new, chain_matmul(p, values[key], sums if first else None)
         weight = sums[:, -1:]
         return sums[:, :-1] * (np.float32(1) / weight), fused(most, c, log(weight))[:, 0]
+
+
+def backward_reference(problem: Attention, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Return gq, gk and gv, rounded to their format, of the inputs q, k, v, y, gy and lse."""
+    found = {}
+    for name in ("gq", "gk", "gv"):
+        shape = problem.operands[name].shape
+        found[name] = backward_at(problem, inputs, name, [np.arange(n) for n in shape])
+    return found
+
+
+def backward_at(problem: Attention, inputs: Mapping[str, Any], output: str, places: Sequence[Array]) -> Array:
+    """Return an output at the product set of images, heads, rows and columns in `places`."""
+    P, (images, heads, rows, columns) = problem, places
+    result = np.zeros([len(x) for x in places], np.float32)
+    own = rows // CAUSAL_GROUP if P.causal else np.zeros_like(rows)
+    for x, image in enumerate(images):
+        for z, head in enumerate(heads):
+            shared = [head] if output == "gq" else range(head * P.shared, (head + 1) * P.shared)
+            for group in np.unique(own):
+                here = own == group
+                sums = None  # one chain over the heads that share the keys, one after the other
+                for each in shared:
+                    sums = _gradient(P, inputs, output, (image, each), rows[here], columns, sums)
+                if sums is not None:
+                    result[x, z, here] = sums
+    if output != "gv":
+        result = result * np.float32(P.factor)
+    return round_to(result, P.out_dtype)
+
+
+def _gradient(
+    P: Attention, inputs: Mapping[str, Any], output: str, at: tuple[int, int], rows: Array, columns: Array, sums: Any
+) -> Any:
+    """Return `sums` continued by what one head of q adds to `output` at rows of one group (of queries, or of keys)."""
+    image, head = at
+    q, y, gy = (np.asarray(inputs[name][image, head], np.float32) for name in ("q", "y", "gy"))
+    k, v = (np.asarray(inputs[name][image, head // P.shared], np.float32) for name in "kv")
+    lse = np.asarray(inputs["lse"][image, head], np.float32)
+    query, key = np.arange(P.q), np.arange(P.kv)
+    if output == "gq":
+        query = rows
+        if P.causal:
+            key = key[: CAUSAL_GROUP * (int(rows[0]) // CAUSAL_GROUP + 1)]
+    else:
+        key = rows
+        if P.causal:
+            query = query[CAUSAL_GROUP * (int(rows[0]) // CAUSAL_GROUP) :]
+    if not query.size:
+        return sums
+    with np.errstate(all="ignore"):
+        scores = chain_matmul(q[query], k[key].T)
+        if P.causal:
+            scores = np.where(key <= query[:, None], scores, np.float32(-np.inf))
+        p = exp(fused(scores, np.float32(P.factor), -lse[query][:, None]))
+        if output == "gv":
+            return chain_matmul(round_to(p, P.dtype).T, gy[query][:, columns], sums)
+        mean = reduced(gy[query] * y[query])
+        products = round_to(p * (chain_matmul(gy[query], v[key].T) - mean), P.dtype)
+        if output == "gq":
+            return chain_matmul(products, k[key][:, columns])
+        return chain_matmul(products.T, q[query][:, columns], sums)
+
+
+def reduced(x: Array) -> Array:
+    """Return `vec.reduce_sum` over the last dimension, kept: element i joins chain i % 16; neighbours fold, a tree."""
+    chains = np.zeros((*x.shape[:-1], 16), np.float32)
+    for i in range(x.shape[-1]):
+        chains[..., i % 16] += x[..., i]
+    while chains.shape[-1] > 1:
+        chains = chains[..., ::2] + chains[..., 1::2]
+    return chains

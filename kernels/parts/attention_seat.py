@@ -4,61 +4,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from math import ceil
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from accel.kernels.parts.attention_plan import Piece, Stretch, deal
+from accel.kernels.parts.attention_strips import Piece, Stretch, deal, streamed
 from accel.lang import K
 from accel.problem.attention import Attention
 
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["Item", "Seat", "by_job", "items_of"]
+Kind = tuple[int, int, int, bool, bool, int]  # what rows of one item have in common
+
+__all__ = ["Item", "Seat", "by_job", "items_of", "spread"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """Rows of a node against one block of keys: what one matmul multiplies and one pass of the softmax sees.
+    """Rows of a node against one block that streams by: what one matmul and one pass of the vector unit take.
 
-    place, rows: in the node's buffers; width: keys; corner: of the last ones of which row r sees the first r + 1;
-    last: no block of these rows follows.
+    block: its number; place, rows: in the node's buffers; at, width: of the block; corner: columns next to the edge of
+    which each row sees one more (queries, at the end) or one less (keys, at the beginning) than the row before; first,
+    last: no other item of these rows comes before, or after.
     """
 
     block: int
     place: int
     rows: int
+    at: int
     width: int
     corner: int
+    first: bool
     last: bool
     pieces: tuple[Piece, ...]
 
 
-def items_of(pieces: list[Piece], block: int, chunk: int) -> list[Item]:
-    """Return the items of a job on a node: blocks of keys ascending, neighbouring rows of one width together."""
-    items = []
-    for j in range(ceil(max((p.extent for p in pieces), default=0) / block)):
-        open_ = [p for p in pieces if p.extent > j * block]
+def items_of(problem: Attention, side: str, pieces: list[Piece], block: int, chunk: int) -> list[Item]:
+    """Return the items of a job on a node: blocks ascending, neighbouring rows that see the same of one together."""
+    items: list[Item] = []
+    blocks = streamed(problem, side, block)
+    for j, (start, length) in enumerate(blocks):
+        low = start % problem.q if side == "k" else start
 
-        def kind(p: Piece, j: int = j) -> tuple[int, bool, int]:
-            width, last = min(block, p.extent - j * block), p.extent <= (j + 1) * block
-            return width, last, p.place if last and p.corner else -1
+        def sees(p: Piece, low: int = low, length: int = length) -> tuple[int, int]:
+            return (0, min(length, p.edge - low)) if side == "q" else (max(0, p.edge - low), length)
 
-        for (width, last, _), group in groupby(open_, key=kind):
+        def kind(p: Piece, j: int = j, head: int = start - low, low: int = low, length: int = length) -> Kind:
+            at, end = sees(p)
+            meets = low < p.edge <= low + length if side == "q" else low <= p.edge
+            corner = p.corner if meets else 0
+            first = j == 0 if side == "q" else head == 0 and (meets or j == 0)
+            last = meets if side == "q" else j == len(blocks) - 1
+            return at, end - at, corner, first, last, p.place if corner else -1
+
+        active = [p for p in pieces if sees(p)[0] < sees(p)[1]]
+        for (at, width, corner, first, last, _), group in groupby(active, key=kind):
             run: list[Piece] = []
-            for piece in group:
-                if run and sum(p.rows for p in run) + piece.rows > chunk:
-                    items.append(_item(j, run, width, last))
+            for piece in (*group, None):
+                if run and (piece is None or sum(p.rows for p in run) + piece.rows > chunk):
+                    rows = sum(p.rows for p in run)
+                    items.append(Item(j, run[0].place, rows, at, width, corner, first, last, tuple(run)))
                     run = []
-                run.append(piece)
-            items.append(_item(j, run, width, last))
+                if piece is not None:
+                    run.append(piece)
     return items
-
-
-def _item(block: int, run: list[Piece], width: int, last: bool) -> Item:
-    rows = sum(p.rows for p in run)
-    return Item(block, run[0].place, rows, width, run[0].corner if last else 0, last, tuple(run))
 
 
 class Seat:
@@ -92,3 +101,13 @@ def by_job(tensor: Any, problem: Attention) -> View:
     """Return (b, h, q, ...) as (jobs, rows of a job, ...): heads that share their keys are one job."""
     view: View = tensor.merge(0).split(0, problem.shared).merge(1)
     return view
+
+
+def spread(pieces: int, blocks: int, stages: int) -> list[range]:
+    """Return which pieces of the next trip to bring after each block: evenly, once slots make blocks wait their turn.
+
+    All at once would keep the blocks waiting that come after them; only at the end there may be no time left for them.
+    """
+    first = min(stages, blocks) - 1
+    ends = [pieces * max(0, j - first + 1) // (blocks - first) for j in range(blocks)]
+    return [range(low, high) for low, high in zip([0, *ends], ends, strict=False)]
