@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from accel.errors import AccelError, InputError, UnsupportedError
 from accel.hardware import ChipSpec, chip
 from accel.kernels.parts.conv_reference import oracle
+from accel.kernels.parts.conv_weight_choice import choose
 from accel.kernels.parts.conv_weight_gradient import program
-from accel.kernels.parts.conv_weight_tiling import Tiling, choose, pool_plan
+from accel.kernels.parts.conv_weight_tiling import Tiling, pool_plan
 from accel.kernels.parts.conv_windows import frame_axes, homes, overlaps, padding, window
 from accel.numerics import gamma
 from accel.problem import Conv2d, Conv3d

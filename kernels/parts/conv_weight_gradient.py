@@ -6,8 +6,9 @@ for each row of taps: M = (s, c), N = k, K = (p, q), over windows of x that over
 Where a group has too few channels for it (and in fp32) the vector unit takes the chain a pixel at a time.
 
 Four threads: two that load bands of x and gy (each band is fetched once for all members that need it, by the next of
-them in turn, and multicast), one that multiplies, and one that adds finished tiles like a binary counter, so that
-log2(images) tiles are enough. At the end each team sums one slice of the tile over all teams and stores it.
+them in turn, and multicast; padding is written here too, while others multiply), one that multiplies, and one that adds
+finished tiles like a binary counter, so that log2(images) tiles are enough. At the end each team sums one slice of the
+tile over all teams and stores it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
+from accel.kernels.parts.conv_weight_choice import choose
 from accel.kernels.parts.conv_weight_inputs import Inputs, Segments
 from accel.kernels.parts.conv_weight_outputs import Outputs
 from accel.kernels.parts.conv_weight_share import Share, corner_of, share_of
-from accel.kernels.parts.conv_weight_tiling import Tiling, choose, merges, pool_plan
+from accel.kernels.parts.conv_weight_tiling import Tiling, merges, pool_plan
 from accel.kernels.parts.conv_windows import Band, window
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import fmt
@@ -83,8 +85,7 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
 
     @k.thread
     def load_x() -> None:
-        for g in range(len(segments)):
-            inputs.x.load(k, g, segments)
+        inputs.x.fetch(k, segments)
 
     @k.thread
     def load_gy() -> None:

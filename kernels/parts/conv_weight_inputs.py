@@ -63,9 +63,7 @@ class Side(ABC):
 
     def wait(self, k: K, g: int, segments: Segments) -> None:
         """Wait until segment g is here."""
-        count = len(self.pieces(g, segments))
-        if count:
-            k.wait(self.full[g % self.stages], count)
+        k.wait(self.full[g % self.stages], max(1, len(self.pieces(g, segments))))
 
     def allow(self, k: K, g: int, segments: Segments) -> None:
         """Tell who fetches segment g that its slot is free here."""
@@ -81,6 +79,7 @@ class X(Side):
         shape, home = (*T.window_shape, T.x_channels), (*(axis.each for axis in T.homes), T.x_channels)
         super().__init__(k, x, "x", shape, home, T.x_owners, T)
         self.clean: list[tuple[Span, Span, Span] | None] = [None] * T.stages
+        self.done = k.sem(T.stages, "x_done")
 
     def place(self, k: K, mine: Share) -> None:
         """Say which images and channels this node sees; declare what it keeps."""
@@ -109,11 +108,23 @@ class X(Side):
                 part = self.home[index, : extent[0], : extent[1], : cols.total, : self.width]
                 k.preload(part, self._source(image, *source))
 
-    def touch(self, k: K) -> None:
+    def fetch(self, k: K, segments: Segments) -> None:
+        """Write the padding of every segment as soon as its slot is free, and fetch those that this node owns."""
+        self._touch(k)
+        for g in range(len(segments)):
+            if g >= self.stages:
+                k.wait(self.done[g % self.stages])
+            self.prepare(k, g, segments)
+            self.allow(k, g, segments)
+            self.load(k, g, segments)
+            if not self.pieces(g, segments):  # nothing but padding comes
+                k.inc(self.full[g % self.stages])
+
+    def _touch(self, k: K) -> None:
         """Read one element of an x of which no tap meets anything: it is an operand of the problem all the same."""
         if self.unread and self.home is None:
-            k.copy(self.slots[0, 0, 0, 0, :1], self._one(), done=self.full[0])
-            k.wait(self.full[0])
+            k.copy(self.slots[0, 0, 0, 0, :1], self._one(), done=self.done[0])
+            k.wait(self.done[0])
 
     def _one(self) -> View:
         spatial = (0,) * (len(self.tensor.shape) - 2)
@@ -238,7 +249,6 @@ class Inputs:
         """Make the slots ready for the first segments."""
         if self.ones is not None:
             k.vec.fill(self.ones, 1.0)
-        self.x.touch(k)
         for g in range(min(self.tiling.stages, len(segments))):
             self._allow(k, g, segments)
 
@@ -262,11 +272,11 @@ class Inputs:
     def release(self, k: K, g: int, segments: Segments) -> None:
         """Give the slots of segment g to the next one in them."""
         if g + self.tiling.stages < len(segments):
+            k.inc(self.x.done[g % self.tiling.stages])
             self._allow(k, g + self.tiling.stages, segments)
 
     def _allow(self, k: K, g: int, segments: Segments) -> None:
-        self.x.prepare(k, g, segments)
-        for side in self.sides:
+        for side in self.sides[1:]:
             side.allow(k, g, segments)
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import ceil, prod
+from typing import NamedTuple
 
-from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_windows import Band, Homes, bands, frame_axes, homes, window
 from accel.lang import SRAM_ALIGN
 from accel.problem.convolution import Axis, Geometry
 
-__all__ = ["Tiling", "choose", "pool_plan"]
+__all__ = ["GROUP", "Tiling", "merges", "pool_plan", "width"]
 
 GROUP = 8  # channels are dealt in groups of one step of the matrix unit
-MOST_STAGES = 4
 
 
 @dataclass(frozen=True)
@@ -107,25 +104,24 @@ class Tiling:
         return width(self.y_channels, ceil(self.team_rows / self.group_parts)) if self.bias else 0
 
     @cached_property
+    def banding(self) -> Banding:
+        """Return the bands of an image and what they take."""
+        return _banding(self.axes, self.frames, self.rows)
+
+    @property
     def bands(self) -> list[Band]:
         """Return the bands of an image."""
-        return bands(self.axes, self.frames, self.rows)
+        return self.banding.bands
 
-    @cached_property
+    @property
     def window_shape(self) -> tuple[int, int, int]:
         """Return the most frames, rows and columns of x that a band reads, padding included."""
-        t, h, w = self.axes
-        return (
-            max(window(t, *b.frames).extent for b in self.bands),
-            max(window(h, *b.rows).extent for b in self.bands),
-            window(w, 0, w.out).extent,
-        )
+        return self.banding.window
 
-    @cached_property
+    @property
     def output_shape(self) -> tuple[int, int, int]:
         """Return the most frames, rows and columns of gy in a band."""
-        frames, rows = zip(*(b.outputs() for b in self.bands), strict=True)
-        return max(frames), max(rows), self.axes[2].out
+        return self.banding.output
 
     @cached_property
     def band_grid(self) -> tuple[int, int]:
@@ -213,13 +209,14 @@ class Tiling:
             sizes.append(self.item * ceil(self.segments / self.y_owners) * y)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
 
-    def products(self) -> Iterator[int]:
-        """Yield the steps of every macro-operation that adds one band to one row of taps of one group."""
-        merged = merges(self.axes)
+    def products(self) -> dict[int, int]:
+        """Return how many macro-operations add a band to one row of taps of one group, by their steps."""
+        merged, found = merges(self.axes), dict[int, int]()
         for band in self.bands:
             frames, rows = band.outputs()
-            for _ in range(1 if merged else frames):
-                yield (frames if merged else 1) * rows * self.axes[2].out
+            steps = (frames if merged else 1) * rows * self.axes[2].out
+            found[steps] = found.get(steps, 0) + (1 if merged else frames)
+        return found
 
     def compute_cycles(self, chip: ChipSpec) -> float:
         """Return the cycles that the busiest member multiplies for one image, in closed form."""
@@ -235,20 +232,21 @@ class Tiling:
         drain = 4 * tiles  # a tile of sums leaves in four accesses while the unit waits; with more bands one comes in
         extra = ceil(self.bias_width / unit.n) if self.bias else 0
         return sum(
-            g * t * r * (tiles * ceil(steps / unit.k) + drain + unit.fill_cycles + 4)
-            + extra * (ceil(steps / unit.k) + 4)
-            for steps in self.products()
+            count * (g * t * r * (tiles * ceil(steps / unit.k) + drain + unit.fill_cycles + 4)
+            + extra * (ceil(steps / unit.k) + 4))
+            for steps, count in self.products().items()
         )  # fmt: skip
 
     def cycles(self, chip: ChipSpec) -> float:
-        """Return the estimated cycles on `chip`, for choosing among tilings: the busiest of units and ports."""
+        """Return the estimated cycles on `chip`, for choosing among tilings: the busiest of unit, mesh port, memory."""
         node, images = chip.node, min(self.share, self.form.n)
-        x = self.item * prod(self.window_shape) * self.x_channels * len(self.bands)
-        y = self.item * prod(self.output_shape) * (self.y_channels + self.rest) * len(self.bands)
+        x = self.item * self.banding.elements * self.x_channels
+        y = self.item * prod(axis.out for axis in self.axes) * (self.y_channels + self.rest)
         kept = (
             3 * 4 * (prod(self.tile) + prod(self.corner)) / node.port_bytes / node.accesses_per_cycle
         )  # an addition of the tree
-        busiest = max(images * self.compute_cycles(chip), images * (x + y) / node.mesh_bytes_per_cycle, images * kept)
+        busy = max(images * self.compute_cycles(chip), images * kept)
+        port = images * (x + y) / node.mesh_bytes_per_cycle
         memory = 0.0
         parts = self.group_parts * self.c_parts
         if "x" not in self.resident:
@@ -261,7 +259,32 @@ class Tiling:
         last = 2 * tile / node.mesh_bytes_per_cycle + self.teams * 20 if self.teams > 1 else 0.0
         if "gw" not in self.resident:
             last += self.out_item * prod(self.form.w) / rate
-        return float((busiest**3 + (memory / rate) ** 3) ** (1 / 3)) + first + last
+        # Where two are close neither hides the other quite: a node's own port less than the memory that all share.
+        busy = (busy**6 + port**6) ** (1 / 6)
+        return float((busy**3 + (memory / rate) ** 3) ** (1 / 3)) + first + last
+
+
+class Banding(NamedTuple):
+    """The bands of an image; the largest window and output of one; and the elements of x that all windows hold."""
+
+    bands: list[Band]
+    window: tuple[int, int, int]
+    output: tuple[int, int, int]
+    elements: int
+
+
+@lru_cache(maxsize=4096)
+def _banding(axes: tuple[Axis, Axis, Axis], frames: int, rows: int) -> Banding:
+    parts = bands(axes, frames, rows)
+    spans = [(window(axes[0], *b.frames), window(axes[1], *b.rows)) for b in parts]
+    cols = window(axes[2], 0, axes[2].out)
+    outputs = [b.outputs() for b in parts]
+    return Banding(
+        parts,
+        (max(t.extent for t, _ in spans), max(h.extent for _, h in spans), cols.extent),
+        (max(f for f, _ in outputs), max(r for _, r in outputs), axes[2].out),
+        sum((t.high - t.low) * (h.high - h.low) for t, h in spans) * (cols.high - cols.low),
+    )
 
 
 def width(size: int, parts: int) -> int:
@@ -306,137 +329,3 @@ def pool_plan(images: int) -> tuple[int, list[int], list[list[tuple[int, int]]]]
         pending.append(current)
         steps.append(done)
     return made, tiles, steps
-
-
-def choose(
-    chip: ChipSpec,
-    form: Geometry,
-    *,
-    item: int,
-    out_item: int,
-    resident: frozenset[str],
-    bias: bool,
-    vector: Sequence[bool],
-    **tiling: int,
-) -> Tiling:
-    """Return the tiling with the fewest estimated cycles that fits a node; ties go to the first in order.
-
-    vector: which units may do it. item, out_item: bytes of an element of x and gy, and of gw. tiling: fields that are
-    given (share, frames, rows); InputError for others, or outside their range.
-
-    UnsupportedError where none fits, naming the smallest and what a node has.
-    """
-    base = Tiling(
-        form, item, out_item, share=1, across=1, group_parts=1, c_parts=1, t_parts=1, r_parts=1, s_parts=1, k_parts=1,
-        frames=1, rows=1, vector=vector[0], bias=bias, resident=resident,
-    )  # fmt: skip
-    given = _checked(form, tiling)
-    best: tuple[float, Tiling] | None = None
-    least: tuple[int, Tiling] | None = None
-    for shape in (shape for unit in vector for shape in _shapes(replace(base, vector=unit), chip, given)):
-        for candidate in _banded(shape, given):
-            size = candidate.sram_bytes
-            if least is None or size < least[0]:
-                least = (size, candidate)
-            if size > chip.node.sram_bytes:
-                continue
-            cost = candidate.cycles(chip)
-            if best is None or cost < best[0]:
-                best = (cost, candidate)
-            break  # smaller bands only add to what is moved
-    if least is None:
-        raise InputError(
-            f"tiling parameter share={given['share']} makes more teams than {chip.name} has room for; use more"
-        )
-    if best is None:
-        kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
-        raise UnsupportedError(
-            f"a weight gradient of {form.n} images of {'x'.join(map(str, form.x[1:]))} by "
-            f"{'x'.join(map(str, form.w))}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
-            f"SRAM, a node has {chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
-        )
-    found = best[1]
-    while found.stages < min(MOST_STAGES, found.segments):  # more in flight hides more of what it takes to fetch one
-        deeper = replace(found, stages=found.stages + 1)
-        if deeper.sram_bytes > chip.node.sram_bytes:
-            break
-        found = deeper
-    return found
-
-
-def _shapes(base: Tiling, chip: ChipSpec, given: Mapping[str, int]) -> Iterator[Tiling]:
-    """Yield every way to deal groups, channels, taps, filters and images over the mesh."""
-    rows, cols, form = chip.mesh.rows, chip.mesh.cols, base.form
-    t, r, s = (axis.taps for axis in base.axes)
-    for group_parts in _parts(form.groups, rows, 1):
-        whole = group_parts == form.groups  # a part of a group's channels is one run only where it is one group
-        for c_parts, t_parts, r_parts, s_parts in product(
-            _parts(base.c, rows, GROUP) if whole else [1], _parts(t, rows, 1), _parts(r, rows, 1),
-            sorted({1, s}) if s <= rows else [1],
-        ):  # fmt: skip
-            high = group_parts * c_parts * t_parts * r_parts * s_parts
-            if high > rows:
-                continue
-            yield from _uneven(base, chip, (c_parts, t_parts, r_parts, s_parts), given)
-            for k_parts in _parts(base.k, cols, GROUP) if whole else [1]:
-                most = (rows // high) * (cols // k_parts)
-                share = given.get("share", 1)
-                if "share" in given and ceil(form.n / share) > most:
-                    continue
-                while ceil(form.n / share) > most:
-                    share *= 2
-                while True:
-                    yield replace(
-                        base, share=share, across=cols // k_parts, group_parts=group_parts, c_parts=c_parts,
-                        t_parts=t_parts, r_parts=r_parts, s_parts=s_parts, k_parts=k_parts,
-                    )  # fmt: skip
-                    if "share" in given or share >= form.n or share >= 4 * ceil(form.n / most):
-                        break
-                    share *= 2
-
-
-def _uneven(base: Tiling, chip: ChipSpec, parts: tuple[int, ...], given: Mapping[str, int]) -> Iterator[Tiling]:
-    """Yield one team over all columns of the mesh, if filters do not divide by them: the rest is dealt by channels."""
-    form, cols = base.form, chip.mesh.cols
-    each = base.k // GROUP // cols * GROUP
-    share = 1 << (form.n - 1).bit_length()
-    if form.groups > 1 or base.bias or base.vector or not each or base.k == each * cols or "share" in given:
-        return
-    c_parts, t_parts, r_parts, s_parts = parts
-    yield replace(
-        base, share=share, across=1, c_parts=c_parts, t_parts=t_parts, r_parts=r_parts, s_parts=s_parts, k_parts=cols,
-        rest=base.k - each * cols,
-    )  # fmt: skip
-
-
-def _parts(size: int, most: int, granule: int) -> list[int]:
-    """Return the part counts worth trying: for every size of a part, the fewest parts that reach it, none empty."""
-    units = ceil(size / granule)
-    return sorted({ceil(units / ceil(units / p)) for p in range(1, min(units, most) + 1)})
-
-
-def _banded(shape: Tiling, given: Mapping[str, int]) -> Iterator[Tiling]:
-    """Yield bands from whole images down to a row."""
-    t, h, _ = shape.axes
-    if "frames" in given or "rows" in given:
-        yield replace(shape, frames=given.get("frames", 1), rows=given.get("rows", h.out))
-        return
-    for parts in _parts(t.out, t.out, 1)[:24]:
-        yield replace(shape, frames=ceil(t.out / parts), rows=h.out)
-    for parts in _parts(h.out, h.out, 1)[1:]:
-        yield replace(shape, frames=1, rows=ceil(h.out / parts))
-
-
-def _checked(form: Geometry, given: Mapping[str, int]) -> dict[str, int]:
-    """Return tiling parameters by name; InputError names one that does not exist or its range."""
-    t, h, _ = frame_axes(form)
-    limits = {"share": 1 << (form.n - 1).bit_length(), "frames": t.out, "rows": h.out}
-    for name, value in given.items():
-        if name not in limits:
-            raise InputError(f"a weight gradient has no tiling parameter {name!r}; use one of {', '.join(limits)}")
-        if type(value) is not int or not 1 <= value <= limits[name]:
-            raise InputError(f"tiling parameter {name} must be a whole number from 1 to {limits[name]}, got {value!r}")
-    share = given.get("share", 1)
-    if share & (share - 1):
-        raise InputError(f"tiling parameter share={share} is no power of two; use {share & ~(share & (share - 1))}")
-    return dict(given)
