@@ -12,11 +12,13 @@ import pytest
 from accel.cli import main
 from accel.comparison import build
 from accel.errors import InputError
-from accel.networks import Layer, Planned, catalog, names, network, parameters, weights
+from accel.networks import Layer, catalog, names, network, parameters, weights
+from accel.networks import timing as timing_module
 from accel.networks.expansion import size
 from accel.networks.results import Results
 from accel.networks.timing import time_layers
-from accel.problem import Conv2d, Conv3d, Elementwise, Matmul, from_dict
+from accel.problem import Conv2d, Conv3d, Elementwise, Matmul, Softmax, from_dict
+from accel.report.networks import network_tables
 
 
 def _macs(layers: tuple[Layer, ...]) -> int:
@@ -73,7 +75,7 @@ def test_training_has_both_gradients_of_every_product_but_the_first(name: str) -
     image_channels = {"unet3d": 1}.get(name, 3)
     assert all(dict(from_dict_of(layer))["c"] == image_channels for layer in products if layer.name in missing)
     assert len(missing) == {"slowfast": 2, "bert-large": 0, "gpt3-175b": 0}.get(name, 1)
-    assert step[-1].name == "optimizer"
+    assert step[-1].phase == "optimizer"
     assert all(layer.source for layer in step)
 
 
@@ -86,8 +88,7 @@ def test_every_layer_is_a_problem_of_the_batch(name: str) -> None:
     small, large = (network(name, training=True, batch=batch) for batch in (1, 3))
     assert [layer.name for layer in small] == [layer.name for layer in large]
     for one, three in zip(small, large, strict=True):
-        if not isinstance(one.problem, Planned):
-            assert from_dict(one.problem.to_dict()) == one.problem
+        assert from_dict(one.problem.to_dict()) == one.problem
         assert three.problem.macs == 3 * one.problem.macs
 
 
@@ -108,7 +109,7 @@ def test_sizes_are_products_and_exact_quotients() -> None:
 LAYERS = (
     Layer("a", Matmul(32, 24, 16), 2, "here", "forward"),
     Layer("a relu", Elementwise(640), 1, "here", "forward"),
-    Layer("pool", Planned("max_pool 2x2/2", (64,), (16,)), 3, "here", "forward"),
+    Layer("softmax", Softmax(64, 16), 3, "here", "forward"),
     Layer("again", Matmul(32, 24, 16), 1, "here", "backward"),
     Layer(
         "int8", Conv2d(1, 4, 4, 2, 2, 1, 1, dtype="int8", out_dtype="int32", direction="wgrad"), 1, "here", "backward"
@@ -116,7 +117,11 @@ LAYERS = (
 )
 
 
-def test_layers_are_timed_once_kept_and_never_left_out_in_silence(tmp_path: Path) -> None:
+def test_layers_are_timed_once_kept_and_never_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = {name: entry for name, entry in timing_module.CATALOG.items() if entry.kind != "softmax"}
+    monkeypatch.setattr(timing_module, "CATALOG", without)
     told: list[str] = []
     store = tmp_path / "layers.sqlite"
 
@@ -130,13 +135,13 @@ def test_layers_are_timed_once_kept_and_never_left_out_in_silence(tmp_path: Path
     assert [row.figure.cycles for row in timing.rows] == [matmul.cycles, relu.cycles, None, matmul.cycles, None]
     assert timing.seconds == pytest.approx(3 * matmul.seconds + relu.seconds)
     assert timing.phases() == pytest.approx({"forward": 2 * matmul.seconds + relu.seconds, "backward": matmul.seconds})
-    assert [row.layer.name for row in timing.missing] == ["pool", "int8"]
+    assert [row.layer.name for row in timing.missing] == ["softmax", "int8"]
     assert [row.figure.status for row in timing.missing] == ["no kernel", "refused"]
-    assert "no kernel for max_pool 2x2/2" in timing.missing[0].figure.reason
+    assert "no kernel for softmax" in timing.missing[0].figure.reason
     assert "int8" in timing.missing[1].figure.reason
     assert timing.flops == 3 * LAYERS[0].problem.flops
     assert set(timing.speedup()) == {"h100-sxm"}
-    assert json.loads(json.dumps(timing.to_dict()))["sum"]["missing"] == ["pool", "int8"]
+    assert json.loads(json.dumps(timing.to_dict()))["sum"]["missing"] == ["softmax", "int8"]
 
     told.clear()
     assert time_layers(LAYERS, "mini", vs=["h100-sxm"], store=store, watch=watch) == timing
@@ -165,6 +170,14 @@ def test_a_store_that_cannot_be_used_costs_nothing_but_time(tmp_path: Path) -> N
         time_layers(LAYERS, "mini", workers=0)
 
 
+def test_what_is_missing_is_printed_with_its_reason() -> None:
+    layers = (LAYERS[0], LAYERS[-1])
+    timing = time_layers(layers, "mini", workers=1)
+    text = str(network_tables("Net", "here", timing)[-1])
+    assert "1 of 2 layers, one after the other" in text
+    assert f"NOT in the sum, 1 layers:\n  int8: {timing.missing[0].figure.reason}" in text
+
+
 TINY = """
 title = "Tiny"
 source = "a test"
@@ -190,7 +203,7 @@ def test_bench_prints_every_layer_and_the_sum(
         assert layer.name in table
         assert layer.problem.label in table
     assert "Tiny, training step (batch 4) on mini" in table
-    assert "NOT in the sum" in table
+    assert "NOT in the sum" not in table
     assert main(["bench", "network:tiny", "--chip", "mini", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in found["layers"]] == ["conv", "conv relu", "fc"]

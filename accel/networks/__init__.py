@@ -2,6 +2,5 @@
 
 from accel.networks.catalog import Layer, names, network, parameters, title, weights
 from accel.networks.gemms import LAYERS, Product, layers
-from accel.networks.planned import Planned
 
-__all__ = ["LAYERS", "Layer", "Planned", "Product", "layers", "names", "network", "parameters", "title", "weights"]
+__all__ = ["LAYERS", "Layer", "Product", "layers", "names", "network", "parameters", "title", "weights"]

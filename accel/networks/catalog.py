@@ -10,8 +10,7 @@ from typing import Any
 
 from accel.errors import InputError, nearest
 from accel.networks.expansion import OPTIMIZER, expand, size
-from accel.networks.planned import Planned
-from accel.problem import Problem
+from accel.problem import Optimizer, Problem
 from accel.problem.checks import check_int
 
 __all__ = ["Layer", "names", "network", "parameters", "title", "weights"]
@@ -72,7 +71,7 @@ def network(name: str, *, training: bool = False, dtype: str = "bf16", **given: 
         known[key] = check_int(f"network {name}", key, value)
     forward: list[Layer] = []
     backward: list[list[Layer]] = []
-    weights = 0
+    trained: list[tuple[str, int, int]] = []
     for row in table["network"]["layers"]:
         count = size(row.get("count", 1), known)
         groups = {"group_count": size(row.get("groups", 1), known)}
@@ -83,23 +82,28 @@ def network(name: str, *, training: bool = False, dtype: str = "bf16", **given: 
         ]
         forward += [layer for layer in made if layer.phase == "forward"]
         backward.append([layer for layer in made if layer.phase == "backward"])
-        weights += count * found.parameters
+        trained.append((row["name"], count, found.parameters))
     steps = forward + [layer for layers in reversed(backward) for layer in layers]
     if training:
-        steps.append(_update(table, weights))
+        steps += _updates(table, trained, dtype)
     return tuple(steps)
 
 
-def _update(table: dict[str, Any], weights: int) -> Layer:
-    """The optimizer's step over all parameters: master weights and moments in fp32."""
-    kind = table["optimizer"]
-    moments = 1 if kind == "sgd" else 2
-    tensors = (weights,) * (1 + moments)
-    problem = Planned(f"{kind} of {weights} parameters", (weights, *tensors), tensors, "fp32")
-    return Layer("optimizer", problem, 1, table["source"], OPTIMIZER)
+def _updates(table: dict[str, Any], trained: list[tuple[str, int, int]], dtype: str) -> list[Layer]:
+    """The optimizer's step over all parameters; that of LAMB, which takes norms of a layer, layer by layer."""
+    method, source = table["optimizer"], table["source"]
+    if method != "lamb":
+        trained = [("all weights", 1, sum(count * parameters for _, count, parameters in trained))]
+    return [
+        Layer(f"{name} {method}", Optimizer(parameters, method, dtype=dtype), count, source, OPTIMIZER)
+        for name, count, parameters in trained
+        if parameters
+    ]
 
 
 def weights(name: str, **given: Any) -> int:
     """Return the number of parameters that training updates."""
-    update = network(name, training=True, **given)[-1]
-    return update.problem.operands["y0"].shape[0]
+    steps = network(name, training=True, **given)
+    return sum(
+        layer.count * layer.problem.operands["w"].shape[0] for layer in steps if isinstance(layer.problem, Optimizer)
+    )

@@ -8,19 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from accel.errors import InputError
-from accel.networks.planned import Planned
 from accel.problem import (
     Attention,
     BatchNorm,
     BiasAdd,
+    Concat,
     Conv2d,
     Conv3d,
     CrossEntropy,
     Elementwise,
+    Embedding,
     GroupNorm,
     LayerNorm,
     Matmul,
+    Pool2d,
     Problem,
+    Resize2d,
 )
 
 __all__ = ["Work", "expand", "size"]
@@ -170,18 +173,11 @@ def _transposed(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
 
 
 def _attention(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    options = {"causal": bool(row.get("causal")), "dtype": row["dtype"]}
-    return _phases(
-        row,
-        [Work("", FORWARD, _make(Attention, sizes, **options))],
-        [Work("gradient", BACKWARD, _make(Attention, sizes, direction="bwd", **options))],
-        0,
-    )
+    return _plain(Attention, sizes, row, causal=bool(row.get("causal")))
 
 
 def _layernorm(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    forward, backward = (_make(LayerNorm, sizes, dtype=row["dtype"], direction=way) for way in ("fwd", "bwd"))
-    return _phases(row, [Work("", FORWARD, forward)], [Work("gradient", BACKWARD, backward)], 2 * sizes[1])
+    return _plain(LayerNorm, sizes, row, 2 * sizes[1])
 
 
 def _elementwise(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
@@ -194,51 +190,40 @@ def _elementwise(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
 
 
 def _cross_entropy(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    if not row["training"]:
-        return Expanded([], 0)
-    forward, backward = (_make(CrossEntropy, sizes, dtype=row["dtype"], direction=way) for way in ("fwd", "bwd"))
-    return _phases(row, [Work("", FORWARD, forward)], [Work("gradient", BACKWARD, backward)], 0)
+    return _plain(CrossEntropy, sizes, row) if row["training"] else Expanded([], 0)
+
+
+def _plain(
+    kind: type[Problem], sizes: Sequence[int], row: Mapping[str, Any], parameters: int = 0, **options: object
+) -> Expanded:
+    """A layer whose gradient is one problem of the same kind."""
+    forward, backward = (_make(kind, sizes, dtype=row["dtype"], direction=way, **options) for way in ("fwd", "bwd"))
+    return _phases(row, [Work("", FORWARD, forward)], [Work("gradient", BACKWARD, backward)], parameters)
 
 
 def _pool(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    n, h, w, c, r, s = sizes
-    stride, pad = row.get("stride", 1), row.get("pad", 0)
-    p, q = (h + 2 * pad - r) // stride + 1, (w + 2 * pad - s) // stride + 1
-    x, y, what = n * h * w * c, n * p * q * c, f"{row['function']}_pool {r}x{s}/{stride} {n}x{h}x{w}x{c}"
-    saved = (x,) if row["function"] == "max" else ()
-    return _phases(
-        row,
-        [Work("", FORWARD, Planned(what, (x,), (y,), row["dtype"]))],
-        [Work("gradient", BACKWARD, Planned(f"{what} bwd", (y, *saved), (x,), row["dtype"]))],
-        0,
-    )
+    """n, h, w, c and the window; `function` is max or avg."""
+    return _plain(Pool2d, sizes, row, function=row["function"], stride=row.get("stride", 1), pad=row.get("pad", 0))
 
 
 def _resize(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    n, h, w, c, factor = sizes
-    x, what = n * h * w * c, f"resize {n}x{h}x{w}x{c} by {factor}"
-    y = x * factor * factor
-    return _phases(
-        row,
-        [Work("", FORWARD, Planned(what, (x,), (y,), row["dtype"]))],
-        [Work("gradient", BACKWARD, Planned(f"{what} bwd", (y,), (x,), row["dtype"]))],
-        0,
-    )
+    """n, h, w, c and by what height and width are multiplied."""
+    *image, factor = sizes
+    return _plain(Resize2d, [*image, image[1] * factor, image[2] * factor], row, mode="nearest")
+
+
+def _concat(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
+    """Pixels, then the channels of each part."""
+    return _plain(Concat, [sizes[0], 1], row, parts="+".join(map(str, sizes[1:])))
 
 
 def _embedding(sizes: list[int], row: Mapping[str, Any]) -> Expanded:
-    tokens, vocabulary, width = sizes
-    what = f"embedding {tokens} of {vocabulary}x{width}"
-    return _phases(
-        row,
-        [Work("", FORWARD, Planned(what, (tokens * width,), (tokens * width,), row["dtype"]))],
-        [Work("gradient", BACKWARD, Planned(f"{what} bwd", (tokens * width,), (vocabulary * width,), row["dtype"]))],
-        vocabulary * width,
-    )
+    """Tokens, rows of the table, width."""
+    return _plain(Embedding, sizes, row, sizes[1] * sizes[2])
 
 
 _KINDS: dict[str, Callable[[list[int], Mapping[str, Any]], Expanded]] = {
     "conv2d": _convolution(Conv2d), "conv3d": _convolution(Conv3d), "transposed3d": _transposed, "linear": _linear,
     "attention": _attention, "layernorm": _layernorm, "elementwise": _elementwise, "pool": _pool, "resize": _resize,
-    "embedding": _embedding, "cross_entropy": _cross_entropy,
+    "embedding": _embedding, "concat": _concat, "cross_entropy": _cross_entropy,
 }  # fmt: skip

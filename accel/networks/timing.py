@@ -162,7 +162,7 @@ def _figures(
     known = {entry.kind for entry in CATALOG.values()}
     for problem in problems:
         if problem.kind not in known:
-            reason = f"the library has no kernel for {problem.kind if problem.kind != 'planned' else problem.label} yet"
+            reason = f"the library has no kernel for {problem.kind}"
             found[problem] = Figure("no kernel", reason=reason, **bound_of(problem, chip))
             continue
         key = results.key(problem, chip, fidelity)
