@@ -12,11 +12,12 @@ chains of 8 and a balanced tree (`parts/sum_orders.py`), whatever the mesh.
 1. Each channel on a node of its own would leave most of a mesh idle at 64 channels, and read pieces of 2 bytes. Rows
    are dealt instead (`parts/column_streaming.py`), whole channels wide, and node sums go up a tree and down again.
 2. Three sweeps (sum, squares, result) over an x that came from memory each time would move it four times. Every node
-   keeps its rows, as stored: 103 MB of the first ResNet-50 layer at batch 256 lie in 196 nodes, and cross the memory's
-   edge once in, once out. Where rows do not fit they are read again for each sweep.
+   keeps its rows, as stored, from the first sweep to the last: 103 MB of the first ResNet-50 layer at batch 256 lie in
+   196 nodes, and cross the memory's edge once in, once out.
 3. The first sum runs while rows arrive, but squares have to wait for the mean, results for both, and meanwhile nothing
-   would cross the memory's edge. So channels go in two slices or more, and results are a thread of their own: while one
-   slice is summed another arrives or leaves.
+   would cross the memory's edge. Channels know nothing of each other, so they go in slices, and results are a thread
+   of their own: while one slice is summed another arrives or leaves. Thinner slices are also how rows that do not fit
+   are kept after all; where not even 16 channels do, they are read again for each sweep.
 
 The bound it approaches: compulsory bytes over memory bandwidth, which counts x once in and y once out, hence assumes
 that x stays on the chip in between.

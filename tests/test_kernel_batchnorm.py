@@ -53,9 +53,9 @@ def test_no_mesh_and_no_tiling_changes_bits(
 
 
 def test_pixels_that_do_not_fit_are_read_again() -> None:
-    small, problem = on_mesh(2, 2, **{"node.sram_bytes": 48 * 1024}), BatchNorm(3, 32, 32, 64)
+    small, problem = on_mesh(2, 2, **{"node.sram_bytes": 48 * 1024}), BatchNorm(6, 64, 64, 16)
     agree(problem, small)
-    once = 3 * 32 * 32 * 64 * 2
+    once = 6 * 64 * 64 * 16 * 2
     assert built(problem, small).time().bytes["memory_read"] >= 3 * once
     assert built(problem).time().bytes["memory_read"] < 1.1 * once
 

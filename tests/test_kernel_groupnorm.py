@@ -48,9 +48,9 @@ def test_no_mesh_and_no_tiling_changes_bits(
 
 
 def test_pixels_that_do_not_fit_are_read_again() -> None:
-    small, problem = on_mesh(1, 2, **{"node.sram_bytes": 64 * 1024}), GroupNorm(2, 32, 32, 64, 8)
+    small, problem = on_mesh(1, 2, **{"node.sram_bytes": 64 * 1024}), GroupNorm(2, 64, 64, 32, 2)
     agree(problem, small)
-    once = 2 * 32 * 32 * 64 * 2
+    once = 2 * 64 * 64 * 32 * 2
     assert built(problem, small).time().bytes["memory_read"] >= 3 * once
     assert built(problem).time().bytes["memory_read"] < 1.1 * once
 

@@ -3,7 +3,9 @@
 A tensor (images, pixels, channels) is cut in *tasks*, each a slice of the channels of one image; a *team* of nodes has
 its pixels, each member an aligned run of 8 * 2^k of them, so that sums over the team follow the tree of
 `sum_orders`. Where there are more tasks than nodes a team is one node; where there are fewer, teams grow, then slices
-shrink. A member's pixels stay in SRAM between the sweeps of a task where they fit, else they are read again.
+shrink. A member's pixels stay in SRAM between the sweeps of a task. So a team takes thinner slices, one after the
+other, until SRAM holds two, of which one is summed while the other arrives or leaves, or at least one; where not even
+the thinnest fits, its pixels are read again for each sweep.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ WIDTH = 1024
 """Channels of a slice at most, unless a group is wider."""
 NARROW = 64
 """Channels below which slices do not shrink to keep more nodes busy: 128 bytes in bf16."""
-HALF = 16
-"""Channels below which slices are not halved so that a team has two tasks: 32 bytes in bf16."""
+BURST = 16
+"""Channels below which slices do not shrink for SRAM to hold a task, or two: 32 bytes in bf16, a burst of a memory."""
 SLOTS = 40
 """Slots of an input at most: two semaphores each, of 256 a node."""
 SPARE = 4096
@@ -111,41 +113,44 @@ def choose_columns(
         raise InputError(
             f"column tiling: block={given['block']} does not fit sums of {BLOCK}; use {BLOCK} times a power of two"
         )
-    nodes = chip.mesh.rows * chip.mesh.cols
-    for most in (WIDTH, WIDTH // 4, NARROW, 1):
-        cut = _cut(nodes, images, pixels, channels, granule, max(granule, most // granule * granule))
-        for tiling in _pieces(cut, channels, given):
-            if plan.sram_bytes(channels, tiling) <= chip.node.sram_bytes:
-                return tiling
-        if cut.width <= granule:
-            break
-    least = plan.sram_bytes(channels, tiling)
+    widths = [most for most in (WIDTH >> i for i in range(WIDTH.bit_length())) if most >= granule] or [granule]
+    wide = _cut(chip.mesh_nodes, images, pixels, channels, granule, widths[0] // granule * granule)
+    slices = [_sliced(wide, channels, granule, 1 << i) for i in range(WIDTH.bit_length())]
+    slices = [cut for i, cut in enumerate(slices) if i == 0 or slices[i - 1].width > cut.width >= BURST]
+    narrower = (_cut(chip.mesh_nodes, images, pixels, channels, granule, most // granule * granule) for most in widths)
+    for held, whole, cuts in ((True, True, slices), (True, False, slices), (False, False, narrower)):
+        for cut in cuts:
+            for tiling in _pieces(cut, channels, held, whole, given):
+                if plan.sram_bytes(channels, tiling) <= chip.node.sram_bytes:
+                    return tiling
+    cut = _cut(chip.mesh_nodes, images, pixels, channels, granule, granule)
+    least = plan.sram_bytes(channels, replace(cut, block=1, held=False, depth=1))
     raise CapacityError(
         f"{channels} channels of {pixels} pixels need {least} B of SRAM a node and {chip.name} has "
         f"{chip.node.sram_bytes}; use fewer channels or a smaller format"
     )
 
 
-def _pieces(cut: ColumnTiling, channels: int, given: Mapping[str, int]) -> Iterator[ColumnTiling]:
-    """Yield ways to cut a member's pixels, the best first: held with room for the next task, held, read again."""
-    ideal = given.get("block", 0) or BLOCK
+def _pieces(
+    cut: ColumnTiling, channels: int, held: bool, whole: bool, given: Mapping[str, int]
+) -> Iterator[ColumnTiling]:
+    """Yield ways to cut a member's pixels, the largest pieces first; `whole` has room for all of the next task too."""
     tasks = cut.run * ceil(channels / (cut.width * cut.lanes))
+    if bool(given.get("held", held)) != held or (whole and tasks == 1):
+        return
+    ideal = given.get("block", 0) or BLOCK
     while "block" not in given and ideal * 2 <= cut.chunk and (
         (ideal * 2 * cut.width <= ELEMENTS and ideal * 8 <= cut.chunk)
         or (ceil(cut.chunk / ideal) > SLOTS // 2 and ideal * 2 * cut.width <= 4 * ELEMENTS)
     ):  # fmt: skip
         ideal *= 2
-    depth = given.get("depth", 2)
-    for held, whole in ((True, True), (True, False), (False, False)):
-        block = min(ideal, cut.chunk)
-        while block:
-            tiling = replace(cut, block=block, held=held, depth=depth, ahead=depth - 1)
-            if whole:
-                tiling = replace(tiling, ahead=ceil(cut.chunk / block))
-            wanted = bool(given.get("held", held)) == held and (not whole or tasks > 1)
-            if wanted and (not held or tiling.slots <= SLOTS):
-                yield tiling
-            block = 0 if "block" in given else block // 2
+    depth, block = given.get("depth", 2), min(ideal, cut.chunk)
+    while block:
+        ahead = ceil(cut.chunk / block) if whole else depth - 1
+        tiling = replace(cut, block=block, held=held, depth=depth, ahead=ahead)
+        if not held or tiling.slots <= SLOTS:
+            yield tiling
+        block = 0 if "block" in given else block // 2
 
 
 def _cut(nodes: int, images: int, pixels: int, channels: int, granule: int, most: int) -> ColumnTiling:
@@ -162,11 +167,14 @@ def _cut(nodes: int, images: int, pixels: int, channels: int, granule: int, most
     finest = max(1, channels // max(granule, NARROW))
     if each // (lanes * members) > 1 and finest > slices:
         slices = lanes = min(finest, each // members)
-    if slices == lanes and members > 1 and run == 1:  # two tasks a team: one is loaded or stored while the other waits
-        slices = min(2 * slices, max(slices, channels // max(granule, HALF)))
     width = granule * ceil(ceil(channels / slices) / granule)
     lanes = min(lanes, ceil(channels / width))
     return ColumnTiling(groups, run, lanes, width, members, chunk, BLOCK, True)
+
+
+def _sliced(cut: ColumnTiling, channels: int, granule: int, parts: int) -> ColumnTiling:
+    """Return the cut with `parts` times as many slices, for each team to take one after the other."""
+    return replace(cut, width=granule * ceil(ceil(channels / (ceil(channels / cut.width) * parts)) / granule))
 
 
 class ColumnStream(Stream):
