@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["INPUT_KINDS", "draw_inputs", "own_values"]
 
 # In the order in which a failure is looked for with simpler numbers: what comes first is easier to read.
-INPUT_KINDS = ("ones", "counting", "one_hot", "int", "float", "cancel", "subnormal", "special")
+INPUT_KINDS = ("ones", "counting", "one_hot", "int", "ascending", "float", "cancel", "subnormal", "special")
 _HARD = {"cancel": "cancel", "subnormal": "subnormal", "special": "mixed"}
 
 
@@ -27,8 +27,9 @@ def draw_inputs(program: Program, seed: int = 0, kind: str = "float") -> dict[st
 
     kind: "int" (whole numbers from -2 to 2, 0 to 2 where there is no sign: sums of them are exact in any order),
     "float" (+-[2^-7, 4), every mantissa equally likely), "cancel", "subnormal" and "special" (hard values; the last
-    with infinities and NaN), "one_hot" (zeros and a single 1 in each tensor), "ones", "counting" (1, 2, 3, ... modulo
-    8). Arrays hold values in the tensor's own format. InputError for another kind.
+    with infinities and NaN), "ascending" (cubes from -10,000 to 10,000: the largest of a row is its last, by far),
+    "one_hot" (zeros and a single 1 in each tensor), "ones", "counting" (1, 2, 3, ... modulo 8). Arrays hold values in
+    the tensor's own format. InputError for another kind.
     """
     if kind not in INPUT_KINDS:
         raise InputError(f"Cannot draw inputs of kind {kind!r}; use {', '.join(INPUT_KINDS)}")
@@ -57,6 +58,9 @@ def _drawn(tensor: Tensor, seed: list[int], kind: str) -> Any:
         values = rng.integers(low, high, size)
     elif kind == "int":
         values = rng.integers(-2 if form.signed else 0, 3, size)
+    elif kind == "ascending":
+        steps: Any = np.linspace(-1 if form.signed else 0, 1, size)
+        return own_values((np.rint(3 * steps) if form.kind == "int" else 1e4 * steps**3).reshape(shape), tensor)
     elif kind == "one_hot":
         values = np.zeros(size, np.int64)
         values[int(rng.integers(size))] = 1

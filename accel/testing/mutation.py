@@ -45,6 +45,8 @@ SWAPS = {
     "vec.add": "vec.sub", "vec.sub": "vec.add", "vec.mul": "vec.add", "vec.div": "vec.mul", "vec.max": "vec.min",
     "vec.min": "vec.max", "vec.addi": "vec.muli", "vec.muli": "vec.addi", "vec.maxi": "vec.mini",
     "vec.mini": "vec.maxi", "vec.neg": "vec.abs", "vec.abs": "vec.neg", "vec.relu": "vec.abs",
+    "vec.exp": "vec.neg", "vec.log": "vec.abs", "vec.tanh": "vec.sigmoid", "vec.sigmoid": "vec.tanh",
+    "vec.erf": "vec.tanh", "vec.rsqrt": "vec.sqrt", "vec.sqrt": "vec.rsqrt",
     "vec.reduce_sum": "vec.reduce_max", "vec.reduce_max": "vec.reduce_min", "vec.reduce_min": "vec.reduce_max",
 }  # fmt: skip
 EXCHANGES = {"vec.sub": ("x", "y"), "vec.div": ("x", "y"), "vec.fma": ("y", "z"), "vec.select": ("x", "y")}
@@ -251,6 +253,8 @@ def _swapped_tile(e: Editor) -> Iterator[Edit]:
 def _shifted_halo(e: Editor) -> Iterator[Edit]:
     """A view one element, or one row, beside what is meant."""
     for row in range(len(e.code)):
+        if int(e.code[row, w.W_OPCODE]) == opcode("vec.fill"):
+            continue  # all of it is one number, and a margin around what is needed is no mistake
         for operand, word in e.views(row):
             view = e.program.extended_views[e.code[row, word]]
             shape, strides = (view[x : x + w.DIMS].tolist() for x in (w.V_SHAPE, w.V_STRIDE))

@@ -313,7 +313,7 @@ def _cases_of(cases: Any, subject: Subject, fn: Any) -> Any:
     if hasattr(cases, "example"):
         return cases
     if isinstance(subject, LibrarySubject):
-        given = list(subject.kernel.examples) if cases is None else cases
+        given = subject.examples() if cases is None else cases
         several = given if isinstance(given, list | tuple) else [given]
         return [subject.case(case) for case in several]
     if cases is None:

@@ -23,10 +23,11 @@ from accel.testing.property import KernelProperty
 
 __all__ = ["MutationScore", "Seen", "mutation_score"]
 
+KINDS_DRAWN = ("float", "int", "special", "ascending")  # inputs that every mutant meets
 ORDERS = 32  # adversarial schedules under which a mutant without a finding must keep the bits
 RUNS = 4096  # of an exhaustive comparison
 HIDES_NAN = {"vec.compare", "vec.comparei", "vec.select", "vec.gather", "vec.scatter_add", "vec.random", "vec.iota"}
-VALUES = (0, 1, -1, 3)  # what every element of the inputs goes through
+VALUES = (0, 1, -1, 3, 100)  # what every element of the inputs goes through
 
 
 class Seen(NamedTuple):
@@ -97,17 +98,18 @@ def mutation_score(
     combinations where those are not too many, and equal bits on all of them make it equivalent. kinds, most, seed: as
     for `mutants`. The program itself must be free of hazards: InputError otherwise.
     """
-    held = getattr(program, "property", program)
+    held, more = getattr(program, "property", program), None
     if isinstance(held, KernelProperty):
         trial = held.first_trial()
         program = trial.program
-        inputs = inputs if inputs is not None else [trial.drawn(kind) for kind in ("float", "int", "special")]
+        inputs = inputs if inputs is not None else [trial.drawn(k, i) for i, k in enumerate(KINDS_DRAWN * 2, seed)]
+        more = [trial.drawn(kind, i) for i, kind in enumerate(KINDS_DRAWN, seed + 101)]
     if not isinstance(program, Program):
         raise InputError(f"a mutation score is of a program or a kernel_property, got {program!r}")
     found = program.findings(schedules=schedules)
     if found:
         raise InputError(f"{program.name} itself has hazards, so mutants say nothing: {found[0]}")
-    judge = _Judge(program, _sets(program, inputs, seed), schedules)
+    judge = _Judge(program, _sets(program, inputs, seed), more or _sets(program, None, seed + 101), schedules)
     parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "harmless", "equivalent", "survivors")}
     for mutant in mutants(program, kinds=kinds, most=most, seed=seed):
         name, seen = judge.of(mutant)
@@ -117,7 +119,7 @@ def mutation_score(
 
 def _sets(program: Program, inputs: Any, seed: int) -> list[dict[str, Any]]:
     if inputs is None:
-        return [draw_inputs(program, seed + i, kind) for i, kind in enumerate(("float", "int", "special"))]
+        return [draw_inputs(program, seed + i, kind) for i, kind in enumerate(KINDS_DRAWN)]
     sets = [inputs] if isinstance(inputs, Mapping) else list(inputs)
     if not sets or not all(isinstance(s, Mapping) for s in sets):
         raise InputError("inputs= are arrays by name, one dict or several")
@@ -127,8 +129,10 @@ def _sets(program: Program, inputs: Any, seed: int) -> list[dict[str, Any]]:
 class _Judge:
     """Compares mutants with the program they come from."""
 
-    def __init__(self, program: Program, sets: list[dict[str, Any]], schedules: int) -> None:
-        self.program, self.sets, self.schedules = program, sets, schedules
+    def __init__(
+        self, program: Program, sets: list[dict[str, Any]], more: list[dict[str, Any]], schedules: int
+    ) -> None:
+        self.program, self.sets, self.more, self.schedules = program, sets, more, schedules
         self.wanted = [self._bits(program, s) for s in sets]
 
     def of(self, mutant: Mutant) -> tuple[str, Seen]:
@@ -204,8 +208,7 @@ class _Judge:
     def _drawn(self) -> list[dict[str, Any]]:
         """Return inputs beside those given: nothing is equivalent because of inputs that hide everything."""
         found = []
-        for seed, kind in ((101, "float"), (102, "int"), (103, "special")):
-            inputs = draw_inputs(self.program, seed, kind)
+        for inputs in self.more:
             try:
                 self._bits(self.program, inputs)
             except AccelError:

@@ -155,6 +155,10 @@ class LibrarySubject:
     kernel: Any
     preset: Mapping[str, Any]
 
+    def examples(self) -> list[Problem]:
+        """Return the kernel's own examples that this name stands for."""
+        return [e for e in self.kernel.examples if all(getattr(e, f) == v for f, v in self.preset.items())]
+
     def case(self, given: Any) -> LibraryCase:
         """Return the case that a problem, a case, or a dict of fields of the problem and of the tiling says."""
         if isinstance(given, LibraryCase):
