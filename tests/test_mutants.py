@@ -39,8 +39,9 @@ BY_HAND: dict[str, tuple[Any, dict[str, int]]] = {
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "matmul": ("matmul", {"m": 13, "n": 9, "k": 40}),
     "conv2d": ("conv2d", {"n": 1, "h": 5, "w": 4, "c": 3, "k": 4, "r": 3, "s": 3, "pad": 1}),
-    "softmax": ("softmax", {"rows": 2, "columns": 2100}),
+    "softmax": ("softmax", {"rows": 5, "columns": 24}),
     "layernorm": ("layernorm", {"rows": 5, "columns": 24}),
+    "all_reduce": ("all_reduce", {"rows": 2, "cols": 2, "elements": 24}),
 }
 
 
@@ -75,13 +76,13 @@ def test_mistakes_of_order_in_the_library(name: str) -> None:
     both_lines(score)
 
 
-@pytest.mark.parametrize("name", LIBRARY)
-def test_mistakes_of_arithmetic_in_the_library(name: str) -> None:
-    score = mutation_score(property_of(name), kinds=ARITHMETIC)
-    assert score.total > 20
-    assert not score.survivors, str(score)
-    assert score.share(False) == 1
-    assert score.equivalent_share <= 0.02, str(score)
+def test_mistakes_of_arithmetic_in_the_library() -> None:
+    """Every one is killed, or proven to be none; of those there are few: x - y and y - x have one square."""
+    scores = [mutation_score(property_of(name), kinds=ARITHMETIC) for name in LIBRARY]
+    report = "\n".join(map(str, scores))
+    assert not [seen for score in scores for seen in score.survivors], report
+    assert all(score.total > 20 and score.share(False) == 1 for score in scores), report
+    assert sum(len(score.equivalent) for score in scores) <= 0.02 * sum(score.total for score in scores), report
 
 
 @pytest.mark.nightly

@@ -27,7 +27,7 @@ def draw_inputs(program: Program, seed: int = 0, kind: str = "float") -> dict[st
 
     kind: "int" (whole numbers from -2 to 2, 0 to 2 where there is no sign: sums of them are exact in any order),
     "float" (+-[2^-7, 4), every mantissa equally likely), "cancel", "subnormal" and "special" (hard values; the last
-    with infinities and NaN), "ascending" (cubes from -10,000 to 10,000: the largest of a row is its last, by far),
+    with infinities and NaN), "ascending" (from -10,000 to 10,000, steep at the ends: the largest of a row is its last),
     "one_hot" (zeros and a single 1 in each tensor), "ones", "counting" (1, 2, 3, ... modulo 8). Arrays hold values in
     the tensor's own format. InputError for another kind.
     """
@@ -60,7 +60,8 @@ def _drawn(tensor: Tensor, seed: list[int], kind: str) -> Any:
         values = rng.integers(-2 if form.signed else 0, 3, size)
     elif kind == "ascending":
         steps: Any = np.linspace(-1 if form.signed else 0, 1, size)
-        return own_values((np.rint(3 * steps) if form.kind == "int" else 1e4 * steps**3).reshape(shape), tensor)
+        values = np.rint(3 * steps).astype(np.int64) if form.kind == "int" else 1e4 * steps**31
+        return own_values(values.reshape(shape), tensor)
     elif kind == "one_hot":
         values = np.zeros(size, np.int64)
         values[int(rng.integers(size))] = 1
