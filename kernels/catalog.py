@@ -41,7 +41,7 @@ CATALOG: dict[str, Entry] = {
     "all_to_all": Entry("collectives", "collective", {"op": "all_to_all"}),
     "broadcast": Entry("collectives", "collective", {"op": "broadcast"}),
     "barrier": Entry("collectives", "collective", {"op": "barrier"}),
-    "halo_exchange": Entry("collectives", "halo_exchange"),
+    "halo_exchange": Entry("halo_exchange", "halo_exchange"),
     "softmax": Entry("softmax", "softmax"),
     "transpose": Entry("data_movement", "transpose"),
     "concat": Entry("data_movement", "concat"),

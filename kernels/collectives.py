@@ -26,20 +26,19 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel
-from accel.kernels.parts.collective_groups import Group
-from accel.kernels.parts.collective_reference import halo_oracle, oracle
+from accel.kernels.parts.collective_groups import Group, on_mesh
+from accel.kernels.parts.collective_reference import oracle
 from accel.kernels.parts.collective_steps import Direct, Halves, Ring
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import fmt
-from accel.problem import Collective, HaloExchange, Problem
+from accel.problem import Collective
 from accel.program import Program, kernel
 
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["KERNELS", "build", "build_halo", "collective", "halo_exchange"]
+__all__ = ["KERNEL", "build", "collective"]
 
 SLICE_BYTES = 512  # shorter slices would be mostly latency
 SLICES = 4
@@ -263,7 +262,7 @@ def build(
 def _program(
     chip: ChipSpec | str, problem: Collective, *, resident: Iterable[str] = (), width: int = 0
 ) -> Program:  # fmt: skip
-    spec, held = _on(chip, problem, resident)
+    spec, held = on_mesh(chip, problem, resident)
     _, unit = _parts(problem)
     fits = (spec.node.sram_bytes - SLACK) // (fmt(problem.dtype).bytes * _rows_needed(problem))
     if fits < 1 or (held and fits < unit):
@@ -285,20 +284,6 @@ def _program(
     )
 
 
-def _on(chip: ChipSpec | str, problem: Any, resident: Iterable[str]) -> tuple[ChipSpec, frozenset[str]]:
-    """Return the chip and the resident operands, checked."""
-    spec = find_chip(chip) if isinstance(chip, str) else chip
-    if problem.rows > spec.mesh.rows or problem.cols > spec.mesh.cols:
-        raise UnsupportedError(
-            f"{problem.label} takes {problem.rows} x {problem.cols} nodes and {spec.name} has {spec.mesh.rows} x "
-            f"{spec.mesh.cols}; use a part of its mesh"
-        )
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
-    if not held <= {"x", "y"}:
-        raise InputError(f"{problem.kind} has no operand {min(held - {'x', 'y'})!r} to keep resident; use 'x' or 'y'")
-    return spec, held
-
-
 def _rows_needed(p: Collective) -> int:
     """Return the buffers of one part's width that a node needs."""
     parts, _ = _parts(p)
@@ -310,96 +295,7 @@ def _rows_needed(p: Collective) -> int:
     return rows + (parts if p.algorithm == "recursive" and not _doubled(p) else 0)
 
 
-@kernel
-def halo_exchange(k: K, x: TensorSpec, y: TensorSpec, *, problem: HaloExchange) -> None:
-    """Every tile pulls its left and right borders, then whole rows above and below, corners included."""
-    p, r, node = problem, problem.halo, k.row * problem.cols + k.col
-    tile = k.sram((p.h + 2 * r, p.w + 2 * r, p.c), p.dtype, "tile")
-    inner = tile[r : r + p.h, r : r + p.w]
-    loaded, stored = k.sem(1, "loaded"), k.sem(1, "stored")
-    sides = k.sem(2, "sides"), k.sem(2, "upper")
-    got = k.sem(2, "got")
-    if x.resident:
-        k.preload(inner, x[node])
-    if y.resident:
-        k.collect(y[node], tile)
-
-    def exchange(axis: int, place: Any, size: int, at: Any, mine: Any) -> None:
-        """Pull the two borders along an axis: mine(low, high) are rows (or columns) of the tile."""
-        extent = (p.h, p.w)[axis]
-        borders = [(-1, mine(0, r), mine(extent, extent + r)), (1, mine(extent + r, extent + 2 * r), mine(r, 2 * r))]
-        if size == 1:
-            for _, border, source in borders:
-                if p.wrap:
-                    k.vec.copy(border, source)
-            return
-        for step, _, _ in borders:  # my part is there: tell who reads it
-            with k.when(_inside(place - step, size, p.wrap)):
-                k.inc(sides[axis][(1 - step) // 2], at=at((place - step) % size))
-        for number, (step, border, source) in enumerate(borders):
-            with k.when(_inside(place + step, size, p.wrap)):
-                k.wait(sides[axis][(1 - step) // 2])
-                k.pull(border, source, of=at((place + step) % size), done=got[number])
-        for number, (step, _, _) in enumerate(borders):
-            with k.when(_inside(place + step, size, p.wrap)):
-                k.wait(got[number])
-
-    @k.thread
-    def work() -> None:
-        if not p.wrap:
-            _zero(k, tile, p)
-        if not x.resident:
-            k.copy(inner, x[node], done=loaded)
-            k.wait(loaded)
-        exchange(1, k.col, p.cols, lambda col: (k.row, col), lambda a, b: tile[r : r + p.h, a:b])
-        exchange(0, k.row, p.rows, lambda row: (row, k.col), lambda a, b: tile[a:b])
-        if not y.resident:
-            k.copy(y[node], tile, sent=stored)
-            k.wait(stored)
-
-
-def _inside(place: Any, size: int, wrap: bool) -> Any:
-    return True if wrap else (place >= 0) & (place < size)
-
-
-def _zero(k: K, tile: View, p: HaloExchange) -> None:
-    """Zero the borders that lie beyond the image."""
-    r, whole = p.halo, (p.h + 2 * p.halo, p.w + 2 * p.halo)
-    for size, here, axis in ((p.rows, k.row, 0), (p.cols, k.col, 1)):
-        for edge, first in ((0, 0), (size - 1, whole[axis] - r)):
-            with k.when(here == edge):
-                k.vec.fill(tile[first : first + r] if axis == 0 else tile[:, first : first + r], 0)
-
-
-def build_halo(
-    chip: ChipSpec | str,
-    *,
-    rows: int,
-    cols: int,
-    h: int,
-    w: int,
-    c: int,
-    halo: int = 1,
-    wrap: bool = False,
-    dtype: str = "bf16",
-    resident: Iterable[str] = (),
-) -> Program:
-    """Return the program that gives the tiles of an image their neighbours' borders; see `HaloExchange`.
-
-    resident: which of "x" and "y" lie in SRAM. UnsupportedError where the mesh is too small; CapacityError for tiles
-    that do not fit a node; InputError for bad arguments.
-    """
-    return _halo_program(chip, HaloExchange(rows, cols, h, w, c, halo, wrap, dtype), resident=resident)
-
-
-def _halo_program(chip: ChipSpec | str, problem: HaloExchange, *, resident: Iterable[str] = ()) -> Program:
-    spec, held = _on(chip, problem, resident)
-    tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
-    mesh = (problem.rows, problem.cols)
-    return halo_exchange.build(spec, mesh=mesh, resident=held, problem=problem, **tensors)
-
-
-EXAMPLES: tuple[Problem, ...] = (
+EXAMPLES = (
     Collective(4, 4, 1000),
     Collective(3, 2, 77, algorithm="grid", dtype="bf16"),
     Collective(2, 4, 64, algorithm="recursive"),
@@ -415,17 +311,4 @@ EXAMPLES: tuple[Problem, ...] = (
     Collective(1, 1, 3),
 )
 
-KERNELS = (
-    LibraryKernel(problem=Collective, program=_program, oracle=oracle, examples=EXAMPLES),
-    LibraryKernel(
-        problem=HaloExchange,
-        program=_halo_program,
-        oracle=halo_oracle,
-        examples=(
-            HaloExchange(3, 4, 5, 6, 2),
-            HaloExchange(2, 2, 4, 4, 3, halo=3, wrap=True, dtype="fp32"),
-            HaloExchange(1, 3, 2, 5, 1, halo=2, wrap=True),
-            HaloExchange(1, 1, 3, 3, 1),
-        ),
-    ),
-)
+KERNEL = LibraryKernel(problem=Collective, program=_program, oracle=oracle, examples=EXAMPLES)

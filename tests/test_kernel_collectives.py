@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import accel
 from accel.cli.inputs import random_inputs
 from accel.errors import CapacityError, InputError, UnsupportedError
-from accel.kernels import collectives
+from accel.kernels import collectives, halo_exchange
 from accel.problem import Collective, HaloExchange
 from accel.problem.collective import ALGORITHMS
 from accel.verification import verify
 
 MINI = accel.chip("mini")
-COLLECTIVE, HALO = collectives.KERNELS
+COLLECTIVE, HALO = collectives.KERNEL, halo_exchange.KERNEL
 
 
 @st.composite
@@ -150,5 +150,5 @@ def test_bad_requests_get_one_line(options: dict[str, Any], kind: type[Exception
 )
 def test_bad_halos_get_one_line(options: dict[str, Any], kind: type[Exception], text: str) -> None:
     with pytest.raises(kind) as caught:
-        collectives.build_halo("mini", **{"rows": 2, "cols": 2, "h": 2, "w": 5, "c": 1, **options})
+        halo_exchange.build("mini", **{"rows": 2, "cols": 2, "h": 2, "w": 5, "c": 1, **options})
     assert text in str(caught.value)

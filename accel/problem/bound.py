@@ -53,6 +53,13 @@ class _Node(Protocol):
     def mesh_bytes_per_cycle(self) -> int: ...
 
 
+class _Noc(Protocol):
+    """The network: bytes a cycle of a link each way."""
+
+    @property
+    def link_bytes_per_cycle(self) -> int: ...
+
+
 class Chip(Protocol):
     """What the bound reads of a chip; `accel.hardware.ChipSpec`, on a floor above, has this form."""
 
@@ -67,6 +74,10 @@ class Chip(Protocol):
     @property
     def node(self) -> _Node:
         """One node; all are alike."""
+
+    @property
+    def noc(self) -> _Noc:
+        """The network between the nodes."""
 
     @property
     def ports(self) -> Sequence[_Port]:

@@ -128,8 +128,23 @@ class Collective(Problem, frozen=True):
         return self.elements * fmt(self.dtype).bytes if self.size > 1 else 0
 
     def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
-        """Return the least seconds on `chip`: memory traffic, or `port_bytes` through the busiest node's mesh port."""
-        return _with_port(super().bound(chip, resident), self.port_bytes, chip)
+        """Return the least seconds on `chip`: memory traffic, or `port_bytes` through the busiest node's mesh port.
+
+        An all_to_all also has to cross the links in the middle of the mesh.
+        """
+        port, links = chip.node.mesh_bytes_per_cycle, chip.noc.link_bytes_per_cycle
+        return _with_cut(super().bound(chip, resident), max(self.port_bytes / port, self._crossing_bytes / links), chip)
+
+    @property
+    def _crossing_bytes(self) -> int:
+        """Bytes over the busiest link of the cut that halves a line, or the longer side of a mesh (all_to_all)."""
+        if self.op != "all_to_all":
+            return 0
+        long, links = max(self.rows, self.cols), min(self.rows, self.cols)
+        if self.over != "mesh":
+            long, links = self.size, 1
+        pairs = (long // 2) * (long - long // 2) * links * links  # senders on one side times receivers on the other
+        return pairs * self.elements * fmt(self.dtype).bytes // links
 
     @property
     def label(self) -> str:
@@ -188,7 +203,7 @@ class HaloExchange(Problem, frozen=True):
 
     def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
         """Return the least seconds on `chip`: memory traffic, or `port_bytes` through the busiest node's mesh port."""
-        return _with_port(super().bound(chip, resident), self.port_bytes, chip)
+        return _with_cut(super().bound(chip, resident), self.port_bytes / chip.node.mesh_bytes_per_cycle, chip)
 
     @property
     def label(self) -> str:
@@ -197,9 +212,8 @@ class HaloExchange(Problem, frozen=True):
         return f"halo_exchange {self.rows}x{self.cols} of {self.h}x{self.w}x{self.c} by {self.halo} {self.dtype}{wrap}"
 
 
-def _with_port(bound: Bound, port_bytes: int, chip: Chip) -> Bound:
-    """Return `bound` with the time of a node's mesh port in the term "cut"."""
-    cut = max(bound.terms["cut"], port_bytes / (chip.node.mesh_bytes_per_cycle * chip.clock_hz))
-    terms = {**bound.terms, "cut": cut}
+def _with_cut(bound: Bound, cycles: float, chip: Chip) -> Bound:
+    """Return `bound` with the cycles that messages take at least in the term "cut"."""
+    terms = {**bound.terms, "cut": max(bound.terms["cut"], cycles / chip.clock_hz)}
     cause = max(terms, key=lambda name: terms[name])
     return Bound(terms[cause], cause, terms)
