@@ -14,7 +14,8 @@ from typing import Any
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.parts.conv_data_tiling import Cut, choose, fill_in, form_of
+from accel.kernels.parts.conv_data_choice import choose, fill_in
+from accel.kernels.parts.conv_data_tiling import Cut, form_of
 from accel.kernels.parts.conv_data_work import Work
 from accel.kernels.parts.matmul_formats import Formats
 from accel.lang import K, TensorSpec, tensor
