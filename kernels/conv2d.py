@@ -40,7 +40,7 @@ form (`conv_tiling.py`). The bound: max(multiply-adds / matrix units of the mesh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from accel.hardware import ChipSpec
@@ -81,6 +81,8 @@ def build(
     bias: bool = False,
     activation: str | None = None,
     resident: Iterable[str] = (),
+    exponent_bias: int | Mapping[str, int] | None = None,
+    denormals: str = "gap",
     **tiling: int,
 ) -> Program:
     """Return the program of one direction of a convolution of n images h x w x c with k filters r x s, for `chip`.
@@ -89,13 +91,16 @@ def build(
     k), gy and y (n, p, q, k). stride, pad, dilation: one int or (height, width). dtype: of the inputs, a float format
     of the chip's matrix unit, or fp32, which the vector unit multiplies; out_dtype: of the result. bias: forward adds
     bias (k,) in fp32, wgrad returns its gradient gb too. activation: "relu" or none, forward, before the one rounding.
-    resident: operands that lie in SRAM, in shards. tiling: fields of the direction's tiling (default: chosen in closed
-    form). Raises InputError and UnsupportedError.
+    resident: operands that lie in SRAM, in shards. exponent_bias, denormals (forward): of operands in cfp8-143,
+    cfp8-152, shp16 and uhp16, one bias for all or a dict by name ("x", "w", "y"). tiling: fields of the direction's
+    tiling (default: chosen in closed form). Raises InputError and UnsupportedError.
     """
     problem = Conv2d(
         n, h, w, c, k, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias, activation or "none"
     )
-    return _program(chip, problem, resident=resident, **tiling)
+    given: dict[str, Any] = {"exponent_bias": exponent_bias, "denormals": denormals}
+    options = {} if exponent_bias is None and denormals == "gap" else given
+    return _program(chip, problem, resident=resident, **options, **tiling)
 
 
 def _program(chip: ChipSpec | str, problem: Conv2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
@@ -116,6 +121,7 @@ KERNEL = LibraryKernel(
         Conv2d(2, 6, 6, 9, 9, 3, 3, pad=1, groups=9),
         Conv2d(1, 13, 5, 3, 17, 7, 5, stride=2, pad=3, dtype="fp32", out_dtype="fp32"),
         Conv2d(2, 5, 5, 16, 24, 1, 1),
+        Conv2d(2, 8, 6, 8, 9, 3, 3, pad=1, dtype="cfp8-143", out_dtype="cfp8-152"),
         Conv2d(5, 9, 7, 13, 11, 3, 3, pad=1, direction="dgrad"),
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
         Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),

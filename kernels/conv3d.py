@@ -20,7 +20,7 @@ The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from accel.hardware import ChipSpec
@@ -63,6 +63,8 @@ def build(
     bias: bool = False,
     activation: str | None = None,
     resident: Iterable[str] = (),
+    exponent_bias: int | Mapping[str, int] | None = None,
+    denormals: str = "gap",
     **tiling: int,
 ) -> Program:
     """Return the program of one direction of a convolution of n clips t x h x w x c with k filters kt x r x s.
@@ -75,7 +77,9 @@ def build(
         n, t, h, w, c, k, kt, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias,
         activation or "none",
     )  # fmt: skip
-    return _program(chip, problem, resident=resident, **tiling)
+    given: dict[str, Any] = {"exponent_bias": exponent_bias, "denormals": denormals}
+    options = {} if exponent_bias is None and denormals == "gap" else given
+    return _program(chip, problem, resident=resident, **options, **tiling)
 
 
 def _program(chip: ChipSpec | str, problem: Conv3d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import InputError, UnsupportedError
 from accel.kernels import conv2d
-from accel.numerics import as_storage
+from accel.numerics import as_storage, fmt
 from accel.problem import Conv2d
 
 MINI = accel.chip("mini")
@@ -27,10 +27,13 @@ def draw_inputs(problem: Any, seed: int = 0, integers: bool = False) -> dict[str
 
 
 def assert_bits(problem: Any, program: Any, inputs: dict[str, Any], **options: Any) -> None:
-    got, want = program.run(inputs, **options), conv2d.oracle(problem, inputs)
+    own = {
+        t.name: {"bias": t.bias, "denormals": t.denormals} for t in program.isa.tensors if fmt(t.dtype).kind == "cfp"
+    }
+    got, want = program.run(inputs, **options), conv2d.oracle(problem, inputs, meaning=own)
     for name, values in want.items():
         dtype = problem.operands[name].dtype
-        left, right = as_storage(got[name], dtype), as_storage(values, dtype)
+        left, right = (as_storage(x, dtype, **own.get(name, {})) for x in (got[name], values))
         np.testing.assert_array_equal(left.view(f"u{left.itemsize}"), right.view(f"u{right.itemsize}"))
 
 
@@ -103,6 +106,16 @@ def test_staged_rows_are_fetched_once() -> None:
         assert_bits(problem, program, draw_inputs(problem))
 
 
+@pytest.mark.parametrize("groups", [1, 8])
+def test_configurable_formats_with_a_bias_each(groups: int) -> None:
+    shape: dict[str, Any] = {"n": 2, "h": 7, "w": 6, "c": 8, "k": 16, "r": 3, "s": 3, "pad": 1, "groups": groups}
+    formats = {"dtype": "cfp8-143", "out_dtype": "cfp8-152"}
+    given = {"exponent_bias": {"x": 8, "w": 9, "y": 12}, "denormals": "ieee"}
+    program = conv2d.build(MINI, **shape, **formats, **given, bias=True, activation="relu")
+    problem = Conv2d(**shape, **formats, bias=True, activation="relu")
+    assert_bits(problem, program, draw_inputs(problem))
+
+
 def test_fewer_rows_than_nodes() -> None:
     problem = Conv2d(5, 1, 14, 1, 20, 1, 7, (1, 4), (5, 1), (1, 2), dtype="fp32", out_dtype="fp16")
     assert_bits(problem, conv2d.KERNEL.program(MINI, problem), draw_inputs(problem))
@@ -158,6 +171,7 @@ def test_against_torch() -> None:
         ({"r": 9}, InputError, "does not fit"),
         ({"dtype": "int32"}, UnsupportedError, "does not take dtype='int32'"),
         ({"out_dtype": "int8"}, UnsupportedError, "does not take out_dtype='int8'"),
+        ({"exponent_bias": 7}, InputError, "no operand in a format with a bias"),
         ({"resident": ("gx",)}, InputError, "no operand 'gx'"),
         ({"wides": 3}, InputError, "no tiling parameter 'wides'"),
         ({"wide": 0}, InputError, "outside 1..6"),

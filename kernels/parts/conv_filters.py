@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accel.kernels.parts.conv_tiling import Tiling
+from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K, TensorRef
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ class Filters:
         while flat.ndim > 2:
             flat = flat.merge(0)
         self.w, self.chunks = flat, T.chunks
-        self.buffer = k.sram((T.stages, T.chunk_depth, T.filters), w.dtype, "filters")
+        self.buffer = buffer(k, (T.stages, T.chunk_depth, T.filters), w, "filters")
         self.full, self.free = k.sem(T.stages, "filters_full"), k.sem(T.stages, "filters_free")
         self.per_chunk = -(-T.chunk_depth // T.piece)
         self.home = None
         if w.resident:
             homes = -(-len(self.chunks) * self.per_chunk // T.members)
-            self.home = k.sram((homes, T.piece, T.filters), w.dtype, "w_home")
+            self.home = buffer(k, (homes, T.piece, T.filters), w, "w_home")
 
     def place(self, *, first: Any, count: int, part: Any, member: Any) -> None:
         """Say which filters this node works on, and who it is: member `member` of part `part` of the mesh."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError, UnsupportedError
@@ -10,7 +11,9 @@ from accel.kernels.parts.conv_filters import Filters
 from accel.kernels.parts.conv_frames import Band, Frames, first_of
 from accel.kernels.parts.conv_shape import flat, rows_of, simplified
 from accel.kernels.parts.conv_tiling import Chunk, Tiling, choose, fill_in
+from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K, TensorRef, tensor
+from accel.numerics import FORMATS, fmt
 from accel.problem.convolution import Convolution
 from accel.program import Program, kernel
 
@@ -22,12 +25,21 @@ __all__ = ["build", "conv_forward"]
 GROUP = 8  # filters are dealt in groups of one matrix-unit step
 
 
-def build(chip: ChipSpec, problem: Convolution, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
+def build(
+    chip: ChipSpec,
+    problem: Convolution,
+    *,
+    resident: frozenset[str] = frozenset(),
+    exponent_bias: int | Mapping[str, int] | None = None,
+    denormals: str = "gap",
+    **tiling: int,
+) -> Program:
     """Return the program of `problem`, forward; see `conv2d.build`."""
     fields = problem.to_dict()
     dtype, out_dtype = fields["dtype"], fields["out_dtype"]
-    taken = [f for f in ("bf16", "fp16") if f in chip.node.matrix.step_cycles] + ["fp32"]
-    for name, value, choices in (("dtype", dtype, taken), ("out_dtype", out_dtype, ["bf16", "fp16", "fp32"])):
+    taken = [f for f in chip.node.matrix.step_cycles if fmt(f).kind != "int"] + ["fp32"]
+    results = [name for name, known in FORMATS.items() if known.kind != "int"]
+    for name, value, choices in (("dtype", dtype, taken), ("out_dtype", out_dtype, results)):
         if value not in choices:
             raise UnsupportedError(
                 f"{problem.kind} on {chip.name} does not take {name}={value!r}; use {' or '.join(map(repr, choices))}"
@@ -41,11 +53,27 @@ def build(chip: ChipSpec, problem: Convolution, *, resident: frozenset[str] = fr
     chosen = choose(chip, shape, resident=resident, dtype=dtype, out_dtype=out_dtype, bias=fields["bias"])
     if tiling:
         chosen = fill_in(chosen, chip, resident, **tiling)
-    tensors: dict[str, Any] = {name: tensor(operand.shape, operand.dtype) for name, operand in problem.operands.items()}
+    own = _meanings(problem, exponent_bias, denormals)
+    tensors: dict[str, Any] = {n: tensor(o.shape, o.dtype, **own.get(n, {})) for n, o in problem.operands.items()}
     entry = conv_forward_bias if fields["bias"] else conv_forward
     return entry.build(
         chip, resident=resident, flops=problem.flops, tiling=chosen, activation=fields["activation"], **tensors
     )
+
+
+def _meanings(
+    problem: Convolution, exponent_bias: int | Mapping[str, int] | None, denormals: str
+) -> dict[str, dict[str, Any]]:
+    """Return the options of `accel.tensor` for operands in configurable formats; InputError for any other operand."""
+    own = [name for name, operand in problem.operands.items() if fmt(operand.dtype).kind == "cfp"]
+    alike = dict.fromkeys(own, exponent_bias)
+    given: dict[str, Any] = dict(exponent_bias) if isinstance(exponent_bias, Mapping) else alike
+    if (not own and (exponent_bias is not None or denormals != "gap")) or not set(given) <= set(own):
+        raise InputError(
+            f"{problem.label} has {' and '.join(own) or 'no operand'} in a format with a bias; give exponent_bias and "
+            "denormals for such operands alone"
+        )
+    return {name: {"bias": given.get(name), "denormals": denormals} for name in own}
 
 
 @kernel
@@ -244,9 +272,9 @@ class Results:
         self.bias_row = k.sram((T.filters,), "fp32", "bias_row") if bias is not None else None
         self.home = self.out = None
         if y.resident:
-            self.home = k.sram((T.most_bands * T.high * T.wide, T.filters), y.dtype, "y_home")
+            self.home = buffer(k, (T.most_bands * T.high * T.wide, T.filters), y, "y_home")
         elif y.dtype != "fp32":
-            self.out = k.sram((2, pixels, T.wide, T.filters), y.dtype, "out")
+            self.out = buffer(k, (2, pixels, T.wide, T.filters), y, "out")
 
     def place(self, begin: Any, mine: int, first: Any, count: int) -> None:
         """Say which bands and filters are this node's."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from accel.kernels.parts.conv_shape import rows_of
 from accel.kernels.parts.conv_stage import Stage, plan_of
 from accel.kernels.parts.conv_tiling import Tiling
+from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K, TensorRef
 from accel.problem.convolution import Axis
 
@@ -55,14 +56,14 @@ class Frames:
     def __init__(self, k: K, x: TensorRef, tiling: Tiling) -> None:
         T, s = tiling, tiling.shape
         self.k, self.tiling, self.x = k, tiling, rows_of(x, s.w.size)
-        self.buffer = k.sram((T.slots, T.bands, s.t.taps, T.rows, T.columns, s.c), x.dtype, "frames")
+        self.buffer = buffer(k, (T.slots, T.bands, s.t.taps, T.rows, T.columns, s.c), x, "frames")
         self.full, self.free = k.sem(T.slots, "frames_full"), k.sem(T.slots, "frames_free")
         # Where every tap lands on padding x is an input all the same, and is touched once.
         lands = x.resident or all(map(_meets, (s.t, s.h, s.w)))
         self.touched = None if lands else k.sem(name="touched")
         self.home, self.stage = None, None
         if x.resident or T.staged:
-            self.home = k.sram((T.homes, T.block, s.c), x.dtype, "x_home")
+            self.home = buffer(k, (T.homes, T.block, s.c), x, "x_home")
         self.variants = _variants(T)
         # Neighbouring rows on different parts of the mesh, so that nodes that want the same rows ask many nodes.
         self.spread = T.parts > 1 and s.w.size % T.block == 0

@@ -16,29 +16,39 @@ __all__ = ["oracle", "oracle_at", "tree_sum"]
 
 Array = npt.NDArray[Any]
 Step = Callable[[Array, Array, Array], Array]
+Meaning = Mapping[str, Mapping[str, Any]]
 FP32_NAN = 0x7FC00000  # the one NaN that arithmetic writes
 
 
-def oracle(problem: Convolution, inputs: Mapping[str, Any]) -> dict[str, Array]:
+def oracle(problem: Convolution, inputs: Mapping[str, Any], *, meaning: Meaning | None = None) -> dict[str, Array]:
     """Return every output of `problem`, by name, as values of its format: the definition of the kernel.
 
     inputs: arrays by operand name, rounded to the operand's format first. Chains (contract, section 3): forward over
     filter taps in order and then the channels of the group, padding taking part as +0; data gradient over the taps
     that land on an output gradient and then the filters of the group; weight gradient over the outputs of one image,
     then images by a balanced tree (`tree_sum`). A bias is added to the fp32 sum, then the activation, then one
-    rounding.
+    rounding. meaning: bias and denormals by operand name, of operands in a configurable format.
     """
     return {
-        name: oracle_at(problem, inputs, name, [np.arange(size) for size in operand.shape])
+        name: oracle_at(problem, inputs, name, [np.arange(size) for size in operand.shape], meaning=meaning)
         for name, operand in problem.operands.items()
         if operand.role == "out"
     }
 
 
-def oracle_at(problem: Convolution, inputs: Mapping[str, Any], output: str, index: Sequence[Array]) -> Array:
+def oracle_at(
+    problem: Convolution, inputs: Mapping[str, Any], output: str, index: Sequence[Array], *,
+    meaning: Meaning | None = None,
+) -> Array:  # fmt: skip
     """Return the elements `np.ix_(*index)` of one output, where the whole would take too long."""
+    known = {} if meaning is None else meaning
     values = {
-        name: from_storage(as_storage(inputs[name], operand.dtype), operand.dtype, as_="float32")
+        name: from_storage(
+            as_storage(inputs[name], operand.dtype, **known.get(name, {})),
+            operand.dtype,
+            as_="float32",
+            **known.get(name, {}),
+        )
         for name, operand in problem.operands.items()
         if operand.role == "in"
     }
@@ -60,8 +70,8 @@ def oracle_at(problem: Convolution, inputs: Mapping[str, Any], output: str, inde
             sums = tree_sum(_bias_gradient(form, values["gy"], at[0]))
     sums = np.ascontiguousarray(sums)
     sums.view(np.uint32)[np.isnan(sums)] = FP32_NAN
-    dtype = problem.operands[output].dtype
-    return sums if dtype == "fp32" else from_storage(cast(sums, dtype), dtype, as_="ml_dtypes")
+    dtype, own = problem.operands[output].dtype, known.get(output, {})
+    return sums if dtype == "fp32" else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
 
 
 def tree_sum(parts: Array) -> Array:
