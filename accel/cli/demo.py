@@ -38,14 +38,15 @@ def demo(chip_name: str, network: str | None, html_to: str, json_to: str | None)
     from accel.errors import InputError
     from accel.hardware import chip
     from accel.machine.host import compile_totals
-    from accel.networks import LAYERS, layers
     from accel.report import photograph, showcase
     from accel.report.subject import Subject
     from accel.report.writing import INSTALL, plotly_source, require_folder, write_page
 
-    spec, chosen = chip(chip_name), layers(network)
+    spec, chosen = chip(chip_name), tuple(layer for layer in showcase.DEMO if network in (None, layer.network))
     if not chosen:
-        raise InputError(f"no network {network!r}; use one of {', '.join(dict.fromkeys(x.network for x in LAYERS))}")
+        raise InputError(
+            f"no network {network!r}; use one of {', '.join(dict.fromkeys(x.network for x in showcase.DEMO))}"
+        )
     require_folder(html_to)
     script = plotly_source()
     if script is None:

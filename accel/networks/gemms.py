@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from accel.problem import Matmul
+from accel.problem import Matmul, Problem
 
-__all__ = ["LAYERS", "Product", "layers"]
+__all__ = ["LAYERS", "Product"]
 
 RESNET = (
     "He et al., Deep Residual Learning, CVPR 2016, table 1, batch 256; m = images x output pixels, k = taps x channels"
@@ -22,11 +22,11 @@ CAMERAS = (
 
 
 class Product(NamedTuple):
-    """One matrix product: the network, the layer, the problem, and the source of its shape."""
+    """One layer to show: the network, the layer, the problem, and the source of its shape."""
 
     network: str
     name: str
-    problem: Matmul
+    problem: Problem
     source: str
 
 
@@ -43,8 +43,3 @@ LAYERS: tuple[Product, ...] = (
     Product("gpt3-175b", "attention projection", Matmul(2048, 12288, 12288), GPT3),
     Product("gpt3-175b", "feed-forward up", Matmul(2048, 49152, 12288), GPT3),
 )
-
-
-def layers(network: str | None = None) -> tuple[Product, ...]:
-    """Return the layers of one network (resnet50, gpt3-175b, deepbench, cameras), or all in demo order."""
-    return tuple(layer for layer in LAYERS if network in (None, layer.network))

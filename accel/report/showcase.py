@@ -12,14 +12,38 @@ from accel import comparison
 from accel.hardware import ChipSpec
 from accel.kernels import matmul
 from accel.networks import LAYERS, Product
+from accel.problem import Attention, Conv2d
 from accel.program import Verified
 from accel.verification import verify
 
-__all__ = ["GPUS", "WHOLE_BELOW", "Proof", "Shown", "hard_values", "prove_small", "show"]
+__all__ = ["DEMO", "GPUS", "WHOLE_BELOW", "Proof", "Shown", "hard_values", "prove_small", "show"]
 
 GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm")
 WHOLE_BELOW = 2**31  # multiply-adds up to which a layer is verified whole; larger ones by sampled stores
 SAMPLED_STORES = 4
+
+
+_CAMERAS = "eight 1280x960 cameras into a RegNet stem (Radosavovic et al., CVPR 2020: 3x3, stride 2, 3 to 32 channels)"
+_RESNET = "He et al., Deep Residual Learning, CVPR 2016, table 1, batch 256"
+_GPT3 = "Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: 96 heads of 128, 2048 tokens, causal"
+_CONV4 = {d: Conv2d(256, 14, 14, 256, 256, 3, 3, pad=1, direction=d) for d in ("fwd", "dgrad", "wgrad")}
+_SHOWN_PRODUCTS = (
+    "fc 2048-1000",
+    "1760 x 7000 x 1760",
+    "5124 x 9124 x 1760",
+    "attention projection",
+    "feed-forward up",
+)
+DEMO: tuple[Product, ...] = (
+    Product("cameras", "8 x 1280x960 stem 3x3/2", Conv2d(8, 960, 1280, 3, 32, 3, 3, stride=2, pad=1), _CAMERAS),
+    Product("resnet50", "conv2 1x1 64-256", Conv2d(256, 56, 56, 64, 256, 1, 1), _RESNET),
+    Product("resnet50", "conv4 3x3 256-256", _CONV4["fwd"], _RESNET),
+    Product("resnet50", "conv4 3x3, data gradient", _CONV4["dgrad"], _RESNET),
+    Product("resnet50", "conv4 3x3, weight gradient", _CONV4["wgrad"], _RESNET),
+    *(layer for layer in LAYERS if layer.name in _SHOWN_PRODUCTS),
+    Product("gpt3-175b", "attention", Attention(1, 96, 2048, 2048, 128, causal=True), _GPT3),
+)
+"""What the demonstration shows, in the order of the page: convolutions in three directions, products, attention."""
 
 
 class Shown(NamedTuple):
@@ -79,7 +103,7 @@ def prove_small() -> Proof:
     )
 
 
-def show(chip: ChipSpec, layers: tuple[Product, ...] = LAYERS) -> Iterator[Shown]:
+def show(chip: ChipSpec, layers: tuple[Product, ...] = DEMO) -> Iterator[Shown]:
     """Yield every layer as it is done: small ones run whole, larger ones the causal slice of a few output blocks."""
     for seed, layer in enumerate(layers):
         problem = layer.problem
