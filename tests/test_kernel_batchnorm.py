@@ -60,6 +60,11 @@ def test_pixels_that_do_not_fit_are_read_again() -> None:
     assert built(problem).time().bytes["memory_read"] < 1.1 * once
 
 
+def test_pieces_are_no_more_than_semaphores() -> None:
+    problem = BatchNorm(1, 40, 40, 16, direction="bwd")
+    agree(problem, on_mesh(1, 1, **{"node.semaphores": 96}))
+
+
 @settings(max_examples=15)
 @given(st.integers(2, 700), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_sums_of_small_integers_are_exact(pixels: int, c: int, seed: int) -> None:

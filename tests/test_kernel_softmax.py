@@ -58,6 +58,14 @@ def test_a_vocabulary_in_fp32_is_read_again(direction: str) -> None:
     assert built(problem, small).time().bytes["memory_read"] >= sweeps * 3 * 50_257 * 4
 
 
+def test_rows_of_more_pieces_than_semaphores_are_read_again() -> None:
+    problem, few = Softmax(2, 20_000, direction="bwd"), on_mesh(1, 2, **{"node.semaphores": 64})
+    agree(problem, few)
+    read = 2 * 2 * 20_000 * 2
+    assert built(problem, few).time().bytes["memory_read"] > 1.9 * read
+    assert built(problem).time().bytes["memory_read"] < 1.1 * read
+
+
 def test_rows_are_independent_and_shifts_that_are_exact_change_nothing() -> None:
     problem = Softmax(23, 77, dtype="fp32")
     x = np.random.default_rng(3).integers(-40, 41, (23, 77)).astype(np.float32)

@@ -38,6 +38,8 @@ BURST = 16
 """Channels below which slices do not shrink for SRAM to hold a task, or two: 32 bytes in bf16, a burst of a memory."""
 SLOTS = 40
 """Slots of an input at most: two semaphores each, of 256 a node."""
+OTHERS = 72
+"""Semaphores left for outputs, statistics and two trees over the mesh, which ask with one a level."""
 SPARE = 4096
 """SRAM left for what a plan does not count."""
 
@@ -121,7 +123,8 @@ def choose_columns(
     for held, whole, cuts in ((True, True, slices), (True, False, slices), (False, False, narrower)):
         for cut in cuts:
             for tiling in _pieces(cut, channels, held, whole, given):
-                if plan.sram_bytes(channels, tiling) <= chip.node.sram_bytes:
+                enough = not held or OTHERS + 2 * tiling.slots * len(plan.reads) <= chip.node.semaphores
+                if enough and plan.sram_bytes(channels, tiling) <= chip.node.sram_bytes:
                     return tiling
     cut = _cut(chip.mesh_nodes, images, pixels, channels, granule, granule)
     least = plan.sram_bytes(channels, replace(cut, block=1, held=False, depth=1))

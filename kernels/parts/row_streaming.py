@@ -30,6 +30,8 @@ ELEMENTS = 4096
 """Elements of a piece that a tiling aims at: 256 passes of the vector unit in fp32, against 8 cycles of fill."""
 BLOCKS = 4
 """Blocks of a node below which a block is made smaller, so that loading the first one is a small part of the time."""
+OTHERS = 32
+"""Semaphores left for what a plan does not count: the tree over the mesh asks with one a level."""
 SPARE = 4096
 """SRAM left for what a plan does not count: partial sums, scalars, alignment."""
 
@@ -69,14 +71,22 @@ class RowPlan:
         """Return the SRAM of a node in bytes, no less than what the kernel allocates."""
         t = tiling
         pieces = ceil(columns / t.width)
-        piece = t.block * t.width
-        slots = (pieces + t.depth - 1) if t.held else t.depth
+        piece, slots = t.block * t.width, self._slots(columns, t)
         streams = piece * (
             slots * sum(self.reads) + t.depth * sum(self.writes) + 4 * (self.work + pieces * self.row_work)
         )
         columns_kept = columns * self.constants if t.held else t.depth * t.width * self.constants
         vectors = self.row_vectors * 4 * t.block * (pieces + 2 * t.depth)
         return streams + columns_kept + vectors + self.fixed + SPARE
+
+    def semaphores(self, columns: int, tiling: RowTiling) -> int:
+        """Return the semaphores of a node: two a slot, and what trees, constants and statistics take."""
+        t = tiling
+        return 2 * (self._slots(columns, t) * len(self.reads) + t.depth * (len(self.writes) + 5)) + OTHERS
+
+    def _slots(self, columns: int, tiling: RowTiling) -> int:
+        """Slots of an input: a block's pieces, or a few."""
+        return ceil(columns / tiling.width) + tiling.depth - 1 if tiling.held else tiling.depth
 
 
 def node_index(k: K) -> Any:
@@ -116,7 +126,8 @@ def choose_rows(chip: ChipSpec, rows: int, columns: int, plan: RowPlan, *, chunk
     if "held" in given:
         tries = [t for t in tries if t.held == bool(given["held"])]
     for tiling in tries:
-        if plan.sram_bytes(columns, tiling) <= chip.node.sram_bytes:
+        enough = plan.semaphores(columns, tiling) <= chip.node.semaphores
+        if enough and plan.sram_bytes(columns, tiling) <= chip.node.sram_bytes:
             return tiling
     least = plan.sram_bytes(columns, replace(tries[-1]))
     raise CapacityError(
