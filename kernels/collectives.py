@@ -252,6 +252,7 @@ def build(
 ) -> Program:
     """Return the program of a collective on the top-left rows x cols nodes of `chip`; see `accel.problem.Collective`.
 
+    elements: of each node's part; op, algorithm, over ("mesh", "rows", "cols"), root and dtype: as there.
     resident: which of "x" and "y" lie in SRAM. width: numbers of a part that are handled at a time (0: as many as fit).
     UnsupportedError where the mesh is too small, or where resident operands do not fit; InputError for bad arguments.
     """

@@ -292,8 +292,10 @@ def build_transpose(
     chip: ChipSpec | str, *, n: int, h: int, w: int, c: int, source: str = "nhwc", target: str = "nchw",
     dtype: str = "bf16", direction: str = "fwd", resident: Iterable[str] = (),
 ) -> Program:  # fmt: skip
-    """Return the program that puts the axes of x in another order; see `accel.problem.Transpose`, which checks.
+    """Return the program that puts the axes of x in another order on `chip`; see `accel.problem.Transpose`.
 
+    n, h, w, c: sizes; source, target: the order of the axes before and after; dtype: any format; direction: "fwd" or
+    "bwd"; resident: operands in SRAM, none yet. InputError for bad sizes or orders;
     UnsupportedError for resident operands.
     """
     return _transpose(chip, Transpose(n, h, w, c, source, target, dtype, direction), resident=resident)
@@ -303,8 +305,10 @@ def build_concat(
     chip: ChipSpec | str, *, outer: int, inner: int, parts: str | tuple[int, ...], dtype: str = "bf16",
     direction: str = "fwd", resident: Iterable[str] = (),
 ) -> Program:  # fmt: skip
-    """Return the program that joins tensors along an axis, or splits one; see `accel.problem.Concat`, which checks.
+    """Return the program that joins tensors along an axis on `chip`, or splits one; see `accel.problem.Concat`.
 
+    outer, inner: elements before and behind the axis; parts: sizes along it; dtype: any format; direction: "fwd" or
+    "bwd"; resident: operands in SRAM, none yet. InputError for bad sizes;
     UnsupportedError for resident operands.
     """
     return _concat(chip, Concat(outer, inner, parts, dtype, direction), resident=resident)
@@ -314,8 +318,10 @@ def build_slice(
     chip: ChipSpec | str, *, n: int, h: int, w: int, c: int, index: str = ":", dtype: str = "bf16",
     direction: str = "fwd", resident: Iterable[str] = (),
 ) -> Program:  # fmt: skip
-    """Return the program that takes a slice with steps, or its gradient; see `accel.problem.Slice`, which checks.
+    """Return the program that takes a slice with steps on `chip`, or its gradient; see `accel.problem.Slice`.
 
+    n, h, w, c: sizes of x; index: what is taken, "::2,1:-1"; dtype: any format; direction: "fwd" or "bwd"; resident:
+    operands in SRAM, none yet. InputError for bad sizes or index;
     UnsupportedError for resident operands; CapacityError for a gradient whose rows do not fit a node.
     """
     return _slice(chip, Slice(n, h, w, c, index, dtype, direction), resident=resident)

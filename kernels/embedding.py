@@ -232,8 +232,10 @@ def build(
     direction: str = "fwd",
     resident: Iterable[str] = (),
 ) -> Program:
-    """Return the program that looks up rows of a table, or adds up their gradients; see `accel.problem.Embedding`.
+    """Return the program that looks up rows of a table on `chip`, or adds up their gradients.
 
+    tokens, vocab, width: ids, rows of the table, columns; dtype, out_dtype and direction as in
+    `accel.problem.Embedding`; resident: operands in SRAM, none yet. InputError for what that refuses;
     UnsupportedError for resident operands, and where a node's share of the tokens does not fit its SRAM.
     """
     return _program(chip, Embedding(tokens, vocab, width, dtype, out_dtype, direction), resident=resident)
@@ -269,10 +271,13 @@ def _oracle(problem: Embedding, inputs: Mapping[str, Any], **known: Any) -> dict
 
 
 def _inputs(problem: Embedding, seed: int) -> dict[str, np.ndarray]:
-    """Return ids of the table, some twice and one in 16 of none, and numbers spread over binades."""
+    """Return ids of the table, some twice and a few of no row, below or above it, and numbers spread over binades."""
     rng = np.random.default_rng([seed, 81])
     ids = rng.integers(0, problem.vocab, problem.tokens).astype(np.int32)
-    ids[rng.random(problem.tokens) < 1 / 16] = rng.choice([-1, problem.vocab])
+    padding = rng.random(problem.tokens) < 1 / 16
+    if problem.tokens > 2:
+        padding[seed % problem.tokens] = True
+    ids[padding] = rng.choice([-1, -(1 << 31), problem.vocab, (1 << 31) - 1], int(padding.sum()))
     found = {"ids": ids}
     for name, operand in problem.operands.items():
         if operand.role == "in" and name != "ids":

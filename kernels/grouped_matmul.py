@@ -194,8 +194,10 @@ def build(
     direction: str = "fwd",
     resident: Iterable[str] = (),
 ) -> Program:
-    """Return the program of a grouped matmul or one of its gradients; see `accel.problem.GroupedMatmul`.
+    """Return the program of a grouped matmul or one of its gradients for `chip`; see `accel.problem.GroupedMatmul`.
 
+    n, k: columns of c and of a; groups: rows of each group; dtype of the inputs, out_dtype of the result; direction:
+    "fwd", "dgrad" or "wgrad"; resident: operands in SRAM, none yet.
     UnsupportedError for formats that the chip does not multiply and for resident operands.
     """
     return _program(chip, GroupedMatmul(n, k, groups, dtype, out_dtype, direction), resident=resident)

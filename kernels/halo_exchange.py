@@ -102,8 +102,9 @@ def build(
 ) -> Program:
     """Return the program that gives the tiles of an image their neighbours' borders; see `HaloExchange`.
 
-    resident: which of "x" and "y" lie in SRAM. UnsupportedError where the mesh is too small; CapacityError for tiles
-    that do not fit a node; InputError for bad arguments.
+    rows, cols: nodes of `chip`; h, w, c: of a tile; halo: width of the border; wrap: the image goes on at its other
+    side; dtype: any format. resident: which of "x" and "y" lie in SRAM. UnsupportedError where the mesh is too
+    small; CapacityError for tiles that do not fit a node; InputError for bad arguments.
     """
     return _program(chip, HaloExchange(rows, cols, h, w, c, halo, wrap, dtype), resident=resident)
 

@@ -34,9 +34,9 @@ def reference(
 ) -> np.ndarray:
     """Return a @ b as the machine defines it, in NumPy alone: `sums`, then one cast to `out_dtype`.
 
-    a (m, k) and b (k, n), or (k, m) with trans_a and (n, k) with trans_b, in any real dtype (rounded to `dtype`, b to
-    `dtype_b`, first); c is (m, n). `meaning` holds bias and denormals by operand name ("a", "b", "c"), as
-    `accel.numerics.encode` takes them.
+    split_k chains are added up by `sums`. a (m, k) and b (k, n), or (k, m) with trans_a and (n, k) with trans_b, in
+    any real dtype (rounded to `dtype`, b to `dtype_b`, first); c is (m, n). `meaning` holds bias and denormals by
+    operand name ("a", "b", "c"), as `accel.numerics.encode` takes them.
     """
     known = {} if meaning is None else meaning
     left, right = _values(a, dtype, known.get("a", {})), _values(b, dtype_b or dtype, known.get("b", {}))
