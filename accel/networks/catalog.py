@@ -102,7 +102,7 @@ def _updates(table: dict[str, Any], trained: list[tuple[str, int, int]], dtype: 
 
 
 def weights(name: str, **given: Any) -> int:
-    """Return the number of parameters that training updates."""
+    """Return the number of parameters that training updates; name and given as for `network`."""
     steps = network(name, training=True, **given)
     return sum(
         layer.count * layer.problem.operands["w"].shape[0] for layer in steps if isinstance(layer.problem, Optimizer)

@@ -126,9 +126,10 @@ def time_layers(
 ) -> NetworkTiming:
     """Time every layer on `chip`, operands in memory; problems that occur several times are timed once.
 
-    vs: GPU ids to estimate every layer on. workers: processes, one for each processor unless given. store: the file
-    that keeps figures between runs (default: in the cache folder). watch(label, done, all) is told of each problem
-    when it is begun. InputError for an unknown chip or GPU and a wrong number of workers.
+    layers: as of `network`. vs: GPU ids to estimate every layer on. fidelity: as in `Program.time`. workers: processes,
+    one for each processor unless given. store: the file that keeps figures between runs (default: in the cache
+    folder). watch(label, done, all) is told of each problem when it is begun. InputError for an unknown chip or GPU and
+    a wrong number of workers.
     """
     spec, held = find_chip(chip), tuple(layers)
     gpus = [gpu(name).name for name in vs]
