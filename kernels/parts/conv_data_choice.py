@@ -60,10 +60,13 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
 
     UnsupportedError where not even one position and one unit of channels fit.
     """
-    found: list[tuple[float, int, Cut]] = []
-    for few, wanted in ((True, form), (False, form), (False, replace(form, thin=True))):
-        for at, cut in enumerate(_candidates(chip, wanted, formats, resident, few)):
-            found.append((cut.cycles(chip), at, cut))
+    narrow = [replace(form, thin=True)] if form.groups == 1 else []
+    if form.groups > 1 and "gy" not in resident:  # gradients stay on the chip by whole groups
+        narrow = [replace(form, parts=n) for n in range(2, form.group_channels + 1) if form.group_channels % n == 0]
+    for few, wanted in ((True, form), (False, form), *((False, one) for one in narrow)):
+        found = [
+            (cut.cycles(chip), at, cut) for at, cut in enumerate(_candidates(chip, wanted, formats, resident, few))
+        ]
         for _, _, cut in sorted(found, key=lambda item: item[:2]):
             if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
                 return cut
@@ -82,7 +85,8 @@ def _candidates(chip: ChipSpec, form: Form, formats: Formats, resident: frozense
     taps = form.axes[2].taps
     for share in shares:
         units = ceil(form.units / share)
-        for per_pass in dict.fromkeys(ceil(units / n) for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, units)):
+        passes = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, units) if form.parts == 1 else (units,)
+        for per_pass in dict.fromkeys(ceil(units / n) for n in passes):
             fits = 0
             for frames, rows, columns, inner in _extents(form, few):
                 for width in dict.fromkeys((taps, ceil(taps / 2), 1)):
@@ -134,7 +138,8 @@ def fill_in(cut: Cut, chip: ChipSpec, **fields: int) -> Cut:
             f"the {form.units} units of channels; use fewer"
         )
     units = ceil(form.units / new.share)
-    new = replace(new, share=ceil(form.units / units), units=units, per_pass=min(new.per_pass, units))
+    per_pass = min(new.per_pass, units) if form.parts == 1 else 1  # a pass stays inside one group
+    new = replace(new, share=ceil(form.units / units), units=units, per_pass=per_pass)
     new = replace(new, bands=chip.mesh.rows // new.share)
     limits = dict(zip(("frames", "rows", "columns"), form.axes, strict=True))
     for name, axis in limits.items():

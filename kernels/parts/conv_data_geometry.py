@@ -125,7 +125,8 @@ def band(axis: Axis, extent: int, index: int) -> Band:
         lands.append(tuple(spans))
     least = min(least, most)
     sources = []
-    for other in range(ceil(axis.size / extent)):
+    step, final = max(1, extent // axis.stride), ceil(axis.size / extent) - 1
+    for other in range(min(final, least // step), min(final, max(most - 1, 0) // step) + 1):
         begin, end = _owned(axis, extent, other)
         first, last = max(least, begin), min(most, end)
         if first < last:
@@ -276,7 +277,7 @@ def _boxes(
     """Yield ((row + base, rows, low, high), value): rectangles of one value that cover `where`, few of them."""
     if not rows or not columns:
         return
-    tops = [0, *(i for i in range(1, rows) if (where[i] != where[i - 1]).any()), rows]
+    tops = [0, *(int(i) + 1 for i in np.flatnonzero((where[1:] != where[:-1]).any(axis=1))), rows]
     for top, below in pairwise(tops):
         line = where[top]
         edges = [0, *(int(j) + 1 for j in np.flatnonzero(line[1:] != line[:-1])), columns]

@@ -38,12 +38,16 @@ class Tile(NamedTuple):
 
 
 class Channels(NamedTuple):
-    """Channels [start, start + across) of gx that a node computes in a pass, from filters [low, low + depth)."""
+    """Channels [start, start + across) of gx that a node computes in a pass, from filters [low, low + depth).
+
+    inside: the first of them in its group, as the filter counts them.
+    """
 
     start: Any
     across: int
     low: Any
     depth: int
+    inside: Any
 
 
 class Place:
@@ -121,8 +125,9 @@ class Place:
         if form.c % form.unit and first + units == form.units:
             count = form.c - (form.units - units) * form.unit
         if form.groups == 1:
-            return Channels(first * form.unit, count, 0, form.k)
-        return Channels(first * form.unit, count, first * form.group_filters, units * form.group_filters)
+            return Channels(first * form.unit, count, 0, form.k, first * form.unit)
+        low, inside = (first, 0) if form.parts == 1 else (first // form.parts, first % form.parts * form.unit)
+        return Channels(first * form.unit, count, low * form.group_filters, units * form.group_filters, inside)
 
     def _left(self, turn: Any, ragged: int) -> int:
         for known in range(self.cut.passes):
@@ -257,7 +262,7 @@ class Place:
     def taps(self, chunk: tuple[Any, Any, Any, Any], channels: Channels) -> View:
         """Return a chunk of the filter in its tensor."""
         (t, r, low, high), form = chunk, self.form
-        start, across = (channels.start, channels.across) if form.groups == 1 else (0, form.group_channels)
+        start, across = channels.inside, channels.across if form.groups == 1 else form.group_channels
         tail = (slice(start, start + across), slice(channels.low, channels.low + channels.depth))
         columns = slice(low, high)
         index: tuple[Any, ...] = (t, r, columns, *tail)

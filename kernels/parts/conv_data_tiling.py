@@ -30,7 +30,7 @@ class Form:
     column, so that a product takes them together. "time": only time has taps; it becomes the columns, and the pixels
     of a frame lie inside. "full": all three have taps; frames are walked one by one. outer: what is left outside.
     grain: elements of `inner` that stay together; rank: dimensions of the tensors. thin: channels are dealt one by one,
-    where SRAM has no room for more.
+    where SRAM has no room for more; parts: into which a group of channels is cut for the same reason.
     """
 
     case: str
@@ -44,11 +44,12 @@ class Form:
     groups: int
     on_vector: bool
     thin: bool = False
+    parts: int = 1
 
     @property
     def group_channels(self) -> int:
-        """Return the channels of gx in a group."""
-        return self.c // self.groups
+        """Return the channels of gx in a group, or in the part of one that a node takes."""
+        return self.c // self.groups // self.parts
 
     @property
     def group_filters(self) -> int:
