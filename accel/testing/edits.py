@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -137,6 +137,14 @@ class Editor:
         """Return the role that a row belongs to."""
         spans = self.program.spans
         return next(r for r in range(self.program.roles) if any(a <= row < b for a, b in spans[r].tolist()))
+
+    def by_line(self, rows: Iterable[int], operand: str = "") -> list[tuple[int, ...]]:
+        """Return rows in groups of one author's line and one mnemonic (and one value of `operand`), in order."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row in rows:
+            value = int(self.code[row, self.word(row, operand)]) if operand else 0
+            groups.setdefault((int(self.code[row, w.W_LINE]), int(self.code[row, w.W_OPCODE]), value), []).append(row)
+        return [tuple(members) for members in groups.values()]
 
     # --- edited copies -----------------------------------------------------------------------------------------------
     def with_code(self, code: Any, **tables: Any) -> Program:

@@ -209,9 +209,8 @@ def _merged_slots(e: Editor) -> Iterator[Edit]:
 
 # --- arithmetic and addresses ----------------------------------------------------------------------------------------
 def _missing_work(e: Editor) -> Iterator[Edit]:
-    for row in range(len(e.code)):
-        if e.works(row):
-            yield f"without the {e.entry(row).mnemonic}", (row,), e.without(row)
+    for rows in e.by_line(row for row in range(len(e.code)) if e.works(row)):
+        yield f"without the {e.entry(rows[0]).mnemonic}", rows, e.without(*rows)
 
 
 def _dropped_step(e: Editor) -> Iterator[Edit]:
@@ -229,10 +228,10 @@ def _dropped_step(e: Editor) -> Iterator[Edit]:
 
 
 def _flipped_accumulate(e: Editor) -> Iterator[Edit]:
-    for row in e.rows(MATMUL):
-        word = e.word(row, "accumulate")
-        now = 1 - int(e.code[row, word])
-        yield f"accumulate={bool(now)} in place of {not now}", (row,), e.changed((row, word, now))
+    for rows in e.by_line(e.rows(MATMUL), "accumulate"):
+        word = e.word(rows[0], "accumulate")
+        now = 1 - int(e.code[rows[0], word])
+        yield f"accumulate={bool(now)} in place of {not now}", rows, e.changed(*((row, word, now) for row in rows))
 
 
 def _swapped_tile(e: Editor) -> Iterator[Edit]:
@@ -271,30 +270,33 @@ def _shifted_halo(e: Editor) -> Iterator[Edit]:
 
 
 def _wrong_operator(e: Editor) -> Iterator[Edit]:
-    for row in range(len(e.code)):
-        name = e.entry(row).mnemonic
+    for rows in e.by_line(row for row in range(len(e.code)) if e.works(row)):
+        name = e.entry(rows[0]).mnemonic
         if name in SWAPS:
-            yield f"{SWAPS[name]} in place of {name}", (row,), e.changed((row, w.W_OPCODE, opcode(SWAPS[name])))
+            code = opcode(SWAPS[name])
+            yield f"{SWAPS[name]} in place of {name}", rows, e.changed(*((row, w.W_OPCODE, code) for row in rows))
         if name in EXCHANGES:
-            x, y = (e.word(row, o) for o in EXCHANGES[name])
-            words = [(row, x + i, int(e.code[row, y + i])) for i in range(3)]
-            words += [(row, y + i, int(e.code[row, x + i])) for i in range(3)]
-            if (e.code[row, x : x + 3] != e.code[row, y : y + 3]).any():
-                yield f"{name} with {EXCHANGES[name][0]} and {EXCHANGES[name][1]} exchanged", (row,), e.changed(*words)
-        if name.startswith("vec.compare"):
-            word = e.word(row, "relation")
-            now = int(e.code[row, word]) % 6 + 1
-            yield f"relation {now} in place of {int(e.code[row, word])}", (row,), e.changed((row, word, now))
+            x, y = (e.word(rows[0], o) for o in EXCHANGES[name])
+            words = [
+                (row, to + i, int(e.code[row, of + i])) for row in rows for to, of in ((x, y), (y, x)) for i in range(3)
+            ]
+            if any(int(e.code[row, word]) != value for row, word, value in words):
+                yield f"{name} with {EXCHANGES[name][0]} and {EXCHANGES[name][1]} exchanged", rows, e.changed(*words)
+    for name in ("vec.compare", "vec.comparei"):
+        for rows in e.by_line(e.rows(opcode(name)), "relation"):
+            word = e.word(rows[0], "relation")
+            was = int(e.code[rows[0], word])
+            now = was % 6 + 1
+            yield f"relation {now} in place of {was}", rows, e.changed(*((row, word, now) for row in rows))
 
 
 def _wrong_number(e: Editor) -> Iterator[Edit]:
-    for row in range(len(e.code)):
-        for operand in e.entry(row).operands:
-            if operand.kind is Kind.FLOAT:
-                word = e.word(row, operand.name)
-                was = float_of_bits(int(e.code[row, word]))
-                now = bits_of_float(2 * was + 1 if np.isfinite(was) else 1.0)
-                yield f"{float_of_bits(now)} in place of {was}", (row,), e.changed((row, word, now))
+    numbered = [row for row in range(len(e.code)) if any(o.kind is Kind.FLOAT for o in e.entry(row).operands)]
+    for rows in e.by_line(numbered, "imm"):
+        word = e.word(rows[0], "imm")
+        was = float_of_bits(int(e.code[rows[0], word]))
+        now = bits_of_float(2 * was + 1 if np.isfinite(was) else 1.0)
+        yield f"{float_of_bits(now)} in place of {was}", rows, e.changed(*((row, word, now) for row in rows))
 
 
 def _short_loop(e: Editor) -> Iterator[Edit]:
@@ -337,9 +339,10 @@ def mutants(
     """Return programs with one mistake each: every one that `KINDS` can make of `program`.
 
     kinds: names of `KINDS`, empty for all. most: at most so many, of every kind alike, drawn by `seed` (default: all).
-    Edits that the machine refuses before a run (a view outside its buffer, formats that do not go together) are left
-    out, and mistakes of arithmetic in what no output depends on; each program comes once. InputError for an unknown
-    kind, and for anything but a program.
+    A wrong operator or number, a flipped accumulate and a missing instruction are mistakes of a line, wherever it was
+    unrolled to; the others are of one instruction. Left out are edits that the machine refuses before a run (a view
+    outside its buffer, formats that do not go together), and mistakes of arithmetic in what no output depends on; each
+    program comes once. InputError for an unknown kind, and for anything but a program.
     """
     given: object = program
     if not isinstance(given, Program):
@@ -359,7 +362,7 @@ def mutants(
         for text, rows, data in edits(editor):
             if _content(data) in seen or not _sound(data):
                 continue
-            if not synchronisation and not all(editor.live(row) and row not in idle for row in rows):
+            if not synchronisation and not any(editor.live(row) and row not in idle for row in rows):
                 continue  # a node without work computes it too, and nobody reads that
             seen.add(_content(data))
             made = Mutant(kind, Program(data, program.chip), editor.lines(rows), text, synchronisation)
