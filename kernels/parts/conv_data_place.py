@@ -54,8 +54,10 @@ class Place:
     """One node's part of a data gradient: its tiles and channels, buffers, and views of them."""
 
     def __init__(self, k: K, gy: Any, w: Any, gx: Any, cut: Cut, bias: Any) -> None:
-        self.k, self.gy, self.w, self.gx, self.cut, self.bias = k, gy, w, gx, cut, bias
-        self.form = cut.form
+        self.k, self.cut, self.form, self.bias = k, cut, cut.form, bias
+        if cut.form.case == "planes" and cut.form.rank == 5:  # clips whose frames do not meet are so many images
+            gy, w, gx = gy.merge(0), w[0], gx.merge(0)
+        self.gy, self.w, self.gx = gy, w, gx
         like = {"filters": w, "w_home": w, "windows": gy, "gy_home": gy, "gx_home": gx, "outs": gx}
         self.held = {
             name: buffer(k, shape, like[name], name) if name in like else k.sram(shape, dtype, name)
@@ -161,10 +163,8 @@ class Place:
         """Return the part of gy or gx at these frames, rows and columns of a tile."""
         inner, (frames, rows, columns) = slice(tile.first, tile.first + tile.within), ranges
         index: tuple[Any, ...] = (tile.outer, frames, rows, columns, channels)
-        if self.form.rank == 4:
+        if self.form.case == "planes":
             index = (inner, rows, columns, channels)
-        elif self.form.case == "planes":
-            index = (tile.outer, inner, rows, columns, channels)
         elif self.form.case == "time":
             top = tile.first // self.form.grain
             index = (tile.outer, columns, slice(top, top + tile.within // self.form.grain), slice(None), channels)
@@ -266,7 +266,7 @@ class Place:
         tail = (slice(start, start + across), slice(channels.low, channels.low + channels.depth))
         columns = slice(low, high)
         index: tuple[Any, ...] = (t, r, columns, *tail)
-        if form.rank == 4:
+        if form.case == "planes":
             index = (r, columns, *tail)
         elif form.case == "time":
             index = (columns, 0, 0, *tail)

@@ -26,7 +26,7 @@ MOST_SEQUENCES = 24  # kinds of work that nodes may have: roles of a program, of
 class Form:
     """A data gradient as the kernel sees it: up to three axes with taps, and images that lie innermost in a tile.
 
-    case "planes": rows and columns have taps; images (or the frames of a clip, where time has none) lie inside a
+    case "planes": rows and columns have taps; images (or the frames of all clips, where time has none) lie inside a
     column, so that a product takes them together. "time": only time has taps; it becomes the columns, and the pixels
     of a frame lie inside. "full": all three have taps; frames are walked one by one. outer: what is left outside.
     grain: elements of `inner` that stay together; rank: dimensions of the tensors. thin: channels are dealt one by one,
@@ -87,7 +87,7 @@ def form_of(shape: Geometry, chip: ChipSpec, formats: Formats) -> Form:
     if len(axes) == 2:
         return Form("planes", (TRIVIAL, axes[0], axes[1]), 1, images, 1, 4, *rest)
     if plain[0]:
-        return Form("planes", (TRIVIAL, axes[1], axes[2]), images, axes[0].size, 1, 5, *rest)
+        return Form("planes", (TRIVIAL, axes[1], axes[2]), 1, images * axes[0].size, 1, 5, *rest)
     if plain[1] and plain[2]:
         return Form("time", (TRIVIAL, TRIVIAL, axes[0]), images, pixels, axes[2].size, 5, *rest)
     return Form("full", (axes[0], axes[1], axes[2]), images, 1, 1, 5, *rest)
@@ -321,6 +321,8 @@ class Cut:
             busy += self.loads * come
         else:
             busy = max(busy, self.loads * come / (1 if self.filters == 2 else 2)) + come
+        pulled = self.gy_stays and self.share > 1 and form.groups == 1
+        spread = max(1.0, chip.mesh.rows / 4) if pulled else 1.0
         first, last, fetched = window / port, cast, visits * window
         if not self.gy_stays:
             apart = self.share if form.groups > 1 else 1
@@ -329,8 +331,7 @@ class Cut:
         if not self.gx_stays:
             memory += form.outer * form.inner * prod(axis.size for axis in form.axes) * form.c * f.out_item
             last += self.bands * self.cols * self.share * result / bandwidth
-        spread = (self.share if self.near else chip.mesh.rows) / 4 if self.share > 1 and form.groups == 1 else 1.0
-        mesh = (self.loads * chunk + fetched * max(1.0, spread if self.gy_stays else 1.0)) / port
+        mesh = (self.loads * chunk + fetched * spread) / port
         times = (busy + visits * VISIT, memory / bandwidth, mesh)
         return max(times) + OVERLAP * (sum(times) - max(times)) + first + last
 

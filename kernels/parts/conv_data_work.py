@@ -61,7 +61,7 @@ class Work(Place):
         receivers = (cut.bands if self.wide else 1) * cut.cols
         across = -(-self.form.axes[2].taps // cut.width)
         if not self.turns and not cut.kept and not cut.w_stays:  # no tap lands; w is an input all the same
-            k.copy(self.held["filters"][0, :1], self.w[(0,) * (self.form.rank - 1)][:1], done=self.w_full[0])
+            k.copy(self.held["filters"][0, :1], self.w[(0,) * (self.w.ndim - 1)][:1], done=self.w_full[0])
             k.wait(self.w_full[0])
         for number, load in enumerate(self._loads()):
             channels = self.channels(load[0])
@@ -131,7 +131,7 @@ class Work(Place):
         k, cut, number = self.k, self.cut, 0
         total = len(self._visits())
         if cut.blind and not cut.gy_stays:  # no tap lands anywhere; gy is an input all the same
-            k.copy(self.held["windows"][0, :1], self.gy[(0,) * (self.form.rank - 1)][:1], done=self.y_full[0])
+            k.copy(self.held["windows"][0, :1], self.gy[(0,) * (self.gy.ndim - 1)][:1], done=self.y_full[0])
             k.wait(self.y_full[0])
         for turn in range(cut.passes):
             channels = self.channels(turn)
