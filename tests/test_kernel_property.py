@@ -223,6 +223,22 @@ def test_relations_that_name_what_is_not_there(relation: Any, text: str) -> None
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"exponet": 2},
+            "scale_pow2 has no option 'exponet'; did you mean 'exponent'?; it has operand, exponent, degree",
+        ),
+        (("x", 1, 1, 1), "scale_pow2 takes the options operand, exponent, degree; got ('x', 1, 1, 1)"),
+    ],
+)
+def test_options_that_a_relation_has_not(options: Any, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        r.scale_pow2(**options) if isinstance(options, dict) else r.scale_pow2(*options)
+    assert str(caught.value) == text
+
+
 def test_a_relation_that_says_nothing_is_no_success() -> None:
     flat = accel.tensor((1, 4), "fp32")
     error = failure(own.shifted, relations=[r.batch_independent], cases={"x": flat, "y": flat})

@@ -7,6 +7,7 @@ there. Without it (`-p no:accel`) a property is one test that asks all its stage
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ class StageItem(pytest.Function):
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Any:
     """Return one test a stage for what `kernel_property` made; None leaves everything else to pytest."""
-    held: Any = getattr(obj, "property", None) if callable(obj) else None
+    held: Any = getattr(obj, "property", None) if isinstance(obj, FunctionType) else None
     if type(held).__name__ != "KernelProperty" or not collector.funcnamefilter(name):
         return None
     asked = {f"{name}[{stage}]": _asking(held, stage) for stage in held.stages}

@@ -43,6 +43,13 @@ class Relation:
             return self.look(*args, **self.options)
         shown = [repr(a) if isinstance(a, str | int | float) else getattr(a, "name", repr(a)) for a in args]
         shown += [f"{name}={getattr(value, 'name', None) or repr(value)}" for name, value in options.items()]
+        takes = inspect.signature(self.look).parameters
+        known = list(takes)[2:]
+        if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+            for name in options:
+                if name not in known:
+                    what = ", ".join(known) or "none"
+                    raise InputError(f"{self.__name__} has no option {name!r}{nearest(name, known)}; it has {what}")
         chosen = {**self.options, **_named(self.look, args), **options}
         return Relation(self.look, chosen, f"{self.__name__}({', '.join(shown)})", self.kind)
 
