@@ -68,11 +68,24 @@ def problems(draw: Any) -> Attention:
     )  # fmt: skip
 
 
-@given(problems(), st.integers(0, 99), st.sampled_from([0.3, 1.0, 8.0]))
+@given(problems(), st.integers(0, 99), st.sampled_from([0.3, 1.0, 8.0]), st.sampled_from([(1, 1), (1, 3), (4, 4)]))
 @settings(max_examples=25, deadline=None)
-def test_any_shape_gives_the_bits_of_the_definition(problem: Attention, seed: int, size: float) -> None:
+def test_any_shape_gives_the_bits_of_the_definition(
+    problem: Attention, seed: int, size: float, nodes: tuple[int, int]
+) -> None:
     inputs = numbers(problem, seed, size)
-    assert same_bits(outputs(problem, inputs), forward_reference(problem, inputs))
+    assert same_bits(outputs(problem, inputs, mesh(*nodes)), forward_reference(problem, inputs))
+
+
+@given(problems(), st.sampled_from([(1, 1), (2, 2), (3, 1)]), st.integers(1, 3), st.sampled_from([16, 48]),
+       st.integers(1, 4), st.sampled_from(["fwd", "bwd"]))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_no_pipeline_races_or_waits_for_ever(
+    problem: Attention, nodes: tuple[int, int], stages: int, chunk: int, ahead: int, direction: str
+) -> None:
+    """Several jobs a node, with fewer slots and items in advance, or more, than the plan would choose."""
+    problem = replace(problem, direction=direction, h=problem.h * 2, kv_heads=problem.h * 2 // problem.shared)
+    attention.program(mesh(*nodes), problem, stages=stages, chunk=chunk, ahead=ahead).check()
 
 
 @pytest.mark.parametrize("causal", [False, True])

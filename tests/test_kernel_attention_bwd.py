@@ -56,11 +56,13 @@ def problems(draw: Any) -> Attention:
 
 
 # --- the definition ---------------------------------------------------------------------------------------------------
-@given(problems(), st.integers(0, 99), st.sampled_from([0.3, 1.0, 4.0]))
+@given(problems(), st.integers(0, 99), st.sampled_from([0.3, 1.0, 4.0]), st.sampled_from([(1, 1), (1, 3), (4, 4)]))
 @settings(max_examples=20, deadline=None)
-def test_any_shape_gives_the_bits_of_the_definition(problem: Attention, seed: int, size: float) -> None:
+def test_any_shape_gives_the_bits_of_the_definition(
+    problem: Attention, seed: int, size: float, nodes: tuple[int, int]
+) -> None:
     inputs = numbers(problem, seed, size)
-    assert same_bits(run(problem, inputs), backward_reference(problem, inputs))
+    assert same_bits(run(problem, inputs, mesh(*nodes)), backward_reference(problem, inputs))
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -38,9 +38,10 @@ class Backward:
         # What stays (q and gy, or k and v), what streams by (the other two), and what queries need of their own rows.
         self.A = [k.sram((2, rows, d), dtype, n) for n in ("A1", "A2")]
         self.B = [k.sram((plan.stages, self.width, d), dtype, n) for n in ("B1", "B2")]
-        many = max(rows, plan.stages * self.width)
-        self.Y = k.sram((many, d), dtype, "Y")
-        self.R, self.N, self.D = (k.sram((many, 1), "fp32", n) for n in ("R", "N", "D"))
+        streams = plan.stages * self.width
+        self.Y = k.sram((max(2 * rows, streams), d), dtype, "Y")
+        self.R = k.sram((max(2 * rows, streams), 1), "fp32", "R")
+        self.N, self.D = (k.sram((max(rows, streams), 1), "fp32", n) for n in ("N", "D"))
         self.O = [k.sram((rows, d), "fp32", n) for n in ("O1", "O2")]
         self.S, self.G = (k.sram((self.slots, chunk, self.width), "fp32", n) for n in ("S", "G"))
         self.P, self.W = (k.sram((self.slots, chunk, self.width), dtype, n) for n in ("P", "W"))
@@ -50,8 +51,9 @@ class Backward:
         self.factor, self.nothing = k.sram((1, 1), "fp32", "factor"), k.sram((1, 1), "fp32", "nothing")
         self.mask = k.sram((CAUSAL_GROUP, CAUSAL_GROUP), "uint8", "mask") if P.causal else None
         self.A_full, self.A_free = k.sem(2 * PARTS, "A_full"), k.sem(2, "A_free")
-        self.R_full, self.R_free = k.sem(name="R_full"), k.sem(name="R_free", init=1)
-        self.B_full, self.Y_full = k.sem(plan.stages, "B_full"), k.sem(plan.stages, "Y_full")
+        self.R_full, self.B_full, self.Y_full = (
+            k.sem(2, "R_full"), k.sem(plan.stages, "B_full"), k.sem(plan.stages, "Y_full"),
+        )  # fmt: skip
         self.scored, self.weighed, self.summed = (k.sem(name=n) for n in ("scored", "weighed", "summed"))
         self.sent = {"q": k.sem(self.outs, "sent_q", 1), "k": k.sem(self.outs, "sent_k", 2)}
         # Each stretch has its own owners, so tokens for one must never be taken for tokens of the next.
@@ -91,15 +93,19 @@ class Backward:
     def _rows(self, task: Task, i: Any) -> None:
         k, seat, job = self.k, task.seat, task.seat.job(i)
         k.wait(self.A_free[i % 2])
-        if task.side == "q":
-            k.wait(self.R_free)
         for x, piece in enumerate(seat.pieces):
             place, rows = slice(piece.place, piece.place + piece.rows), slice(piece.start, piece.start + piece.rows)
             for buffer, name in zip(self.A, ("q", "gy") if task.side == "q" else ("k", "v"), strict=True):
                 k.copy(buffer[i % 2, place], self.tensors[name][job, rows], done=self._arrived(seat, i, x))
             if task.side == "q":
-                k.copy(self.Y[place], self.tensors["y"][job, rows], done=self.R_full)
-                k.copy(self.R[place], self.tensors["lse"][job, rows], done=self.R_full)
+                mine = self._mine(i, piece.place, piece.rows)
+                k.copy(self.Y[mine], self.tensors["y"][job, rows], done=self.R_full[i % 2])
+                k.copy(self.R[mine], self.tensors["lse"][job, rows], done=self.R_full[i % 2])
+
+    def _mine(self, i: Any, place: int, rows: int) -> slice:
+        """Return where y and lse of a node's own rows lie in trip i."""
+        first = i % 2 * self.plan.rows + place
+        return slice(first, first + rows)
 
     def _arrived(self, seat: Seat, i: Any, x: int) -> Any:
         """Return the semaphore that the two copies of piece x of trip i fire."""
@@ -289,23 +295,23 @@ class Backward:
             if task.opens(t):
                 g = self.slot(task, i, item.block)
                 k.wait(self.Y_full[g], 2)
-                self._own(self.B[1][g], g * self.width, task.blocks[item.block][1])
+                rows = slice(g * self.width, g * self.width + task.blocks[item.block][1])
+                self._own(rows, self.B[1][g], self.Y[rows], self.R[rows])
             return
         if t == 0:
-            k.wait(self.R_full, 2 * len(task.seat.pieces))
+            k.wait(self.R_full[i % 2], 2 * len(task.seat.pieces))
         if item.first:
-            self._own(self.A[1][i % 2, item.place :], item.place, item.rows)
-            if t == max(x for x, other in enumerate(task.items) if other.first):
-                k.inc(self.R_free)
+            rows, mine = slice(item.place, item.place + item.rows), self._mine(i, item.place, item.rows)
+            self._own(rows, self.A[1][i % 2, rows], self.Y[mine], self.R[mine])
 
-    def _own(self, gy: View, place: Any, rows: int) -> None:
-        k = self.k
-        for low in range(0, rows, CAUSAL_GROUP):
-            part = slice(low, min(rows, low + CAUSAL_GROUP))
-            here, products = slice(place + part.start, place + part.stop), self.T[: part.stop - part.start]
-            k.vec.mul(products, gy[part], self.Y[here])
-            k.vec.reduce_sum(self.D[here], products)
-        k.vec.neg(self.N[place : place + rows], self.R[place : place + rows])
+    def _own(self, rows: slice, gy: View, y: View, lse: View) -> None:
+        k, mean, less = self.k, self.D[rows], self.N[rows]
+        for low in range(0, y.shape[0], CAUSAL_GROUP):
+            part = slice(low, min(y.shape[0], low + CAUSAL_GROUP))
+            products = self.T[: part.stop - part.start]
+            k.vec.mul(products, gy[part], y[part])
+            k.vec.reduce_sum(mean[part], products)
+        k.vec.neg(less, lse)
 
     def _weights(self, task: Task, i: Any, t: int) -> None:
         k, item = self.k, task.items[t]

@@ -147,10 +147,10 @@ class Forward:
 
     def _ahead(self, seat: Seat, items: list[Item]) -> int:
         """Return how many items scores may be ahead of values without holding more keys than there are slots."""
-        cycle = [*items, *items]
-        for ahead in range(min(self.plan.ahead, len(items)), 1, -1):
-            spans = [(cycle[t + ahead].block - item.block) % self.blocks(seat.stretch) for t, item in enumerate(items)]
-            if max(spans) < self.plan.stages:
+        blocks, count = self.blocks(seat.stretch), len(items)
+        places = [trip * blocks + item.block for trip in range(2) for item in items]
+        for ahead in range(min(self.plan.ahead, count), 1, -1):
+            if max(places[t + ahead] - places[t] for t in range(count)) < self.plan.stages:
                 return ahead
         return 1
 

@@ -175,7 +175,7 @@ def row_bytes(problem: Attention) -> int:
     what a query needs of its own row.
     """
     item, d = fmt(problem.dtype).bytes, problem.d
-    return 2 * d * item + 4 * (d + 1) + 8 if problem.direction == "fwd" else 5 * d * item + 8 * d + 12
+    return 2 * d * item + 4 * (d + 1) + 8 if problem.direction == "fwd" else 6 * d * item + 8 * d + 16
 
 
 def sram_bytes(problem: Attention, stages: int, chunk: int, ahead: int, rows: int) -> int:
