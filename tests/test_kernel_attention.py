@@ -79,13 +79,14 @@ def test_any_shape_gives_the_bits_of_the_definition(
 
 @given(problems(), st.sampled_from([(1, 1), (2, 2), (3, 1)]), st.integers(1, 3), st.sampled_from([16, 48]),
        st.integers(1, 4), st.sampled_from(["fwd", "bwd"]))  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_pipeline_races_or_waits_for_ever(
     problem: Attention, nodes: tuple[int, int], stages: int, chunk: int, ahead: int, direction: str
 ) -> None:
     """Several jobs a node, with fewer slots and items in advance, or more, than the plan would choose."""
     problem = replace(problem, direction=direction, h=problem.h * 2, kv_heads=problem.h * 2 // problem.shared)
-    attention.program(mesh(*nodes), problem, stages=stages, chunk=chunk, ahead=ahead).check()
+    roomy = mesh(*nodes).replace(**{"node.sram_bytes": 1 << 20})
+    attention.program(roomy, problem, stages=stages, chunk=chunk, ahead=ahead).check()
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -120,10 +121,11 @@ def test_places_of_the_definition_are_those_of_the_whole() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_node_too_small_for_all_queries_goes_through_the_keys_again(causal: bool) -> None:
     chip = mesh(1, 1).replace(**{"node.sram_bytes": 96 * 1024})
-    problem = Attention(1, 2, 320, 64, 64, causal=causal, block=32)
-    assert len({s.low for s in cover(chip, problem).stretches}) > 1
-    inputs = numbers(problem)
-    assert same_bits(outputs(problem, inputs, chip), forward_reference(problem, inputs))
+    for kv_heads in (1, 2):
+        problem = Attention(1, 2, 160 * kv_heads, 64, 64, causal=causal, block=32, kv_heads=kv_heads)
+        assert len({s.low for s in cover(chip, problem).stretches}) > 1
+        inputs = numbers(problem)
+        assert same_bits(outputs(problem, inputs, chip), forward_reference(problem, inputs))
 
 
 @given(problems(), st.integers(1, 4), st.integers(1, 4))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 import accel
 from accel.kernels import attention
+from accel.kernels.parts.attention_plan import cover
 from accel.kernels.parts.attention_reference import backward_at, backward_reference, forward_reference
 from accel.numerics import gamma, round_to
 from accel.problem import Attention
@@ -81,6 +82,18 @@ def test_mesh_tiling_and_schedule_change_no_bit(causal: bool) -> None:
         program.check()
         got = program.run(**inputs)
         assert same_bits({n: np.asarray(got[n], np.float32) for n in GRADIENTS}, want)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_node_too_small_for_all_rows_takes_them_in_parts(causal: bool) -> None:
+    chip = mesh(1, 1).replace(**{"node.sram_bytes": 150 * 1024})
+    for problem in (
+        Attention(1, 2, 160, 64, 64, causal=causal, block=32, direction="bwd"),
+        Attention(1, 4, 90, 20, 64, causal=causal, block=32, kv_heads=2, direction="bwd"),
+    ):
+        assert len({(s.side, s.low) for s in cover(chip, problem).stretches}) > 2
+        inputs = numbers(problem)
+        assert same_bits(run(problem, inputs, chip), backward_reference(problem, inputs))
 
 
 def test_places_of_the_definition_are_those_of_the_whole() -> None:

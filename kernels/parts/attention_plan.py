@@ -49,8 +49,8 @@ def cover(chip: ChipSpec, problem: Attention) -> Plan:
     best: tuple[float, Plan] | None = None
     room = chip.node.sram_bytes
     for sections in _sections(problem):
-        spans = [[(side, *span) for side, span in zip(sides, x, strict=True)] for x in zip(
-            *(_spans(extent(problem, side), sections) for side in sides), strict=True)]  # fmt: skip
+        cuts = {side: _spans(extent(problem, side), sections) for side in sides}
+        spans = [[(side, *cuts[side][x]) for side in sides if len(set(cuts[side][x])) > 1] for x in range(sections)]
         for stages, chunk, ahead, loss in DEPTHS:
             budget = (room - sram_bytes(problem, stages, chunk, ahead, 0)) // row_bytes(problem)
             found = [_forms(chip, problem, parts, chunk, budget) for parts in spans] if budget > 0 else [None]
@@ -75,12 +75,15 @@ def cover(chip: ChipSpec, problem: Attention) -> Plan:
 
 def _sections(problem: Attention) -> list[int]:
     """Return into how many parts the rows of a job may be cut, each of which sees the other side stream by again."""
-    most = max(1, min(problem.q, problem.kv if problem.direction == "bwd" else problem.q) // CAUSAL_GROUP)
-    return [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n <= most and (n == 1 or problem.shared == 1)]
+    most = extent(problem, "q")
+    if problem.direction == "bwd":
+        most = max(most, problem.kv)
+    most = max(1, most // CAUSAL_GROUP)
+    return [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n <= most]
 
 
 def _spans(rows: int, sections: int) -> list[tuple[int, int]]:
-    """Cut rows in so many parts of whole causal groups, none empty while there are groups left."""
+    """Cut rows in so many parts of whole causal groups; where there are fewer groups some are empty."""
     groups = ceil(rows / CAUSAL_GROUP)
     cuts = [min(rows, CAUSAL_GROUP * (x * groups // sections)) for x in range(sections + 1)]
     return list(pairwise(cuts))
