@@ -116,6 +116,14 @@ def test_configurable_formats_with_a_bias_each(groups: int) -> None:
     assert_bits(problem, program, draw_inputs(problem))
 
 
+def test_the_pace_of_a_row_is_kept_without_hazards() -> None:
+    chip = MINI.replace(**{"mesh.rows": 1, "mesh.cols": 4})
+    for problem in (Conv2d(9, 1, 4, 2, 20, 1, 1, (3, 4), (5, 2), (3, 2)), Conv2d(1, 24, 9, 8, 8, 3, 3, pad=1)):
+        program = conv2d.KERNEL.program(chip, problem, bands=1, high=1, wide=1)
+        program.check()
+        assert_bits(problem, program, draw_inputs(problem), schedule=5)
+
+
 def test_fewer_rows_than_nodes() -> None:
     problem = Conv2d(5, 1, 14, 1, 20, 1, 7, (1, 4), (5, 1), (1, 2), dtype="fp32", out_dtype="fp16")
     assert_bits(problem, conv2d.KERNEL.program(MINI, problem), draw_inputs(problem))

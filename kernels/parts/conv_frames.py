@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.kernels.parts.conv_shape import rows_of
-from accel.kernels.parts.conv_stage import Stage, plan_of
+from accel.kernels.parts.conv_stage import Pace, Stage, plan_of
 from accel.kernels.parts.conv_tiling import Tiling
 from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K, TensorRef
@@ -69,6 +69,7 @@ class Frames:
         self.spread = T.parts > 1 and s.w.size % T.block == 0
         self.pieces = max([1, *(len(pieces) for _, _, pieces in self.variants)])
         self.blocks = 1 if self.home is None else -(-s.w.size // T.block)
+        self.pace = None if self.home is not None else Pace(k, T, T.slots)
         if T.staged:
             plan = plan_of(T)
             assert plan is not None
@@ -134,6 +135,8 @@ class Frames:
         slot = tile % T.slots
         if self.stage is not None:
             self.stage.fetch(tile)
+        if self.pace is not None:
+            self.pace.keep(tile)
         if tile >= T.slots:
             k.wait(self.free[slot])
         for b, band in enumerate(bands):
@@ -148,6 +151,8 @@ class Frames:
         """Wait until all rows of a tile are there."""
         T = self.tiling
         self.k.wait(self.full[tile % T.slots], bands * T.shape.t.taps * T.rows * self.pieces)
+        if self.pace is not None:
+            self.pace.arrived(tile)
 
     def done(self, tile: int, tiles: int) -> None:
         """Give the slot of a tile back, if one of this node's `tiles` comes into it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from accel.lang import View
     from accel.problem.convolution import Axis
 
-__all__ = ["Plan", "Stage", "plan_of"]
+__all__ = ["Pace", "Plan", "Stage", "plan_of"]
 
 AHEAD = 2  # tiles whose rows are on their way while those of one are waited for
 FAR = 3  # columns at the far end of a row that the others wait for
@@ -85,6 +85,32 @@ def _reach(axis: Axis, start: Any, count: int, step: int) -> tuple[Any, Any]:
     return first, last
 
 
+class Pace:
+    """Memory serves nodes near it sooner; so that none starves, a row of the mesh keeps the pace of its far end.
+
+    A node asks for the rows of a tile once the last columns have those of the tile `lag` before.
+    """
+
+    def __init__(self, k: K, tiling: Tiling, lag: int) -> None:
+        self.k, self.tiling, self.lag, self.far = k, tiling, lag, min(FAR, tiling.grid_cols)
+        self.tokens = k.sem(lag, "pace")
+        least = tiling.all_bands // tiling.members
+        self.tiles = max(0, sum(1 for low, _ in tiling.cuts() if low < least) - lag)
+
+    def keep(self, tile: int) -> None:
+        """Wait for the far end before asking for more."""
+        if self.lag <= tile < self.tiles + self.lag:
+            self.k.wait(self.tokens[tile % self.lag], self.far)
+
+    def arrived(self, tile: int) -> None:
+        """Tell the row that this node has the rows of a tile, if it is at the far end."""
+        if tile < self.tiles:
+            with self.k.when(self.k.col >= self.tiling.grid_cols - self.far):
+                self.k.inc(
+                    self.tokens[tile % self.lag], at=self.k.rect(self.k.row, self.k.row + 1, 0, self.tiling.grid_cols)
+                )
+
+
 class Stage:
     """A node's own rows on their way from memory, batch by batch ahead of the tiles, and the news to its neighbours."""
 
@@ -94,10 +120,7 @@ class Stage:
         self.home, self.x = home.merge(0), x.merge(0)
         self.arrived, self.last = k.sem(AHEAD + 1, "rows_arrived"), k.sem(name="last_rows")
         self.above, self.below = k.sem(name="rows_above"), k.sem(name="rows_below")
-        # Memory serves nodes near it sooner. So that none starves, a row of the mesh keeps the pace of its far end.
-        self.pace = k.sem(name="pace")
-        least = T.all_bands // T.members
-        self.paced = max(0, sum(1 for low, _ in T.cuts() if low < least) - SLACK)
+        self.pace = Pace(k, T, SLACK)
 
     def place(self, member: Any, first: Any, count: int, tiles: int) -> None:
         """Say which units are this node's: `count` from `first` on, for so many tiles."""
@@ -119,14 +142,11 @@ class Stage:
             if self.tail:
                 k.wait(self.last)
                 k.inc(self.above, at=self.after)
-        if SLACK <= tile < self.paced + SLACK:
-            k.wait(self.pace, min(FAR, self.tiling.grid_cols))
+        self.pace.keep(tile)
         self._batch(tile + AHEAD)
         if self._span(tile):
             k.wait(self.arrived[tile % (AHEAD + 1)])
-        if tile < self.paced:
-            with k.when(k.col >= self.tiling.grid_cols - FAR):
-                k.inc(self.pace, at=k.rect(k.row, k.row + 1, 0, self.tiling.grid_cols))
+        self.pace.arrived(tile)
         if tile == 0:
             if self.has_before and P.head:
                 k.inc(self.below, at=self.before)
