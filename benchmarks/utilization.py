@@ -4,7 +4,7 @@
 
 Operands are resident where inputs and outputs fit in 400 MB and the kernel takes them so. Otherwise the goal is the
 smaller of the target and 95 % of what the closed-form `bound` fidelity of the same program allows; the table prints
-which. Utilization is over all 354 nodes; for elementwise kernels and norms it is compulsory bytes over memory bandwidth.
+which. Utilization is over all 354 nodes; of elementwise kernels and norms it is compulsory bytes over bandwidth.
 """
 
 from __future__ import annotations
