@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.baselines import Baseline, estimate, gpu
-from accel.errors import InputError
+from accel.errors import InputError, nearest
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.catalog import kernel_of
@@ -87,10 +88,18 @@ class Comparison:
 def build(problem: Problem, chip: ChipSpec | str, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
     """Return the library kernel's program of `problem` for `chip`; `tiling` as in the kernel's own build.
 
-    UnsupportedError for a kind of problem without a kernel.
+    UnsupportedError for a kind of problem without a kernel; InputError for a parameter that the kernel does not have.
     """
     held = frozenset((resident,) if isinstance(resident, str) else resident)
-    return kernel_of(problem).program(find_chip(chip), problem, resident=held, **tiling)
+    program = kernel_of(problem).program
+    known = inspect.signature(program).parameters.values()
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known):
+        names = [p.name for p in known if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "resident"]
+        for name in tiling:
+            if name not in names:
+                way = f"use {', '.join(names)}" if names else "it has none"
+                raise InputError(f"{problem.kind} has no parameter {name!r}{nearest(name, names) or f'; {way}'}")
+    return program(find_chip(chip), problem, resident=held, **tiling)
 
 
 def chip_usd(chip: ChipSpec, seconds: float, energy_j: float) -> float:

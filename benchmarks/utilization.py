@@ -84,8 +84,8 @@ def _bandwidth() -> Iterator[Case]:
 
     tokens, width = 2048, 12288
     rows = [("relu", (1 << 26,)), ("gelu", (1 << 26,)), ("add", (1 << 26,)), ("softmax", (tokens, width)),
-            ("layernorm", (tokens, width)), ("rmsnorm", (tokens, width)), ("batchnorm", (256, 56 * 56, 64)),
-            ("groupnorm", (64, 56 * 56, 256))]  # fmt: skip
+            ("layernorm", (tokens, width)), ("rmsnorm", (tokens, width)), ("batchnorm", (256, 56, 56, 64)),
+            ("groupnorm", (64, 56, 56, 256))]  # fmt: skip
     for name, sizes in rows:
         if name not in CATALOG:
             continue

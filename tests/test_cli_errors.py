@@ -96,6 +96,7 @@ ERRORS = {
         "matmul has no version 'best'; use one of one_node, summa, stationary",
     "run matmul --shape 8x8x8 --param tile=8": "matmul has no tiling parameter 'tile'; "
         "use one of passes_m, passes_n, piece, pieces, stages, accumulators, strip",
+    "run barrier --shape 4,4,8 --chip mini --param nonsense=3": "collective has no parameter 'nonsense'; use width",
     # chips and GPUs
     "run matmul --shape 8x8x8 --chip d2": "unknown chip 'd2'; did you mean 'd1'?",
     "chips dojo-two": "unknown chip 'dojo-two'; use mini, d1 or a path ending in .toml",
