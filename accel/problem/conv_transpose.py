@@ -166,5 +166,5 @@ class ConvTranspose2d(Problem, frozen=True):
         return f"{text} {'>'.join(dict.fromkeys(dtypes))}"
 
     def renamed(self, values: Any) -> dict[str, Any]:
-        """Return a dict by operand name as one by the adjoint's names; the bias is left out."""
+        """Return `values`, a dict by operand name, as one by the adjoint's names; the bias is left out."""
         return {ours: values[name] for name, ours in self.names.items() if name in values}
