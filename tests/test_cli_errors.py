@@ -66,9 +66,9 @@ ERRORS = {
         "invalid value for '--seed': -1 is not in the range 0<=x<=18446744073709551615; see accel run --help",
     # kernels and shapes
     "run matmull --shape 8x8x8": "unknown kernel 'matmull'; did you mean 'matmul'?",
-    "run frobnicate --shape 8x8x8": "unknown kernel 'frobnicate'; use one that accel kernels lists, "
+    "run zzyzx --shape 8x8x8": "unknown kernel 'zzyzx'; use one that accel kernels lists, "
         "file.py:fn, FILE.acc or FILE.asm",
-    "run matmul": "matmul needs --shape m,n,k; give for example --shape 33,9,41",
+    "run matmul": "matmul needs --shape m,n,k; give for example --shape 10,12,30",
     "run matmul --shape 8x8":
         "matmul: shape '8x8' is not m,n,k; give three whole numbers",
     "run matmul --shape 8x0x8": "matmul: n=0 is outside 1..2^40; give a size inside that range",
@@ -91,7 +91,7 @@ ERRORS = {
         "--arg does not go with matmul: matmul is a library kernel; give --shape and --param",
     "run matmul --shape 8x8x8 --mesh 2x2":
         "--mesh does not go with matmul: matmul is a library kernel; give --shape and --param",
-    "run matmul --shape 8x8x8 --resident d": "matmul has no operand 'd' to keep resident; use 'a', 'b' or 'c'",
+    "run matmul --shape 8x8x8 --resident d": "matmul has no operand 'd' to keep resident; use 'a' or 'b' or 'c'",
     "run matmul --shape 8x8x8 --variant best":
         "matmul has no version 'best'; use one of one_node, summa, stationary",
     "run matmul --shape 8x8x8 --param tile=8": "matmul has no tiling parameter 'tile'; "
