@@ -16,6 +16,7 @@ from accel.problem.convolution import Geometry
 __all__ = ["choose"]
 
 MOST_STAGES = 4
+HIDDEN_CYCLES = 3000  # of work in flight: a few times what fetching a segment takes beside its transfer
 
 
 def choose(
@@ -65,8 +66,10 @@ def choose(
             f"{'x'.join(map(str, form.w))}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
             f"SRAM, a node has {chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
         )
+    # More in flight hides more of the way of short segments; of long ones it only delays the first.
     found = best[1]
-    while found.stages < min(MOST_STAGES, found.segments):  # more in flight hides more of what it takes to fetch one
+    cycles = found.compute_cycles(chip) / len(found.bands)
+    while found.stages < min(MOST_STAGES, found.segments) and found.stages * cycles < HIDDEN_CYCLES:
         deeper = replace(found, stages=found.stages + 1)
         if deeper.sram_bytes > chip.node.sram_bytes:
             break
