@@ -28,6 +28,8 @@ from typing import NamedTuple
 
 import pytest
 
+from accel.kernels.catalog import CATALOG, library_kernel
+
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|:{3,})\s*(?P<info>[^`]*)$")
 MARK = re.compile(r"<!--\s*(file|exit|compare)\s*:?\s*(.*?)\s*-->")
@@ -219,6 +221,13 @@ def functions_in_the_reference() -> list[tuple[str, FunctionType]]:
                 if not own.startswith("_") and own not in hidden and isinstance(function, FunctionType):
                     found.append((f"{name}.{own}", function))
     return found
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_kernel_stands_in_the_table_with_its_sizes(name: str) -> None:
+    rows = [line for line in (ROOT / "docs" / "kernels.md").read_text("utf-8").splitlines() if f"`{name}`" in line]
+    table = [row.split("|") for row in rows if row.startswith("|")]
+    assert [row[3].strip() for row in table] == [",".join(library_kernel(name).problem.sizes())], name
 
 
 @pytest.mark.parametrize("package", PUBLIC)
