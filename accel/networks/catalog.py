@@ -16,6 +16,7 @@ from accel.problem.checks import check_int
 __all__ = ["Layer", "names", "network", "parameters", "title", "weights"]
 
 _DATA = Path(__file__).parent / "data"
+PIECE = 1 << 28  # weights of one step of an optimizer: 5 GB with moments and results
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,13 @@ def network(name: str, *, training: bool = False, dtype: str = "bf16", **given: 
 def _updates(table: dict[str, Any], trained: list[tuple[str, int, int]], dtype: str) -> list[Layer]:
     """The optimizer's step over all parameters; that of LAMB, which takes norms of a layer, layer by layer."""
     method, source = table["optimizer"], table["source"]
-    if method != "lamb":
-        trained = [("all weights", 1, sum(count * parameters for _, count, parameters in trained))]
+    if method != "lamb":  # in pieces that fit any memory, since nothing but LAMB cares where a tensor ends
+        full, rest = divmod(sum(count * parameters for _, count, parameters in trained), PIECE)
+        trained = [(f"{PIECE} weights", full, PIECE), ("weights", 1, rest)]
     return [
         Layer(f"{name} {method}", Optimizer(parameters, method, dtype=dtype), count, source, OPTIMIZER)
         for name, count, parameters in trained
-        if parameters
+        if count and parameters
     ]
 
 
