@@ -1,5 +1,8 @@
 """Attention: y = softmax(scale q k^T) v and its gradients, head by head, without ever storing the scores.
 
+Shapes: q and y (b, h, q, d), k and v (b, kv_heads, kv, d), lse (b, h, q): b sequences, h heads, q queries, kv keys, d
+numbers a head; h / kv_heads heads of queries share keys and values.
+
 What the machine defines, to the bit (`parts/attention_reference.py` says it in NumPy). Keys are taken in blocks of
 `block` (128), ascending; for each row of a block
 

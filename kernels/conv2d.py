@@ -1,5 +1,8 @@
 """Convolution of images in its three training directions, as a lesson: implicit GEMM, and nothing is materialised.
 
+Letters: n images of h x w pixels and c channels; k filters of r x s taps; p x q outputs. x (n, h, w, c), w (r, s,
+c / groups, k), y (n, p, q, k), gradients g<name> alike.
+
 What the machine defines (`conv_reference.py` repeats it in NumPy): every output is one chain of fp32 fused
 multiply-adds from +0. Forward: filter rows r, then taps s, then channels c of the group; padding takes part as +0.
 Data gradient: r, s, then filters k of the group, over the taps that land on an output gradient; others do not take

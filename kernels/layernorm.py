@@ -2,7 +2,7 @@
 
 y = (x - mean) * rstd * gamma + beta over each row, rstd = 1 / sqrt(variance + epsilon); RMS norm (Zhang and Sennrich,
 2019) leaves the mean and beta out. Backward, with h = (x - mean) * rstd and g = gy * gamma:
-gx = (g - mean(g) - h * mean(g h)) * rstd, ggamma = sum of gy h and gbeta = sum of gy over all rows.
+gx = (g - h * mean(g h) - mean(g)) * rstd, ggamma = sum of gy h and gbeta = sum of gy over all rows.
 
 What the machine defines (and `reference` repeats in NumPy): every operation rounds to fp32 by itself, left to right as
 written in `reference`, and results once more to their own format. The variance is the mean of the squares of the
