@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lang_misuse_rows  # noqa: F401 - adds to CASES
+import lang_misuse_views  # noqa: F401 - adds to CASES
 import numpy as np
 import pytest
 from lang_misuse import CASES, MINI, STALE, case, sram_overflow
