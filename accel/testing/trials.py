@@ -148,7 +148,7 @@ def differing(program: Program, got: Mapping[str, Any], want: Mapping[str, Any],
             unequal &= ~((values[0] == 0) & (values[1] == 0))
         if not exact_bits and fmt(t.dtype).kind != "int":
             with np.errstate(invalid="ignore"):  # comparing a signalling NaN says so
-        unequal &= ~((values[0] != values[0]) & (values[1] != values[1]))
+                unequal &= ~((values[0] != values[0]) & (values[1] != values[1]))
         places = np.argwhere(unequal)
         if len(places):
             at = tuple(int(i) for i in places[0])
