@@ -14,6 +14,7 @@ from accel.errors import InputError, nearest
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.catalog import kernel_of
+from accel.kernels.library import operand_names
 from accel.numerics import fmt
 from accel.problem import Problem
 from accel.program import Program
@@ -90,7 +91,7 @@ def build(problem: Problem, chip: ChipSpec | str, *, resident: Iterable[str] = (
 
     UnsupportedError for a kind of problem without a kernel; InputError for a parameter that the kernel does not have.
     """
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    held = operand_names(resident)
     program = kernel_of(problem).program
     known = inspect.signature(program).parameters.values()
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known):

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Kernel", "Outputs", "Probe", "Program", "Sample", "Verified", "assemble", "kernel", "load"]
 
 
+MOST_BLOCKS = 1 << 16  # of a sample: 128 million output elements
+
+
 class Program:
     """One kernel built for one chip; immutable. `isa` is the data that every engine below reads."""
 
@@ -257,8 +260,10 @@ class Program:
         """
         from accel.machine import needed
 
-        if type(blocks) is not int or blocks < 1:
-            raise InputError(f"a sample needs at least 1 block, got {blocks!r}")
+        if type(blocks) is not int or not 1 <= blocks <= MOST_BLOCKS:
+            raise InputError(
+                f"a sample takes 1 to {MOST_BLOCKS:,} blocks, got {blocks!r}; run the whole program for more"
+            )
         if type(seed) is not int or seed < 0:
             raise InputError(f"the seed of a sample is a whole number of at least 0, got {seed!r}")
         self.isa.require_sound()

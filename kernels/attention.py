@@ -56,7 +56,7 @@ from typing import Any
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.attention_backward import Backward
 from accel.kernels.parts.attention_forward import Forward
 from accel.kernels.parts.attention_plan import Plan, cover, fill_in
@@ -66,6 +66,7 @@ from accel.kernels.parts.attention_reference import (
     forward_at,
     forward_reference,
 )
+from accel.kernels.parts.launch import values_of
 from accel.lang import K, TensorSpec, tensor
 from accel.problem import Attention
 from accel.program import Program, kernel
@@ -132,7 +133,7 @@ def build(
         kv_heads=kv_heads,
     )  # fmt: skip
     spec = find_chip(chip) if isinstance(chip, str) else chip
-    return program(spec, problem, resident=frozenset((resident,) if isinstance(resident, str) else resident), **tiling)
+    return program(spec, problem, resident=operand_names(resident), **tiling)
 
 
 def program(chip: ChipSpec, problem: Attention, *, resident: frozenset[str] = frozenset(), **tiling: Any) -> Program:
@@ -162,12 +163,14 @@ def _require_supported(chip: ChipSpec, problem: Attention, resident: frozenset[s
 
 
 def oracle(problem: Attention, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outputs of `problem` as the machine defines them."""
-    return (forward_reference if problem.direction == "fwd" else backward_reference)(problem, inputs)
+    """Return the outputs of `problem` as the machine defines them; inputs are rounded to their formats first."""
+    reference = forward_reference if problem.direction == "fwd" else backward_reference
+    return reference(problem, values_of(problem, inputs))
 
 
 def oracle_at(problem: Attention, inputs: Mapping[str, Any], output: str, places: Sequence[Any]) -> Any:
     """Return an output at the product set of `places`."""
+    inputs = values_of(problem, inputs)
     if problem.direction == "bwd":
         return backward_at(problem, inputs, output, places)
     if output == "y":

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
@@ -277,7 +277,7 @@ def build(
     pieces do not fit, UnsupportedError for resident operands.
     """
     problem = BatchNorm(n, h, w, c, dtype, out_dtype, direction, epsilon, momentum)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: BatchNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

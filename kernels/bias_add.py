@@ -19,7 +19,7 @@ import numpy as np
 
 from accel.errors import InputError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
@@ -109,7 +109,7 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = BiasAdd(rows, columns, dtype, out_dtype, direction)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: BiasAdd, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.flat_streaming import FlatStream, FlatTiling, choose_flat
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, only_in_memory, present, tensors_of
@@ -84,7 +84,7 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = Cast(size, dtype, out_dtype, rounding, stream)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: Cast, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

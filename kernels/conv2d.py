@@ -48,7 +48,7 @@ from typing import Any
 
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv2d
@@ -108,7 +108,7 @@ def build(
 
 def _program(chip: ChipSpec | str, problem: Conv2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
     spec = find_chip(chip) if isinstance(chip, str) else chip
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    held = operand_names(resident)
     return PROGRAMS[problem.direction](spec, problem, resident=held, **tiling)
 
 

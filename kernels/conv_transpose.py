@@ -31,7 +31,7 @@ import numpy as np
 from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts import conv_forward, conv_reference, conv_weight_gradient
 from accel.kernels.parts.conv_data_gradient import cut_for, emit
 from accel.kernels.parts.conv_data_tiling import Cut
@@ -44,22 +44,34 @@ from accel.program import Program, kernel
 __all__ = ["KERNEL", "build", "oracle", "oracle_at", "transposed", "transposed_bias"]
 
 
-def oracle(problem: ConvTranspose2d, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the output of `problem` by name, as values of its format: the adjoint convolution's, under our names."""
+def oracle(
+    problem: ConvTranspose2d, inputs: Mapping[str, Any], *, meaning: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return the output of `problem` by name, as values of its format: the adjoint convolution's, under our names.
+
+    meaning: bias and denormals by operand name, of operands in a configurable format.
+    """
     name, operand = next((n, o) for n, o in problem.operands.items() if o.role == "out")
-    return {name: oracle_at(problem, inputs, name, [np.arange(size) for size in operand.shape])}
+    return {name: oracle_at(problem, inputs, name, [np.arange(size) for size in operand.shape], meaning=meaning)}
 
 
-def oracle_at(problem: ConvTranspose2d, inputs: Mapping[str, Any], output: str, index: Sequence[Any]) -> Any:
+def oracle_at(
+    problem: ConvTranspose2d, inputs: Mapping[str, Any], output: str, index: Sequence[Any], *,
+    meaning: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:  # fmt: skip
     """Return the elements `np.ix_(*index)` of the output, where the whole would take too long."""
+    known = {} if meaning is None else meaning
     adjoint = type(problem.adjoint).from_dict({**problem.adjoint.to_dict(), "out_dtype": "fp32"})
-    sums = conv_reference.oracle_at(adjoint, problem.renamed(inputs), problem.names[output], index)
+    sums = conv_reference.oracle_at(
+        adjoint, problem.renamed(inputs), problem.names[output], index, meaning=problem.renamed(known)
+    )
     if problem.bias:
         sums = sums + np.asarray(inputs["bias"], np.float32)[index[-1]]
     if problem.activation == "relu":
         sums = np.where((sums > 0) | np.isnan(sums), sums, np.float32(0))
     dtype = problem.out_dtype
-    return sums if dtype == "fp32" else from_storage(cast(sums, dtype), dtype, as_="ml_dtypes")
+    own = known.get(output, {})
+    return sums if dtype == "fp32" else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
 
 
 @kernel
@@ -113,7 +125,7 @@ def build(
 
 def _program(chip: ChipSpec | str, problem: ConvTranspose2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
     spec = find_chip(chip) if isinstance(chip, str) else chip
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    held = operand_names(resident)
     for name in held:
         if name not in problem.operands:
             raise InputError(

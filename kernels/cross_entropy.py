@@ -30,7 +30,7 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
@@ -254,7 +254,7 @@ def build(
     not even a piece of a row fits, UnsupportedError for resident operands.
     """
     problem = CrossEntropy(rows, classes, dtype, direction, smoothing, ignore_index)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(

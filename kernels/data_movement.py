@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.launch import chip_of, only_in_memory
 from accel.kernels.parts.tile_tasks import Tasks, Tile, cut, thread
 from accel.lang import K, TensorSpec, tensor
@@ -256,7 +256,7 @@ def _blocks(
 
 def _transpose(chip: ChipSpec | str, problem: Transpose, *, resident: Iterable[str] = ()) -> Program:
     spec = chip_of(chip)
-    only_in_memory(problem, frozenset(resident))
+    only_in_memory(problem, operand_names(resident))
     x, y = problem.operands
     blocks = _blocks(spec, problem.operands[x].shape, problem.dtype, 5, (3, problem.axes[-1]))
     return transpose.build(spec, names=(x, y), axes=problem.axes, blocks=blocks, **_tensors(problem))
@@ -264,7 +264,7 @@ def _transpose(chip: ChipSpec | str, problem: Transpose, *, resident: Iterable[s
 
 def _concat(chip: ChipSpec | str, problem: Concat, *, resident: Iterable[str] = ()) -> Program:
     spec = chip_of(chip)
-    only_in_memory(problem, frozenset(resident))
+    only_in_memory(problem, operand_names(resident))
     largest = (problem.outer, max(size for _, size in problem.pieces.values()), problem.inner)
     blocks = _blocks(spec, largest, problem.dtype, 3, (2,))
     whole = "y" if problem.direction == "fwd" else "gy"
@@ -273,7 +273,7 @@ def _concat(chip: ChipSpec | str, problem: Concat, *, resident: Iterable[str] = 
 
 def _slice(chip: ChipSpec | str, problem: Slice, *, resident: Iterable[str] = ()) -> Program:
     spec = chip_of(chip)
-    only_in_memory(problem, frozenset(resident))
+    only_in_memory(problem, operand_names(resident))
     ranges, by = problem.ranges, problem.ranges[3].step
     sizes = [len(taken) for taken in ranges]
     if problem.direction == "fwd":

@@ -29,7 +29,7 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply, fma
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.elementwise_steps import CUBIC, DENSITY, ROOT_2_PI, ROOT_HALF, STEPS, WORK
 from accel.kernels.parts.flat_streaming import FlatStream, FlatTiling, choose_flat
 from accel.kernels.parts.flows import Piece, Sweep
@@ -210,7 +210,7 @@ def build(
     """
     return _program(
         chip_of(chip), Elementwise(size, function, dtype, out_dtype, direction, p, stream),
-        resident=frozenset(resident), **tiling,
+        resident=operand_names(resident), **tiling,
     )  # fmt: skip
 
 

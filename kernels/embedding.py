@@ -26,7 +26,7 @@ import numpy as np
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.launch import chip_of, only_in_memory
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import as_storage, cast, fmt, from_storage
@@ -243,7 +243,7 @@ def build(
 
 def _program(chip: ChipSpec | str, problem: Embedding, *, resident: Iterable[str] = ()) -> Program:
     spec = chip_of(chip)
-    only_in_memory(problem, frozenset(resident))
+    only_in_memory(problem, operand_names(resident))
     tensors: dict[str, Any] = {n: tensor(o.shape, o.dtype) for n, o in problem.operands.items()}
     made = forward if problem.direction == "fwd" else backward
     return made.build(spec, tiling=_tiling(spec, problem), **tensors)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.flat_streaming import FlatStream, FlatSums, FlatTiling, choose_summed
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
@@ -130,7 +130,7 @@ def build(
     tiling: depth (slots). Raises InputError, UnsupportedError for resident operands.
     """
     problem = GradNorm(size, dtype, max_norm, growth, backoff, interval)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: GradNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

@@ -26,7 +26,7 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.launch import chip_of, only_in_memory
 from accel.kernels.parts.matmul_chains import multiply_visit, skip_visit
 from accel.kernels.parts.matmul_choice import choose
@@ -205,7 +205,7 @@ def build(
 
 def _program(chip: ChipSpec | str, problem: GroupedMatmul, *, resident: Iterable[str] = ()) -> Program:
     spec, p = chip_of(chip), problem
-    only_in_memory(problem, frozenset(resident))
+    only_in_memory(problem, operand_names(resident))
     taken = [name for name in (*spec.node.matrix.step_cycles, "fp32") if fmt(name).kind != "int"]
     if p.dtype not in taken:
         raise UnsupportedError(

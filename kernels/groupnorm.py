@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
@@ -275,7 +275,7 @@ def build(
     again). Raises InputError, CapacityError where pieces do not fit, UnsupportedError for resident operands.
     """
     problem = GroupNorm(n, h, w, c, groups, dtype, out_dtype, direction, epsilon)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: GroupNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

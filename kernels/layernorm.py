@@ -31,7 +31,7 @@ import numpy as np
 
 from accel.errors import CapacityError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_streaming import (
     ColumnPlan,
     ColumnStream,
@@ -291,7 +291,7 @@ def build(
     """
     return _program(
         chip_of(chip), LayerNorm(rows, columns, function, dtype, out_dtype, direction, epsilon),
-        resident=frozenset(resident), **tiling,
+        resident=operand_names(resident), **tiling,
     )  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from accel.errors import InputError
 
 if TYPE_CHECKING:
     from accel.problem import Problem
     from accel.program import Program
 
-__all__ = ["LibraryKernel"]
+__all__ = ["LibraryKernel", "operand_names"]
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,13 @@ class LibraryKernel:
     examples: tuple[Problem, ...]
     inputs: Callable[[Any, int], dict[str, Any]] | None = None
     oracle_at: Callable[..., Any] | None = None
+
+
+def operand_names(resident: object) -> frozenset[str]:
+    """Return the names in `resident=`: one name, or an iterable of names; InputError for anything else."""
+    names = (resident,) if isinstance(resident, str) else resident
+    found = tuple(names) if isinstance(names, Iterable) else (names,)
+    for name in found:
+        if not isinstance(name, str):
+            raise InputError(f"resident={resident!r} names no operand; give names of operands, or leave it out")
+    return frozenset(found)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.column_streaming import ColumnTiling
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
@@ -157,7 +157,7 @@ def build(
     block (1, 2 or 4 pieces of 2048), depth (slots). Raises InputError, UnsupportedError for resident operands.
     """
     problem = ElementLoss(elements, function, dtype, direction, delta)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: ElementLoss, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

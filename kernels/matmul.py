@@ -37,7 +37,7 @@ import numpy as np
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.matmul_chains import multiply_visit
 from accel.kernels.parts.matmul_choice import choose, fill_in
 from accel.kernels.parts.matmul_formats import Formats, biases, buffer, multiply, require_supported
@@ -281,7 +281,7 @@ def _program(
     """Build the program of a problem."""
     spec = find_chip(chip) if isinstance(chip, str) else chip
     require_supported(spec, problem)
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    held = operand_names(resident)
     if not held <= set(problem.operands):
         known = " or ".join(map(repr, problem.operands))
         raise InputError(f"matmul has no operand {min(held - set(problem.operands))!r} to keep resident; use {known}")

@@ -33,7 +33,7 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import fma
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.flat_streaming import FlatStream, FlatSums, FlatTiling, choose_flat, choose_summed
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
@@ -160,7 +160,7 @@ def build(
     problem = Optimizer(
         size, method, dtype, weights, copy, rounding, stream, momentum, nesterov, weight_decay, beta1, beta2, epsilon
     )
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: Optimizer, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

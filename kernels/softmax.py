@@ -27,7 +27,7 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows
@@ -141,7 +141,7 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = Softmax(rows, columns, dtype, out_dtype, direction)
-    return _program(chip_of(chip), problem, resident=frozenset(resident), **tiling)
+    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
 
 
 def _program(chip: ChipSpec, problem: Softmax, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:

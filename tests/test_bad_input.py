@@ -161,7 +161,7 @@ CALLS: dict[str, Callable[[accel.Program], object]] = {
     "inputs must be a dict": lambda p: p.run([1]),  # type: ignore[arg-type]
     "no input 5": lambda p: p.run({5: 1}),  # type: ignore[dict-item]
     "seed of a sample": lambda p: p.sample_outputs(1, seed=-1),
-    "at least 1 block": lambda p: p.sample_outputs(0),
+    "a sample takes 1 to 65,536 blocks": lambda p: p.sample_outputs(0),
     "cannot write program file to None": lambda p: p.save(None),  # type: ignore[arg-type]
 }
 

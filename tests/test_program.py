@@ -90,7 +90,7 @@ def test_unknown_outputs_and_roles_are_named(program: accel.Program) -> None:
         out["d"]
     with pytest.raises(InputError, match="no role 99"):
         program.asm(99)
-    with pytest.raises(InputError, match="a sample needs at least 1 block"):
+    with pytest.raises(InputError, match="a sample takes 1 to 65,536 blocks"):
         program.sample_outputs(0)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_axes
+from accel.problem.checks import check_axes, check_int
 from accel.problem.conv3d import Conv3d
 from accel.problem.workload import Operand, Problem
 
@@ -45,6 +45,8 @@ class StreamingConv(Problem, frozen=True):
         for name, low in (("stride", 1), ("pad", 0), ("dilation", 1)):
             pair = check_axes(self.kind, name, getattr(self, name), ("height", "width"), low=low)
             force_setattr(self, name, pair)
+        for name in ("frames", "h", "w", "c", "k", "kt", "r", "s"):
+            force_setattr(self, name, check_int(self.kind, name, getattr(self, name)))
         try:
             form = self.conv3d.geometry
         except InputError as error:

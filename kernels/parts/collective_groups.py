@@ -9,6 +9,7 @@ from typing import Any
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
+from accel.kernels.library import operand_names
 from accel.lang import K
 
 __all__ = ["Group", "on_mesh"]
@@ -81,7 +82,7 @@ def on_mesh(chip: ChipSpec | str, problem: Any, resident: Iterable[str]) -> tupl
             f"{problem.label} takes {problem.rows} x {problem.cols} nodes and {spec.name} has {spec.mesh.rows} x "
             f"{spec.mesh.cols}; use a part of its mesh"
         )
-    held = frozenset((resident,) if isinstance(resident, str) else resident)
+    held = operand_names(resident)
     if not held <= {"x", "y"}:
         raise InputError(f"{problem.kind} has no operand {min(held - {'x', 'y'})!r} to keep resident; use 'x' or 'y'")
     return spec, held

@@ -14,6 +14,7 @@ from typing import Any
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
+from accel.kernels.library import operand_names
 from accel.kernels.parts.conv_data_choice import choose, fill_in
 from accel.kernels.parts.conv_data_tiling import Cut, form_of
 from accel.kernels.parts.conv_data_work import Work
@@ -83,7 +84,7 @@ def build(chip: ChipSpec, problem: Convolution, *, resident: Iterable[str] = (),
     resident: names of operands that lie in SRAM; tiling: fields of `Cut` (share, per_pass, frames, rows, columns,
     inner, width, filters, windows, sums, outs). InputError and UnsupportedError as `cut_for`.
     """
-    held, options = frozenset(resident), problem.to_dict()
+    held, options = operand_names(resident), problem.to_dict()
     cut = cut_for(chip, problem.geometry, Formats(options["dtype"], options["out_dtype"]), held, tiling)
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     return data_gradient.build(chip, resident=tuple(sorted(held)), flops=problem.flops, cut=cut, **tensors)
