@@ -23,7 +23,7 @@ from accel.report.figure import CAUSES, Links, Roof
 from accel.report.subject import subjects_of
 from accel.report.views import figures
 from accel.timing.ledger import CAUSES as LEDGER
-from accel.timing.trace import KINDS
+from accel.timing.trace import KINDS, WAYS
 
 HOSTILE = "</script><script>alert(1)</script> & <b onload=x>\"quoted\" 'name' | `md` $x^2$ %{y}"
 GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm")
@@ -61,6 +61,7 @@ def test_the_ledger_is_that_of_the_timing(compared: Comparison, shown: Page) -> 
 
 def test_every_cause_has_a_colour_of_its_own() -> None:
     assert set(KINDS) - {"control", "off"} <= set(CAUSES)  # those two are drawn as issue
+    assert {f"copy_{way}" for way in WAYS} <= set(CAUSES)
     drawn = [(CAUSES[cause].colour, CAUSES[cause].hatch) for cause in LEDGER]
     assert len(set(drawn)) == len(LEDGER)
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour, _ in drawn)

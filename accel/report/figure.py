@@ -56,6 +56,7 @@ CAUSES: dict[str, Swatch] = {
     "copy_read": Swatch("copy from memory", "#0072b2"),
     "copy_mesh": Swatch("copy over the mesh", "#56b4e9"),
     "copy_write": Swatch("copy to memory", "#e69f00"),
+    "copy_pull": Swatch("pull from another node", "#8e6bbf"),
 }
 
 
