@@ -104,7 +104,7 @@ def test_the_listing_names_buffers_semaphores_and_lines(program: accel.Program) 
     text = program.asm(0)
     assert "matmul acc fp32[" in text
     assert "A_full[" in text
-    assert "kernels/matmul.py:" in text
+    assert "kernels/parts/matmul_" in text
 
 
 @accel.kernel
