@@ -11,6 +11,7 @@ import accel
 from accel.problem import Conv2d
 from accel.report import page, photograph
 from accel.report.photograph import Photograph
+from accel.report.subject import Picture, Subject
 
 pytest.importorskip("PIL", reason="matplotlib brings Pillow, which encodes pictures")
 
@@ -52,6 +53,18 @@ def test_a_small_photograph_goes_through_and_is_shown(monkeypatch: pytest.Monkey
     text = page.render(subjects, title="t", script=None)
     assert text.count('src="data:image/jpeg;base64,') == 3
     assert 'alt="8 channels of the output as grey images"' in text
+
+
+def test_pictures_stay_in_a_page_that_has_no_room_for_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = accel.kernels.matmul.build("mini", m=8, n=8, k=8)
+    shown = Picture(b"x" * 30_000, "image/jpeg", "noise", "nothing to see")
+    subjects = [Subject(label=f"{i}", program=program, timing=program.time(), pictures=(shown,)) for i in range(5)]
+    whole = len(page.render(subjects, title="t", script=None).encode())
+    monkeypatch.setattr(page, "LARGEST_PAGE", whole - 20_000)
+    text = page.render(subjects, title="t", script=None)
+    assert len(text.encode()) <= whole - 20_000
+    assert text.count("data:image/jpeg") == 5
+    assert "figures are left out" in text
 
 
 def test_a_mosaic_takes_the_channels_that_vary() -> None:

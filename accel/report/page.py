@@ -60,12 +60,13 @@ def render(
     bodies = []
     frame = "".join((_head(title, script is not None), _chooser(subjects), *_ends(subjects, facts), _asset("page.js")))
     room = LARGEST_PAGE - SLACK - sum(len(x.encode()) for x in (frame, script or "")) - sum(map(_size, parts))
+    room -= sum(len(_pictures(subject)) for subject in subjects)  # they stay where figures have to go
     for index, subject in enumerate(subjects):
         part = _subject(subject, f"s{index}", several)
-        size = _size(part)
+        size = _size(part) - len(_pictures(subject))
         if size > room:
             part = _subject(subject, f"s{index}", several, bare=True)
-            size = _size(part)
+            size = _size(part) - len(_pictures(subject))
         room -= size
         bodies.append(part)
         advance()

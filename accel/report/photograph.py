@@ -21,7 +21,7 @@ __all__ = ["HEIGHT", "WIDTH", "Photograph", "backbone", "filters", "jpeg", "load
 HEIGHT, WIDTH = 960, 1280  # of one frame of the cameras that the chip's frame formats describe
 SOURCE = "grace_hopper.jpg, a sample image of matplotlib (public domain, US Navy), cropped to 4:3 and resampled"
 TILES = 8  # channels that a mosaic shows
-_QUALITY = 80  # of the JPEGs in the page, whose size is limited
+_QUALITY = 75  # of the JPEGs in the page, whose size is limited
 
 
 class Photograph(NamedTuple):
@@ -114,7 +114,7 @@ def mosaic(features: np.ndarray, tiles: int = TILES) -> np.ndarray:
     return np.asarray(np.round(255 * np.vstack(rows)), np.uint8)
 
 
-def jpeg(pixels: np.ndarray, widest: int = 1280) -> bytes:
+def jpeg(pixels: np.ndarray, widest: int = 960) -> bytes:
     """Return an image, (h, w) or (h, w, 3) uint8, as a JPEG of at most `widest` pixels across."""
     from PIL import Image
 
