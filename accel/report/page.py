@@ -33,7 +33,7 @@ NO_PLOTLY = (
     "This page has tables and no figures because plotly is not installed; pip install 'accel-codesign[report]' and "
     "write it again."
 )
-SLACK = 10_000  # bytes of a page kept for what joins its parts
+SLACK = 40_000  # bytes of a page kept for what joins its parts: names of figures, commas, anchors
 PAIRED = ("nodes", "links")  # figures that stand side by side
 
 
