@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from accel.report import summaries, views
 from accel.report.figure import CAUSES, Figure, Links, Nodes
+from accel.report.markup import LARGEST_PAGE, asset, escaped, head, json_text, table_html
 from accel.report.quantities import energy, number, percent, ratio, seconds
-from accel.report.sheet import Sheet
 from accel.report.subject import Subject
 
 __all__ = ["LARGEST_PAGE", "render"]
 
-LARGEST_PAGE = 6_000_000  # bytes, so that a page goes by mail; Plotly takes 4.8 million of them
 LARGEST_MATRIX = 1024  # nodes that a page's fallback table lists one by one
-# No request leaves the page: what is not inside it does not load.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
-    "connect-src 'none'; base-uri 'none'; form-action 'none'"
-)
 LEDE = (
     "Cycles come from a model of the chip that has never been compared with hardware, energy from literature figures. "
     "Utilization is over all enabled nodes. What was timed is what was executed and checked: one program."
 )
 MATRICES = ("matrix_busy", "waits")  # quantities that the fallback of the node map lists node by node
-NO_PLOTLY = (
-    "This page has tables and no figures because plotly is not installed; pip install 'accel-codesign[report]' and "
-    "write it again."
-)
 SLACK = 40_000  # bytes of a page kept for what joins its parts: names of figures, commas, anchors
 PAIRED = ("nodes", "links")  # figures that stand side by side
 
@@ -58,7 +45,8 @@ def render(
     parts = [_overview(subjects)] if len(subjects) > 1 else []
     several = len(subjects) > 1
     bodies = []
-    frame = "".join((_head(title, script is not None), _chooser(subjects), *_ends(subjects, facts), _asset("page.js")))
+    top = head(title, LEDE, drawn=script is not None)
+    frame = "".join((top, _chooser(subjects), *_ends(subjects, facts), asset("page.js")))
     room = LARGEST_PAGE - SLACK - sum(len(x.encode()) for x in (frame, script or "")) - sum(map(_size, parts))
     room -= sum(len(_pictures(subject)) for subject in subjects)  # they stay where figures have to go
     for index, subject in enumerate(subjects):
@@ -76,43 +64,15 @@ def render(
         "figures": {key: figure.spec() for key, figure in figures.items()},
     }
     return "".join((
-        _head(title, script is not None), *(part.html for part in parts), _chooser(subjects) if several else "",
+        top, *(part.html for part in parts), _chooser(subjects) if several else "",
         *(part.html for part in bodies), *_ends(subjects, facts), "</main>\n",
-        f'<script type="application/json" id="report-data">{_json(data)}</script>\n',
-        f"<script>{script}</script>\n" if script else "", f"<script>{_asset('page.js')}</script>\n</body></html>\n",
+        f'<script type="application/json" id="report-data">{json_text(data)}</script>\n',
+        f"<script>{script}</script>\n" if script else "", f"<script>{asset('page.js')}</script>\n</body></html>\n",
     ))  # fmt: skip
 
 
 def _size(part: _Part) -> int:
-    return len(part.html.encode()) + sum(len(_json(figure.spec())) for figure in part.figures.values())
-
-
-def _asset(name: str) -> str:
-    return resources.files("accel.report").joinpath("assets", name).read_text("utf-8")
-
-
-def _json(data: object) -> str:
-    """Return JSON that no name inside can end: "<" never stands for itself."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _head(title: str, drawn: bool) -> str:
-    bare = "" if drawn else f'<p class="warn">{_text(NO_PLOTLY)}</p>\n'
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{_text(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}">\n<style>{_asset("page.css")}</style>\n'
-        f'</head><body>\n<a class="skip" href="#main">Skip to the results</a>\n<header><h1>{_text(title)}</h1>\n'
-        '<div class="tools" hidden><button type="button" id="theme">Theme: auto</button> '
-        '<button type="button" id="print">Print</button></div></header>\n'
-        f'<p class="note">{LEDE}</p>\n{bare}'
-        '<noscript><p class="warn">Figures need JavaScript; every number is in the tables.</p></noscript>\n'
-        '<main id="main">\n'
-    )
+    return len(part.html.encode()) + sum(len(json_text(figure.spec())) for figure in part.figures.values())
 
 
 def _overview(subjects: Sequence[Subject]) -> _Part:
@@ -121,13 +81,13 @@ def _overview(subjects: Sequence[Subject]) -> _Part:
     if roofs is not None:
         figures["all-rooflines"] = roofs
     places = {subject.label: f"s{index}" for index, subject in enumerate(subjects)}
-    table = _table(summaries.overview(subjects), sortable=True, places=places)
+    table = table_html(summaries.overview(subjects), sortable=True, places=places)
     drawn = "".join(_figure(key, figure) for key, figure in figures.items())
     return _Part(f'<section id="overview"><h2>All of them</h2>\n{table}{drawn}</section>\n', figures)
 
 
 def _chooser(subjects: Sequence[Subject]) -> str:
-    options = "".join(f'<option value="s{index}">{_text(s.label)}</option>' for index, s in enumerate(subjects))
+    options = "".join(f'<option value="s{index}">{escaped(s.label)}</option>' for index, s in enumerate(subjects))
     return (
         '<nav class="chooser" aria-label="Choose one" hidden><label for="pick">In detail</label>\n'
         f'<select id="pick">{options}</select>\n'
@@ -139,10 +99,9 @@ def _chooser(subjects: Sequence[Subject]) -> str:
 def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -> _Part:
     made = () if bare else views.figures(subject, brief=several)
     figures = {f"{key}-{figure.name}": figure for figure in made}
-    out = [
-        f'<section class="subject" id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{_text(subject.label)}</h2>\n'
-    ]
-    out += [_cards(subject), _pictures(subject), _table(summaries.headline(subject, brief=True))]
+    named = f'<h2 id="{key}-h">{escaped(subject.label)}</h2>'
+    out = [f'<section class="subject" id="{key}" aria-labelledby="{key}-h">{named}\n']
+    out += [_cards(subject), _pictures(subject), table_html(summaries.headline(subject, brief=True))]
     if bare:
         out.append(
             f'<p class="warn">Its figures are left out: the page would be over {LARGEST_PAGE // 1_000_000} MB. '
@@ -150,7 +109,7 @@ def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -
         )
     gpus = summaries.gpus(subject)
     if gpus is not None:
-        out.append(f"<h3>{gpus.title}</h3>\n{_table(gpus)}")
+        out.append(f"<h3>{gpus.title}</h3>\n{table_html(gpus)}")
     paired = [name for name in figures if figures[name].name in PAIRED]
     for name, figure in figures.items():
         if name in paired:
@@ -160,7 +119,7 @@ def _subject(subject: Subject, key: str, several: bool, *, bare: bool = False) -
             out.append(_figure(name, figure))
     for sheet in (summaries.lines(subject), summaries.traffic(subject)):
         if sheet.rows:
-            out.append(f"<h3>{_text(sheet.title)}</h3>\n{_table(sheet)}")
+            out.append(f"<h3>{escaped(sheet.title)}</h3>\n{table_html(sheet)}")
     return _Part("".join((*out, "</section>\n")), figures)
 
 
@@ -186,8 +145,8 @@ def _cards(subject: Subject) -> str:
         )
     bad = {"Bits": bool(subject.verified and subject.verified.wrong), "Hazards": bool(subject.hazards)}
     items = "".join(
-        f"<div><dt>{_text(name)}</dt><dd{' class=bad' if bad.get(name) else ''}>{_text(value)}"
-        f"<small>{_text(note)}</small></dd></div>"
+        f"<div><dt>{escaped(name)}</dt><dd{' class=bad' if bad.get(name) else ''}>{escaped(value)}"
+        f"<small>{escaped(note)}</small></dd></div>"
         for name, value, note in cards
     )
     return f'<dl class="cards">{items}</dl>\n'
@@ -197,8 +156,8 @@ def _pictures(subject: Subject) -> str:
     shown = []
     for picture in subject.pictures:
         source = f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
-        said = f'<figcaption><p class="alt">{_text(picture.caption)}</p></figcaption>'
-        shown.append(f'<figure><img alt="{_text(picture.alt)}" src="{source}">{said}</figure>\n')
+        said = f'<figcaption><p class="alt">{escaped(picture.caption)}</p></figcaption>'
+        shown.append(f'<figure><img alt="{escaped(picture.alt)}" src="{source}">{said}</figure>\n')
     return f'<div class="pictures">{"".join(shown)}</div>\n' if shown else ""
 
 
@@ -206,8 +165,8 @@ def _figure(key: str, figure: Figure) -> str:
     """Return a figure: heading, words, the place where it is drawn, and its numbers as a table."""
     legend = '<ul class="key"></ul>' if figure.kind in ("stack", "spans") else ""
     return (
-        f'<figure aria-labelledby="{key}-t" id="{key}"><figcaption><h3 id="{key}-t">{_text(figure.title)}</h3>'
-        f'<p class="alt" id="{key}-a">{_text(figure.alt)}</p></figcaption>{legend}'
+        f'<figure aria-labelledby="{key}-t" id="{key}"><figcaption><h3 id="{key}-t">{escaped(figure.title)}</h3>'
+        f'<p class="alt" id="{key}-a">{escaped(figure.alt)}</p></figcaption>{legend}'
         f'<div class="plot" data-figure="{key}" role="img" aria-labelledby="{key}-t" aria-describedby="{key}-a"></div>'
         f"<details><summary>Numbers of this figure</summary>{_numbers(figure)}</details></figure>\n"
     )
@@ -219,7 +178,7 @@ def _numbers(figure: Figure) -> str:
         told = {grid.name: [100 * v / figure.cycles for v in grid.values] for grid in figure.grids}
         matrices = (_matrix(f"{grid.label}, % of all cycles", figure.rows, figure.cols, told[grid.name])
                     for grid in figure.grids if grid.name in MATRICES)  # fmt: skip
-        return _table(summaries.extremes(figure)) + "".join(matrices)
+        return table_html(summaries.extremes(figure)) + "".join(matrices)
     if isinstance(figure, Links):
         ways = [[100 * v / figure.capacity for v in figure.values[index::4]] for index in range(4)]
         return "".join(
@@ -227,7 +186,7 @@ def _numbers(figure: Figure) -> str:
             for way, values in zip(views.DIRECTIONS, ways, strict=True)
             if any(values)
         )
-    return _table(figure.sheet)
+    return table_html(figure.sheet)
 
 
 def _matrix(caption: str, rows: int, cols: int, values: Sequence[float]) -> str:
@@ -247,47 +206,18 @@ def _matrix(caption: str, rows: int, cols: int, values: Sequence[float]) -> str:
         f"<tr><th>{r}" + "".join(f"<td>{cell(r, c):.1f}" for c in range(0, cols, step)) for r in range(0, rows, step)
     )
     return (
-        f'<div class="scroll"><table class="matrix"><caption>{_text(caption)}{blocks}</caption>'
+        f'<div class="scroll"><table class="matrix"><caption>{escaped(caption)}{blocks}</caption>'
         f"<thead><tr><td>{head}</thead><tbody>{body}</tbody></table></div>\n"
     )
-
-
-def _table(sheet: Sheet, *, sortable: bool = False, places: dict[str, str] | None = None) -> str:
-    """Return a sheet as an HTML table; places: anchors of the names in its first column."""
-    heads = []
-    columns, given = sheet.on_page
-    for index, column in enumerate(columns):
-        kind = ' class="text"' if column.text else ""
-        label = f'<button type="button">{_text(column.head)}</button>' if sortable else _text(column.head)
-        first = ' aria-sort="none"' if sortable else ""
-        heads.append(f'<th scope="col"{kind}{first}>{label}</th>' if column.head or index else "<td></td>")
-    rows = []
-    for raw, shown in zip(given, sheet.shown, strict=True):
-        cells = []
-        for index, (column, value, text) in enumerate(zip(columns, raw, shown, strict=True)):
-            tag = 'th scope="row"' if index == 0 else "td"
-            kind = ' class="text"' if column.text else ""
-            order = f' data-v="{value}"' if sortable and isinstance(value, int | float) else ""
-            inner = f"<code>{_text(text)}</code>" if column.name == "source" and sheet.name == "lines" else _text(text)
-            if index == 0 and places and text in places:
-                inner = f'<a href="#{places[text]}">{inner}</a>'
-            cells.append(f"<{tag}{kind}{order}>{inner}</{tag.split(maxsplit=1)[0]}>")
-        rows.append("<tr>" + "".join(cells) + "</tr>\n")
-    named = any(column.head for column in columns)
-    head = f"<thead><tr>{''.join(heads)}</tr></thead>" if named else ""
-    sort = ' class="sortable"' if sortable else ""
-    said = " ".join(part for part in (sheet.note, sheet.left_out) if part)
-    note = f'<p class="note">{_text(said)}</p>\n' if said else ""
-    return f'<div class="scroll"><table{sort}>{head}<tbody>\n{"".join(rows)}</tbody></table></div>\n{note}'
 
 
 def _ends(subjects: Sequence[Subject], facts: Sequence[tuple[str, str]]) -> Iterator[str]:
     notes = summaries.notes(subjects)
     if notes is not None:
-        yield f'<section id="notes"><h2>{notes.title}</h2>\n{_table(notes)}</section>\n'
+        yield f'<section id="notes"><h2>{notes.title}</h2>\n{table_html(notes)}</section>\n'
     yield '<section id="chips">'
     for chip in dict.fromkeys(s.program.chip for s in subjects):
         sheet = summaries.chip_facts(chip)
-        yield f"<h2>{_text(sheet.title)}</h2>\n<p>{_text(chip.description)}</p>\n{_table(sheet)}"
+        yield f"<h2>{escaped(sheet.title)}</h2>\n<p>{escaped(chip.description)}</p>\n{table_html(sheet)}"
     made = summaries.provenance(subjects, facts)
-    yield f'</section>\n<section id="provenance"><h2>{made.title}</h2>\n{_table(made)}</section>\n'
+    yield f'</section>\n<section id="provenance"><h2>{made.title}</h2>\n{table_html(made)}</section>\n'
