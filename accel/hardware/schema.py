@@ -132,11 +132,17 @@ def _require_keys(cls: type[Spec], data: Mapping[str, Any], path: str) -> None:
             dotted = f"{path}.{key}" if path else str(key)
             hint = nearest(str(key), kinds) or f"; the keys here are {', '.join(kinds)}"
             raise SpecError(f"unknown key {dotted!r}{hint}")
-    required = {f.encode_name for f in msgspec.structs.fields(cls) if f.required}
-    missing = [name for name in kinds if name in required and name not in data]
+    missing = [name for name in _required(cls) if name not in data]
     if missing:
         dotted = f"{path}.{missing[0]}" if path else missing[0]
         raise SpecError(f"missing key {dotted!r}; every {cls.__name__} states it")
+
+
+@functools.cache
+def _required(cls: type[Spec]) -> tuple[str, ...]:
+    """Return the fields without a default, in declaration order; a sweep asks for every record of every chip."""
+    required = {field.encode_name for field in msgspec.structs.fields(cls) if field.required}
+    return tuple(name for name in field_types(cls) if name in required)
 
 
 def _nested(value: Any, kind: Any, path: str) -> Any:
