@@ -9,6 +9,7 @@ import pytest
 
 import accel
 from accel import baselines, comparison
+from accel import problem as registry
 from accel.baselines.measured import GEMM_COLUMNS
 from accel.errors import InputError, SpecError, UnsupportedError
 from accel.problem import Matmul, Problem
@@ -38,6 +39,21 @@ def test_the_chip_row_comes_from_the_program(compared: accel.Comparison) -> None
     assert chip.bound_seconds == PROBLEM.bound(spec).seconds <= chip.seconds
     assert sum(chip.losses.values()) == pytest.approx(1, abs=1e-12)
     assert chip.losses["useful"] == pytest.approx(chip.utilization)
+
+
+@pytest.mark.parametrize("direction", ["fwd", "dgrad", "wgrad"])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("conv2d", "2x9x7x16x24x3x3"), ("conv3d", "2x4x5x7x8x16x3x3x3"), ("conv_transpose", "2x5x6x16x8x3x3")],
+)
+def test_convolutions_count_taps_on_padding_in_every_direction(kind: str, shape: str, direction: str) -> None:
+    """The field's convention; the ledger shows what was executed, which is no less than the taps that land."""
+    problem, spec = registry.kind(kind).parse(shape, pad=1, direction=direction), accel.chip("mini")
+    chip = accel.bench(problem, spec).chip
+    peak = spec.peak_flops("bf16") / spec.clock_hz * chip.cycles
+    assert chip.utilization == pytest.approx(problem.flops / peak, rel=1e-12)
+    assert sum(chip.losses.values()) == pytest.approx(1, abs=1e-12)
+    assert chip.losses["useful"] == pytest.approx(problem.least_flops / peak, rel=1e-12)
 
 
 def test_baselines_and_speedup(compared: accel.Comparison) -> None:

@@ -105,11 +105,12 @@ def _timing(
     program, chip, parts = work.program, work.chip, work.prepared.parts
     kind = s.CLASS_MATRIX if work.prepared.engine == s.LOG_MATRIX else s.CLASS_VECTOR
     own = work.total(ledger.COST_FLOPS, kind)
-    flops = min(own, program.flops) if program.flops > 0 else own
-    if own > flops:  # padding that the problem did not ask for
-        useful = loss["useful"] * flops // own
-        loss["tile_quantisation"] += loss["useful"] - useful
-        loss["useful"] = useful
+    flops = program.flops or own
+    # The field counts taps on padding; a program that leaves them out has executed less, and its ledger says so.
+    counted = loss["useful"] * flops // own if own else 0
+    if counted < loss["useful"]:  # padding that the problem did not ask for
+        loss["tile_quantisation"] += loss["useful"] - counted
+        loss["useful"] = counted
     total = chip.nodes * cycles * parts
     if sum(loss.values()) != total:
         raise InternalError(f"the ledger of {program.name!r} has a residual of {total - sum(loss.values())} parts")
@@ -128,9 +129,10 @@ def _timing(
     )  # fmt: skip
     return Timing(
         program=program.name, chip=chip.name, fidelity=fidelity, cycles=cycles, seconds=seconds, flops=flops,
-        tflops=flops / seconds / 1e12 if seconds else 0.0, utilization=losses["useful"], losses=losses, loss_parts=loss,
-        parts_per_cycle=parts, node_parts=by_node, energy_j=energy.nominal, energy_low_j=energy.low,
-        energy_high_j=energy.high, energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
+        tflops=flops / seconds / 1e12 if seconds else 0.0, utilization=counted / total if total else 0.0,
+        losses=losses, loss_parts=loss, parts_per_cycle=parts, node_parts=by_node,
+        energy_j=energy.nominal, energy_low_j=energy.low, energy_high_j=energy.high,
+        energy_shares=energy.shares, events=int(memory.m[s.S_EVENTS]),
         bytes={"memory_read": read, "memory_write": written, "mesh_byte_hops": int(links.sum()), "sram": sram},
         busy={name: memory.node(column) for name, column in _BUSY.items()},
         link_bytes=links.reshape(chip.mesh.site_rows, chip.mesh.site_cols, 4), stall_cycles=dict(stalled), lines=lines,

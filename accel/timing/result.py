@@ -72,17 +72,19 @@ class Replay(NamedTuple):
 class Timing:
     """The outcome of `simulate`; cycles are whole cycles of the chip's clock, bytes are bytes.
 
-    utilization: useful flops over peak of all enabled nodes; losses: share of all node-cycles by cause, in the fixed
-    order of `ledger.CAUSES`, rounded to 2^-53 and so adding up to 1.0 exactly (all 0.0 for a program that takes no
-    cycle), from `loss_parts`, whole parts of a node-cycle of which
-    `parts_per_cycle` make one. node_parts: (rows, cols, causes), the same parts by node of the program's mesh, each
-    node adding up to cycles x parts_per_cycle; padding that the problem did not ask for is still `useful` there, nodes
-    outside the mesh have no place, and fidelity "bound" has none: (0, 0, causes). busy: per unit the busy cycles of
-    each node (rows, cols). link_bytes: (site rows, site cols, 4), bytes that left each router east, west, south,
-    north. stall_cycles: blocked thread-cycles of each source line; lines: the totals of each, most critical first (no
-    stalls at fidelity "bound"). energy_j with energy_low_j and energy_high_j,
-    energy_shares by consumer of the nominal. events: packets leaving routers plus instruction starts and ends (0 for
-    fidelity "bound", which simulates none). replay: how to repeat the run, None where none was simulated.
+    flops: those of the problem where the program names them (`Program.flops`), else those executed; utilization: flops
+    over the peak of all enabled nodes, which is losses["useful"] unless the problem counts taps on padding that the
+    program leaves out, as the data gradient of a convolution does; losses: share of all node-cycles by cause, in the
+    fixed order of `ledger.CAUSES`, rounded to 2^-53 and so adding up to 1.0 exactly (all 0.0 for a program that takes
+    no cycle), from `loss_parts`, whole parts of a node-cycle of which `parts_per_cycle` make one. node_parts: (rows,
+    cols, causes), the same parts by node of the program's mesh, each node adding up to cycles x parts_per_cycle;
+    padding that the problem did not ask for is still `useful` there, nodes outside the mesh have no place, and fidelity
+    "bound" has none: (0, 0, causes). busy: per unit the busy cycles of each node (rows, cols). link_bytes: (site rows,
+    site cols, 4), bytes that left each router east, west, south, north. stall_cycles: blocked thread-cycles of each
+    source line; lines: the totals of each, most critical first (no stalls at fidelity "bound"). energy_j with
+    energy_low_j and energy_high_j, energy_shares by consumer of the nominal. events: packets leaving routers plus
+    instruction starts and ends (0 for fidelity "bound", which simulates none). replay: how to repeat the run, None
+    where none was simulated.
     """
 
     program: str
