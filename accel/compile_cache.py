@@ -33,8 +33,8 @@ _SUFFIX = ".bin"
 # Parts of the package that no jitted module imports, however indirectly (tests/test_architecture.py proves it): editing
 # them cannot change compiled code, so they stay out of the key and do not cost a recompilation.
 ABOVE_COMPILED_CODE = frozenset(
-    {"baselines", "batch.py", "cli", "comparison.py", "kernels", "lang", "networks", "problem", "program.py", "report",
-     "testing", "validation", "verification.py"}
+    {"baselines", "batch.py", "cli", "comparison.py", "kernels", "lang", "networks", "problem", "program.py",
+     "provenance.py", "report", "sweep", "testing", "validation", "verification.py"}
 )  # fmt: skip
 
 

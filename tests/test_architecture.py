@@ -21,7 +21,7 @@ PACKAGE = ROOT / "accel"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("files",),
-    ("compile_cache", "plain_twins"),
+    ("compile_cache", "plain_twins", "provenance"),
     ("jit",),
     ("numerics",),
     ("problem",),

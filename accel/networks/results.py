@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
-import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from accel.compile_cache import default_base
 from accel.hardware import ChipSpec
 from accel.problem import Problem
+from accel.provenance import source_digest
 
 __all__ = ["Results"]
 
@@ -41,7 +39,7 @@ class Results:
 
     def key(self, problem: Problem, chip: ChipSpec, fidelity: str) -> str:
         """Return the name under which the figure of a problem is kept."""
-        text = json.dumps([problem.to_dict(), chip.digest(), fidelity, _sources()], sort_keys=True)
+        text = json.dumps([problem.to_dict(), chip.digest(), fidelity, source_digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -66,20 +64,3 @@ class Results:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root, followlinks=True):
-        names[:] = sorted(name for name in names if name != "__pycache__")
-        yield from (Path(folder) / name for name in sorted(files) if name.endswith((".py", ".toml")))
-
-
-@functools.cache
-def _sources() -> str:
-    """A digest over all sources of the package: a kernel or a rule of the cycle model that changes changes it."""
-    root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    for path in _files(root):
-        text = path.read_bytes()
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{len(text)}\0".encode())
-        digest.update(text)
-    return digest.hexdigest()
