@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["INPUT_KINDS", "draw_inputs", "own_values"]
 
 # In the order in which a failure is looked for with simpler numbers: what comes first is easier to read.
-INPUT_KINDS = ("ones", "counting", "one_hot", "int", "ascending", "float", "cancel", "subnormal", "special")
+INPUT_KINDS = ("ones", "counting", "one_hot", "int", "ascending", "float", "spread", "cancel", "subnormal", "special")
 _HARD = {"cancel": "cancel", "subnormal": "subnormal", "special": "mixed"}
 
 
@@ -26,7 +26,8 @@ def draw_inputs(program: Program, seed: int = 0, kind: str = "float") -> dict[st
     """Return one array for every input tensor of `program`, the same for the same seed, name, shape and kind.
 
     kind: "int" (whole numbers from -2 to 2, 0 to 2 where there is no sign: sums of them are exact in any order),
-    "float" (+-[2^-7, 4), every mantissa equally likely), "cancel", "subnormal" and "special" (hard values; the last
+    "float" (+-[2^-7, 4), every mantissa equally likely), "spread" (+-[2^-7, 2^8): a few are far above all others, so
+    that what leaves out the largest of a row overflows), "cancel", "subnormal" and "special" (hard values; the last
     with infinities and NaN), "ascending" (from -10,000 to 10,000, steep at the ends: the largest of a row is its last),
     "one_hot" (zeros and a single 1 in each tensor), "ones", "counting" (1, 2, 3, ... modulo 8). Arrays hold values in
     the tensor's own format. InputError for another kind.
@@ -49,11 +50,11 @@ def _drawn(tensor: Tensor, seed: list[int], kind: str) -> Any:
         codes = hard_codes(tensor.dtype, shape, int(rng.integers(1 << 30)), _HARD[kind], tensor.bias or 7)
         return from_storage(codes, tensor.dtype, as_="ml_dtypes", **own)
     size = int(np.prod(shape))
-    if kind == "float" and form.kind != "int":
-        numbers = (1 + rng.random(size)) * 2.0 ** rng.integers(-7, 2, size)
+    if kind in ("float", "spread") and form.kind != "int":
+        numbers = (1 + rng.random(size)) * 2.0 ** rng.integers(-7, 2 if kind == "float" else 8, size)
         numbers *= rng.choice([-1.0, 1.0], size) if form.signed else 1.0
         return own_values(numbers.reshape(shape), tensor)
-    if kind == "float":  # of an integer format: all of it, as far as products of two still fit in 32 bits
+    if kind in ("float", "spread"):  # of an integer format: all of it, as far as products of two still fit in 32 bits
         low, high = (0 if tensor.dtype == "uint8" else -128), (256 if tensor.dtype == "uint8" else 128)
         values = rng.integers(low, high, size)
     elif kind == "int":

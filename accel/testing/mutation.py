@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from accel.isa.schema import Direction, Kind
 from accel.isa.table import BY_MNEMONIC, opcode
 from accel.numerics.formats import by_code, fmt
 from accel.program import Program
-from accel.testing.drawing import draw_inputs
 from accel.testing.edits import BARRIER, COPY, INC, LOOP, MATMUL, PULL, WAIT, Editor
+from accel.testing.idle import IdleRows
 
 __all__ = ["KINDS", "Mutant", "mutants"]
 
@@ -269,10 +269,17 @@ def _shifted_halo(e: Editor) -> Iterator[Edit]:
                         break
 
 
+def _folds_one(e: Editor, row: int) -> bool:
+    """Return whether a row reduces single numbers: the largest, the least and the sum of one are the same."""
+    if not e.entry(row).mnemonic.startswith("vec.reduce"):
+        return False
+    return bool(e.program.views[e.code[row, e.word(row, "x")], w.V_SHAPE + w.DIMS - 1] == 1)
+
+
 def _wrong_operator(e: Editor) -> Iterator[Edit]:
     for rows in e.by_line(row for row in range(len(e.code)) if e.works(row)):
         name = e.entry(rows[0]).mnemonic
-        if name in SWAPS:
+        if name in SWAPS and not all(_folds_one(e, row) for row in rows):
             code = opcode(SWAPS[name])
             yield f"{SWAPS[name]} in place of {name}", rows, e.changed(*((row, w.W_OPCODE, code) for row in rows))
         if name in EXCHANGES:
@@ -294,9 +301,20 @@ def _wrong_number(e: Editor) -> Iterator[Edit]:
     numbered = [row for row in range(len(e.code)) if any(o.kind is Kind.FLOAT for o in e.entry(row).operands)]
     for rows in e.by_line(numbered, "imm"):
         word = e.word(rows[0], "imm")
-        was = float_of_bits(int(e.code[rows[0], word]))
+        bits = int(e.code[rows[0], word])
+        if _is_whole(e, rows[0]):
+            now = (bits + 1) & 0xFFFFFFFF
+            yield f"{now} in place of {bits}", rows, e.changed(*((row, word, now) for row in rows))
+            continue
+        was = float_of_bits(bits)
         now = bits_of_float(2 * was + 1 if np.isfinite(was) else 1.0)
         yield f"{float_of_bits(now)} in place of {was}", rows, e.changed(*((row, word, now) for row in rows))
+
+
+def _is_whole(e: Editor, row: int) -> bool:
+    """Return whether a row computes in integers, so that its number is one, too."""
+    dtypes = [int(e.program.views[e.code[row, word], w.V_DTYPE]) for _, word in e.views(row)]
+    return all(fmt(by_code(d).name).kind == "int" for d in dtypes)
 
 
 def _short_loop(e: Editor) -> Iterator[Edit]:
@@ -334,15 +352,19 @@ KINDS: dict[str, tuple[bool, Callable[[Editor], Iterator[Edit]]]] = {
 
 
 def mutants(
-    program: Program, *, kinds: Iterable[str] = (), most: int | None = None, seed: int = 0
-) -> tuple[Mutant, ...]:
+    program: Program, *, kinds: Iterable[str] = (), most: int | None = None, seed: int = 0,
+    inputs: Iterable[Mapping[str, Any]] = (),
+) -> tuple[Mutant, ...]:  # fmt: skip
     """Return programs with one mistake each: every one that `KINDS` can make of `program`.
 
     kinds: names of `KINDS`, empty for all. most: at most so many, of every kind alike, drawn by `seed` (default: all).
+    inputs: sets of arrays by name that tell which data reach no output (default: drawn; give those of your test where
+    not any number will do).
     A wrong operator or number, a flipped accumulate and a missing instruction are mistakes of a line, wherever it was
     unrolled to; the others are of one instruction. Left out are edits that the machine refuses before a run (a view
-    outside its buffer, formats that do not go together), and mistakes of arithmetic in what no output depends on; each
-    program comes once. InputError for an unknown kind, and for anything but a program.
+    outside its buffer, formats that do not go together), mistakes of arithmetic in what no output depends on, and what
+    is no mistake by construction (the least in place of the largest of one number); each program comes once.
+    InputError for an unknown kind, and for anything but a program.
     """
     given: object = program
     if not isinstance(given, Program):
@@ -354,7 +376,7 @@ def mutants(
     if most is not None and (type(most) is not int or most < 1):
         raise InputError(f"most must be a whole number of at least 1, got {most!r}")
     editor = Editor(program.isa)
-    idle = _idle_fills(program, editor) if any(not KINDS[kind][0] for kind in chosen or KINDS) else set()
+    idle = IdleRows(program, editor, inputs)
     found: dict[str, list[Mutant]] = {}
     seen = {_content(program.isa)}
     for kind in chosen or KINDS:
@@ -362,8 +384,10 @@ def mutants(
         for text, rows, data in edits(editor):
             if _content(data) in seen or not _sound(data):
                 continue
-            if not synchronisation and not any(editor.live(row) and row not in idle for row in rows):
+            if not synchronisation and not any(editor.live(row) for row in rows):
                 continue  # a node without work computes it too, and nobody reads that
+            if not synchronisation and idle.harmless(rows, data):
+                continue
             seen.add(_content(data))
             made = Mutant(kind, Program(data, program.chip), editor.lines(rows), text, synchronisation)
             found.setdefault(kind, []).append(made)
@@ -380,26 +404,6 @@ def mutants(
             share -= take
         return tuple(kept)
     return tuple(m for members in found.values() for m in members)
-
-
-def _idle_fills(program: Program, editor: Editor) -> set[int]:
-    """Return the fills whose number reaches no output: NaN in its place (-7 among integers) changes no bit."""
-    found: set[int] = set()
-    if not program.outputs:
-        return found
-    inputs = [draw_inputs(program, seed, "float") for seed in (0, 1)]
-    for row in editor.rows(opcode("vec.fill")):
-        view = program.isa.views[editor.code[row, editor.word(row, "dst")]]
-        whole = fmt(by_code(int(view[w.V_DTYPE])).name).kind == "int"
-        poison = 0xFFFFFFF9 if whole else 0x7FC00000
-        other = Program(editor.changed((row, editor.word(row, "imm"), poison)), program.chip)
-        try:
-            runs = [(program.run(s), other.run(s)) for s in inputs]
-        except AccelError:
-            return found  # inputs that may not be any number: all fills count as read
-        if all(mine[name].tobytes() == theirs[name].tobytes() for mine, theirs in runs for name in mine):
-            found.add(row)
-    return found
 
 
 def _content(data: Data) -> bytes:

@@ -24,7 +24,7 @@ from accel.testing.property import KernelProperty
 
 __all__ = ["MutationScore", "Seen", "mutation_score"]
 
-KINDS_DRAWN = ("float", "int", "special", "ascending")  # inputs that every mutant meets
+KINDS_DRAWN = ("float", "spread", "int", "special", "ascending")  # inputs that every mutant meets
 ORDERS = 32  # adversarial schedules under which a mutant without a finding must keep the bits
 RUNS = 4096  # of an exhaustive comparison
 HIDES_NAN = {"vec.compare", "vec.comparei", "vec.select", "vec.gather", "vec.scatter_add", "vec.random", "vec.iota"}
@@ -103,8 +103,8 @@ def mutation_score(
     if isinstance(held, KernelProperty):
         trial = held.first_trial()
         program = trial.program
-        inputs = inputs if inputs is not None else [trial.drawn(k, i) for i, k in enumerate(KINDS_DRAWN * 2, seed)]
-        more = [trial.drawn(kind, i) for i, kind in enumerate(KINDS_DRAWN, seed + 101)]
+        inputs = inputs if inputs is not None else [trial.drawn(k, i) for i, k in enumerate(KINDS_DRAWN * 3, seed)]
+        more = [trial.drawn(kind, i) for i, kind in enumerate(KINDS_DRAWN * 2, seed + 101)]
     if not isinstance(program, Program):
         raise InputError(f"a mutation score is of a program or a kernel_property, got {program!r}")
     found = program.findings(schedules=schedules)
@@ -112,7 +112,7 @@ def mutation_score(
         raise InputError(f"{program.name} itself has hazards, so mutants say nothing: {found[0]}")
     judge = _Judge(program, _sets(program, inputs, seed), more or _sets(program, None, seed + 101), schedules)
     parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "harmless", "equivalent", "survivors")}
-    for mutant in mutants(program, kinds=kinds, most=most, seed=seed):
+    for mutant in mutants(program, kinds=kinds, most=most, seed=seed, inputs=judge.sets):
         name, seen = judge.of(mutant)
         parts[name].append(seen)
     return MutationScore(program, **{name: tuple(members) for name, members in parts.items()})

@@ -156,7 +156,7 @@ STAGES: dict[str, Stage] = {
     "schedules": Stage("schedules", ("float",), schedules),
     "engines": Stage("engines", ("float", "special"), engines),
     "exact": Stage("exact", ("one_hot", "int"), reference),
-    "reference": Stage("reference", ("float", "cancel", "ascending"), reference),
+    "reference": Stage("reference", ("float", "spread", "cancel", "ascending"), reference),
     "special": Stage("special", ("special", "subnormal"), special),
     "variants": Stage("variants", ("float",), variants),
     "laws": Stage("laws", ("float",), laws),
