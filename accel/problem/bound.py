@@ -96,7 +96,11 @@ class Bound(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a problem asks of a chip; bytes are memory traffic, `bytes_product` the product of the element sizes."""
+    """What a problem asks of a chip; bytes are memory traffic, `bytes_product` the product of the element sizes.
+
+    Messages between nodes: `message_bytes` that the busiest node must receive or send through its mesh port, and
+    `crossing_bytes` over the busiest link.
+    """
 
     flops: int
     dtype: str
@@ -106,20 +110,28 @@ class Demand(NamedTuple):
     taps: int
     bytes_product: float
     any_resident: bool
+    message_bytes: int = 0
+    crossing_bytes: int = 0
 
 
 def bound_of(demand: Demand, chip: Chip) -> Bound:
-    """Return the bound of `demand` on `chip`; ties go to the earlier of compute, memory, cut."""
+    """Return the bound of `demand` on `chip`; ties go to the earlier of compute, memory, cut.
+
+    `accel.timing.rooflines` is the same over arrays of design points.
+    """
     memory_rate = sum(port.bytes_per_cycle * port.efficiency for port in chip.ports) * chip.clock_hz
     edge_rate = chip.clock_hz * sum(
         min(port.edge_bytes_per_cycle, len(port.routers) * port.link_bytes_per_cycle) for port in chip.ports
     )
     edge = max(demand.read_bytes, demand.write_bytes) / edge_rate
     node = _node_port_bytes(demand, chip) / (chip.node.mesh_bytes_per_cycle * chip.clock_hz)
+    messages = max(
+        demand.message_bytes / chip.node.mesh_bytes_per_cycle, demand.crossing_bytes / chip.noc.link_bytes_per_cycle
+    )
     terms = {
         "compute": demand.flops / chip.peak_flops(demand.dtype) if demand.flops else 0.0,
         "memory": (demand.read_bytes + demand.write_bytes) / memory_rate,
-        "cut": max(edge, node),
+        "cut": max(edge, node, messages / chip.clock_hz),
     }
     cause = max(terms, key=lambda name: terms[name])
     return Bound(terms[cause], cause, terms)

@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 
 from accel.errors import InputError
 from accel.numerics import fmt
-from accel.problem.bound import Bound, Chip
+from accel.problem.bound import Demand
 from accel.problem.checks import check_choice, check_elements, check_flag, check_format, check_int
 from accel.problem.workload import Operand, Problem
 
@@ -127,13 +127,13 @@ class Collective(Problem, frozen=True):
             return 2 * (others // self.size)
         return self.elements * fmt(self.dtype).bytes if self.size > 1 else 0
 
-    def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
-        """Return the least seconds on `chip`: memory traffic, or `port_bytes` through the busiest node's mesh port.
+    def demand(self, resident: Iterable[str] = ()) -> Demand:
+        """Return what the operation asks of a chip: memory traffic, and `port_bytes` through the busiest mesh port.
 
         An all_to_all also has to cross the links in the middle of the mesh.
         """
-        port, links = chip.node.mesh_bytes_per_cycle, chip.noc.link_bytes_per_cycle
-        return _with_cut(super().bound(chip, resident), max(self.port_bytes / port, self._crossing_bytes / links), chip)
+        asked = super().demand(resident)
+        return asked._replace(message_bytes=self.port_bytes, crossing_bytes=self._crossing_bytes)
 
     @property
     def _crossing_bytes(self) -> int:
@@ -201,19 +201,12 @@ class HaloExchange(Problem, frozen=True):
         cells = (self.h + sides[0]) * (self.w + sides[1]) - self.h * self.w
         return cells * self.c * fmt(self.dtype).bytes
 
-    def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
-        """Return the least seconds on `chip`: memory traffic, or `port_bytes` through the busiest node's mesh port."""
-        return _with_cut(super().bound(chip, resident), self.port_bytes / chip.node.mesh_bytes_per_cycle, chip)
+    def demand(self, resident: Iterable[str] = ()) -> Demand:
+        """Return what the exchange asks of a chip: memory traffic, and `port_bytes` through the busiest mesh port."""
+        return super().demand(resident)._replace(message_bytes=self.port_bytes)
 
     @property
     def label(self) -> str:
         """For example "halo_exchange 4x4 of 16x16x8 by 1 bf16"."""
         wrap = " wrapped" if self.wrap else ""
         return f"halo_exchange {self.rows}x{self.cols} of {self.h}x{self.w}x{self.c} by {self.halo} {self.dtype}{wrap}"
-
-
-def _with_cut(bound: Bound, cycles: float, chip: Chip) -> Bound:
-    """Return `bound` with the cycles that messages take at least in the term "cut"."""
-    terms = {**bound.terms, "cut": max(bound.terms["cut"], cycles / chip.clock_hz)}
-    cause = max(terms, key=lambda name: terms[name])
-    return Bound(terms[cause], cause, terms)

@@ -100,18 +100,14 @@ class Problem(msgspec.Struct, frozen=True):
         """Useful flops per compulsory byte."""
         return self.flops / self.compulsory_bytes
 
-    def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
-        """Return the least seconds this problem takes on `chip`, whatever the kernel, with its cause.
-
-        `resident` names operands that start (or, for an output, may stay) sharded in SRAM: no memory traffic.
-        InputError for a name that is no operand; UnsupportedError where the chip lacks the format.
-        """
+    def demand(self, resident: Iterable[str] = ()) -> Demand:
+        """Return what the problem asks of any chip, all that its bound depends on; `resident` as for `bound`."""
         kept = self._check_resident(resident)
         moved = {name: self.compulsory_operand_bytes(name) for name in self.operands if name not in kept}
         reads = sum(size for name, size in moved.items() if self.operands[name].role == "in")
         writes = sum(size for name, size in moved.items() if self.operands[name].role == "out")
         sizes = [fmt(self.operands[name].dtype).bits / 8 for name in self.multiplied]
-        demand = Demand(
+        return Demand(
             flops=self.least_flops,
             dtype=self.engine_dtype,
             read_bytes=reads,
@@ -121,7 +117,14 @@ class Problem(msgspec.Struct, frozen=True):
             bytes_product=math.prod(sizes),
             any_resident=bool(kept),
         )
-        return bound_of(demand, chip)
+
+    def bound(self, chip: Chip, resident: Iterable[str] = ()) -> Bound:
+        """Return the least seconds this problem takes on `chip`, whatever the kernel, with its cause.
+
+        `resident` names operands that start (or, for an output, may stay) sharded in SRAM: no memory traffic.
+        InputError for a name that is no operand; UnsupportedError where the chip lacks the format.
+        """
+        return bound_of(self.demand(resident), chip)
 
     def _check_resident(self, resident: Iterable[str]) -> frozenset[str]:
         names = (resident,) if isinstance(resident, str) else tuple(resident)
