@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accel.kernels.parts.conv_weight_share import Share, left
 from accel.kernels.parts.conv_weight_tiling import Tiling
-from accel.kernels.parts.conv_windows import Band, Span, overlaps, padding, window
+from accel.kernels.parts.conv_windows import Band, Span, overlaps, window
 from accel.lang import K, TensorSpec
 
 if TYPE_CHECKING:
@@ -162,15 +162,26 @@ class X(Side):
         return found
 
     def prepare(self, k: K, g: int, segments: Segments) -> None:
-        """Write the padding of segment g into its slot, unless it is there from the segment before."""
-        spans, before = self.spans(segments[g][1]), self.clean[g % self.stages]
-        inside = before is not None and all(
-            new.low <= old.low and min(old.high, new.extent) <= new.high for old, new in zip(before, spans, strict=True)
-        )
-        if not inside:
-            for box in padding(spans):
-                k.vec.fill(self.slots[(g % self.stages, *box, slice(0, self.width))], 0.0)
-        self.clean[g % self.stages] = spans if before is None or not inside else _hull(before, spans)
+        """Write the padding of segment g into its slot, along the axes where data of segments before it lie there.
+
+        A fill waits for the SRAM ports behind a product of the thread that multiplies, so that one that is not needed
+        costs the time of that product. Whatever lies outside `clean`, along any axis, holds zeros in all of the slot.
+        """
+        spans, before, sizes = self.spans(segments[g][1]), self.clean[g % self.stages], self.tiling.window_shape
+        inside: list[Span] = []
+        for at, (new, size) in enumerate(zip(spans, sizes, strict=True)):
+            old = None if before is None else before[at]
+            if old is not None and new.low <= old.low and min(old.high, new.extent) <= new.high:
+                inside.append(new._replace(low=min(old.low, new.low), high=max(old.high, new.high)))
+                continue
+            rest = [slice(0, n) for n in sizes[at + 1 :]]
+            for low, high in ((0, new.low), (new.high, size)):
+                box = [*(slice(s.low, s.high) for s in inside), slice(low, high), *rest]
+                if all(part.stop > part.start for part in box):
+                    k.vec.fill(self.slots[(g % self.stages, *box, slice(0, self.width))], 0.0)
+            inside.append(new)
+        t, h, w = inside
+        self.clean[g % self.stages] = t, h, w
 
 
 class Y(Side):
@@ -278,12 +289,6 @@ class Inputs:
     def _allow(self, k: K, g: int, segments: Segments) -> None:
         for side in self.sides[1:]:
             side.allow(k, g, segments)
-
-
-def _hull(a: tuple[Span, Span, Span], b: tuple[Span, Span, Span]) -> tuple[Span, Span, Span]:
-    """Return the smallest window that holds the data of both."""
-    t, h, w = (y._replace(low=min(x.low, y.low), high=max(x.high, y.high)) for x, y in zip(a, b, strict=True))
-    return t, h, w
 
 
 def _kept(side: Side, images: int, bands: int) -> Iterator[tuple[int, Any, Any]]:
