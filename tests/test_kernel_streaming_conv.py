@@ -1,4 +1,4 @@
-"""Streaming convolution: bits of conv3d on the clip, every pixel fetched once, programs that do not grow, bad input."""
+"""Streaming convolution: bits of conv3d on the clip, what memory sends, programs that do not grow, bad input."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import InputError, UnsupportedError
 from accel.kernels import streaming_conv
+from accel.kernels.parts.streaming_choice import choose
 from accel.numerics import as_storage
 from accel.problem import StreamingConv
 
@@ -51,14 +52,21 @@ def problems(draw: st.DrawFn) -> StreamingConv:
     frames = kt + draw(st.integers(0, 9))
     out_dtype = draw(st.sampled_from(["bf16", "fp32"]))
     c, k = draw(st.integers(1, 6)), draw(st.integers(1, 12))
-    return StreamingConv(frames, *sizes, c, k, kt, *taps, stride, pad, dilation, "bf16", out_dtype)
+    cameras = draw(st.sampled_from([1, 1, 2, 3]))
+    return StreamingConv(frames, *sizes, c, k, kt, *taps, stride, pad, dilation, "bf16", out_dtype, cameras=cameras)
 
 
-@settings(max_examples=40, deadline=None)
-@given(problems(), st.sampled_from([(1, 1), (2, 3), (4, 4)]), st.integers(0, 99))
-def test_bits_are_those_of_the_whole_clip(problem: StreamingConv, mesh: tuple[int, int], seed: int) -> None:
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.sampled_from([(1, 3), (2, 3), (4, 4)]), st.integers(0, 99), st.data())
+def test_bits_are_those_of_the_whole_clip(
+    problem: StreamingConv, mesh: tuple[int, int], seed: int, data: st.DataObject
+) -> None:
     chip = MINI.replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
-    program = streaming_conv.KERNEL.program(chip, problem)
+    p, q = problem.operands["y"].shape[-3:-1]
+    drawn = {"kept": (0, problem.kt - 1), "tall": (1, p), "wide": (1, min(q, 8)), "span": (1, q)}
+    tiling = {name: data.draw(st.integers(*limits), name) for name, limits in drawn.items()} if seed % 3 else {}
+    program = streaming_conv.KERNEL.program(chip, problem, **tiling)
+    program.check()
     assert_bits(problem, program, draw_inputs(problem, seed), schedule=seed if seed % 2 else "natural")
 
 
@@ -68,6 +76,61 @@ def test_memory_sends_every_pixel_once() -> None:
     sizes = {name: operand.bytes for name, operand in problem.operands.items()}
     assert timing.bytes["memory_read"] == sizes["x"] + sizes["w"]
     assert timing.bytes["memory_write"] == sizes["y"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 4])
+@pytest.mark.parametrize("cut", [{}, {"tall": 2, "wide": 3, "span": 7}])
+def test_the_closed_form_of_bytes_is_exact(kept: int, cut: dict[str, int]) -> None:
+    problem = StreamingConv(9, 34, 21, 3, 8, 4, 5, 3, stride=2, pad=(2, 1), cameras=2)
+    strips = choose(MINI, problem, kept=kept, **cut)
+    timing = streaming_conv.KERNEL.program(MINI, problem, kept=kept, **cut).time()
+    outputs = problem.operands["y"].shape[1]
+    sent = strips.fetched_bytes * strips.live + strips.refetched_bytes * outputs
+    assert timing.bytes["memory_read"] == sent + problem.operands["w"].bytes
+    assert timing.bytes["memory_write"] == strips.stored_bytes * outputs
+    assert sum(line.mesh_bytes for line in timing.lines.values()) == strips.halo_bytes * strips.live
+
+
+def test_a_block_reads_the_pixels_of_its_outputs() -> None:
+    problem = StreamingConv(3, 23, 19, 2, 4, 2, 3, 4, stride=(2, 3), pad=(1, 2), dilation=(2, 1), cameras=2)
+    strips = choose(MINI, problem, kept=0, high=4, tall=3, wide=2, span=4)
+    rows, pixels = (
+        sum(
+            len({i for i in range(first * stride - pad, (last - 1) * stride - pad + reach) if 0 <= i < size})
+            for strip in range(0, out, part)
+            for first in range(strip, min(out, strip + part), step)
+            for last in [min(first + step, strip + part, out)]
+        )
+        for size, out, stride, pad, reach, part, step in (
+            (23, strips.p, 2, 1, 5, 4, 3), (19, strips.q, 3, 2, 4, strips.q, 4),
+        )
+    )  # fmt: skip
+    assert strips.refetched_bytes == 2 * 2 * rows * pixels * 2 * 2
+
+
+def test_smaller_nodes_keep_less_and_never_refuse() -> None:
+    problem = StreamingConv(8, 64, 100, 4, 8, 4, 3, 3, pad=1, cameras=2)
+    cuts = [choose(MINI.replace(**{"node.sram_bytes": kib << 10}), problem) for kib in (256, 64, 48, 32, 24, 16, 12, 8)]
+    kept, bytes_ = [cut.kept for cut in cuts], [cut.fetched_bytes + cut.refetched_bytes for cut in cuts]
+    assert kept == sorted(kept, reverse=True)
+    assert bytes_ == sorted(bytes_)
+    assert (kept[0], kept[-1]) == (4, 0)
+    small = MINI.replace(**{"node.sram_bytes": 8 << 10})
+    program = streaming_conv.KERNEL.program(small, problem)
+    program.check()
+    assert_bits(problem, program, draw_inputs(problem))
+
+
+def test_one_camera_has_no_dimension_of_its_own() -> None:
+    one, two = (StreamingConv(4, 9, 8, 2, 3, 2, 3, 3, cameras=cameras) for cameras in (1, 2))
+    assert [o.shape for o in one.operands.values()] == [(4, 9, 8, 2), (2, 3, 3, 2, 3), (3, 7, 6, 3)]
+    assert [o.shape for o in two.operands.values()] == [(2, 4, 9, 8, 2), (2, 3, 3, 2, 3), (2, 3, 7, 6, 3)]
+    assert two.macs == 2 * one.macs
+    inputs = draw_inputs(two)
+    both = streaming_conv.oracle(two, inputs)["y"]
+    for camera in range(2):
+        alone = streaming_conv.oracle(one, {"x": inputs["x"][camera], "w": inputs["w"]})["y"]
+        np.testing.assert_array_equal(both[camera].view("u2"), alone.view("u2"))
 
 
 def test_a_longer_video_is_the_same_program() -> None:
@@ -95,9 +158,14 @@ def test_cuts_change_no_bit(slots: int, wide: int) -> None:
         ({"dtype": "fp32"}, UnsupportedError, "or conv3d"),
         ({"resident": ("x",)}, UnsupportedError, "frames from memory"),
         ({"slots": 3}, InputError, "slots=3 is outside 4"),
-        ({"high": 1, "r": 5, "pad": 2}, UnsupportedError, "halos in neighbours alone"),
-        ({"w": 20000}, UnsupportedError, "does not fit mini"),
-        ({"tall": 2}, InputError, "no tiling parameter 'tall'"),
+        ({"high": 1, "r": 5, "pad": 2, "kept": 3}, UnsupportedError, "halos in neighbours alone"),
+        ({"k": 5000}, UnsupportedError, "does not fit mini"),
+        ({"w": 20000, "kept": 3}, UnsupportedError, "does not fit mini"),
+        ({"cameras": 0}, InputError, "cameras"),
+        ({"cameras": 17}, UnsupportedError, "a strip of one camera"),
+        ({"kept": 4}, InputError, "kept=4 is outside 0..3"),
+        ({"kept": 0, "slots": 2}, InputError, "slots=2 is outside 0..0"),
+        ({"deep": 2}, InputError, "no tiling parameter 'deep'"),
     ],
 )
 def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[Exception], words: str) -> None:

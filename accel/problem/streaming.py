@@ -1,4 +1,4 @@
-"""A convolution over the newest frames of a camera, frame by frame, as a problem."""
+"""A convolution over the newest frames of one camera or several, frame by frame, as a problem."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class StreamingConv(Problem, frozen=True):
     x (frames, h, w, c), w (kt, r, s, c, k), bias (k,) in fp32, y (frames - kt + 1, p, q, k): output z reads frames
     z to z + kt - 1 and is due when the last of them has arrived. The values are those of a `Conv3d` of one clip without
     padding in time. `stride`, `pad` and `dilation` are one int or (height, width); a pad reaches at most as far as the
-    filter. InputError for sizes out of range or an empty output.
+    filter. `cameras` streams of one format share the filters; with more than one, x and y have one more dimension in
+    front. InputError for sizes out of range or an empty output.
     """
 
     kind: ClassVar[str] = "streaming_conv"
@@ -40,12 +41,13 @@ class StreamingConv(Problem, frozen=True):
     out_dtype: str = "bf16"
     bias: bool = False
     activation: str = "none"
+    cameras: int = 1
 
     def __post_init__(self) -> None:
         for name, low in (("stride", 1), ("pad", 0), ("dilation", 1)):
             pair = check_axes(self.kind, name, getattr(self, name), ("height", "width"), low=low)
             force_setattr(self, name, pair)
-        for name in ("frames", "h", "w", "c", "k", "kt", "r", "s"):
+        for name in ("frames", "h", "w", "c", "k", "kt", "r", "s", "cameras"):
             force_setattr(self, name, check_int(self.kind, name, getattr(self, name)))
         try:
             form = self.conv3d.geometry
@@ -60,10 +62,10 @@ class StreamingConv(Problem, frozen=True):
 
     @property
     def conv3d(self) -> Conv3d:
-        """The same values as a convolution of one clip."""
+        """The same values as a convolution of whole clips, one a camera."""
         stride, pad, dilation = (_in_time(value, own) for value, own in zip(self._steps, (1, 0, 1), strict=True))
         return Conv3d(
-            1, self.frames, self.h, self.w, self.c, self.k, self.kt, self.r, self.s, stride, pad, dilation,
+            self.cameras, self.frames, self.h, self.w, self.c, self.k, self.kt, self.r, self.s, stride, pad, dilation,
             dtype=self.dtype, out_dtype=self.out_dtype, bias=self.bias, activation=self.activation,
         )  # fmt: skip
 
@@ -75,6 +77,8 @@ class StreamingConv(Problem, frozen=True):
     def operands(self) -> dict[str, Operand]:
         """Frames, filters, bias if there is one, and outputs."""
         whole = self.conv3d.operands
+        if self.cameras > 1:
+            return whole
         return {
             name: Operand(o.shape[1:] if name in ("x", "y") else o.shape, o.dtype, o.role) for name, o in whole.items()
         }
@@ -102,6 +106,7 @@ class StreamingConv(Problem, frozen=True):
     def label(self) -> str:
         """For example "streaming_conv 16 frames 96x128x3 3x3x3x32 bf16"."""
         text = f"streaming_conv {self.frames} frames {self.h}x{self.w}x{self.c} {self.kt}x{self.r}x{self.s}x{self.k}"
+        text = text if self.cameras == 1 else text.replace("frames", f"frames of {self.cameras} cameras")
         return f"{text} {self.dtype if self.dtype == self.out_dtype else f'{self.dtype}>{self.out_dtype}'}"
 
 

@@ -1,0 +1,279 @@
+"""What a node does in `streaming_conv`: its buffers, and four threads over its strip of the frames of one camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from accel.kernels.parts.streaming_strips import Block, Strips
+from accel.lang import K, TensorRef
+
+if TYPE_CHECKING:
+    from accel.lang import View
+    from accel.lang.fifo import Fifo
+
+__all__ = ["run"]
+
+AHEAD = 2
+"""Blocks of an output that are asked for before the next frame: as many as there are slots, so that nothing waits."""
+
+
+def run(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, S: Strips, activation: str) -> None:
+    """Emit what every node does: y = activation(conv(newest frames of its camera, w) + bias) for its strip of rows."""
+    stream = Stream(k, x, w, bias, y, S, activation)
+    node = k.row * k.mesh[1] + k.col
+    if k.row >= stream.mesh_rows:
+        return  # fewer strips than nodes: these have nothing to do
+    if node >= S.nodes:  # in a row of the mesh with nodes that work: it receives the filters all the same
+        stream.wait_constants()
+        return
+    stream.place(node)
+    k.thread(stream.frames_in)
+    if S.kept:
+        k.thread(stream.halos_in)
+    k.thread(stream.multiply)
+    k.thread(stream.results_out)
+
+
+class Stream:
+    """The buffers of a node and its four threads; f counts frames of the ring, z outputs."""
+
+    def __init__(
+        self, k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, strips: Strips, activation: str
+    ) -> None:
+        S, P = strips, strips.problem
+        self.k, self.strips, self.activation = k, S, activation
+        self.x: View = x  # of this node's camera
+        self.y: View = y
+        self.mesh_rows = ceil(S.nodes / k.mesh[1])
+        if S.kept:
+            self.frames = k.sram((S.slots, S.rows, S.columns, P.c), x.dtype, "frames")
+            self.ring = self.frames.ring()
+            names = ("arrived", "told", "halo", "ready", "free")
+            self.arrived, self.told, self.halo, self.ready, self.free = (k.sem(S.slots, name) for name in names)
+            self.cleared = k.sem(name="cleared")
+        self.filters = k.sram((P.kt, P.r, P.s, P.c, P.k), w.dtype, "filters")
+        self.refetched: Fifo | None = k.fifo(S.block_shape, x.dtype, name="refetched") if S.older else None
+        self.acc = k.fifo((S.tall, S.wide, P.k), "fp32", name="acc")
+        self.out = None if y.dtype == "fp32" else k.fifo((S.tall, S.wide, P.k), y.dtype, name="out")
+        self.bias_row: View | None = None
+        self.constants: list[tuple[View, View]] = [(self.filters, w)]
+        if bias is not None:
+            self.bias_row = k.sram((P.k,), "fp32", "bias_row")
+            self.constants.append((self.bias_row, bias))
+        self.known = k.sem(name="known")
+        self.outputs = P.frames - P.kt + 1
+        self.pixels = slice(S.width.pad, S.width.pad + P.w)
+
+    def place(self, node: Any) -> None:
+        """Say which strip of which camera this node works on, and which rows go between it and its neighbours."""
+        S, P, h = self.strips, self.strips.problem, self.strips.height
+        strip = node if P.cameras == 1 else node % S.count
+        self.node, self.strip, self.first, self.top = node, strip, strip * S.high, strip * S.own
+        if P.cameras > 1:
+            camera = node // S.count
+            self.x, self.y = self.x[camera], self.y[camera]
+        self.high = S.high if self.first + S.high <= S.p else int(S.p - self.first)
+        self.blocks = S.blocks(self.high)
+        self.tiles = [tile for block in self.blocks for tile in _tiles(block, S.wide)]
+        self.halos: list[tuple[Any, slice, slice]] = []  # (neighbour, where its rows go here, where they lie there)
+        self.readers: list[Any] = []  # neighbours that pull from here
+        if not S.kept:
+            return
+        last = bool(strip == S.count - 1)
+        self.own = int(S.needed - self.top) if last else S.own
+        if strip > 0:
+            if S.above:
+                self.halos.append((self._at(node - 1), slice(0, S.above), slice(S.own, S.own + S.above)))
+            if S.below:
+                self.readers.append(self._at(node - 1))
+        if not last:
+            left = P.h - self.top - S.own
+            taken = S.below if left >= S.below else int(left)
+            if taken > 0:
+                end = h.pad + S.own
+                self.halos.append((self._at(node + 1), slice(end, end + taken), slice(h.pad, h.pad + taken)))
+            if S.above:
+                self.readers.append(self._at(node + 1))
+
+    def _at(self, node: Any) -> tuple[Any, Any]:
+        return node // self.k.mesh[1], node % self.k.mesh[1]
+
+    def wait_constants(self) -> None:
+        """Wait for what is the same for all frames: filters and bias."""
+        self.k.wait(self.known, len(self.constants))
+
+    def frames_in(self) -> None:
+        """Fetch this node's rows of every frame into the slot of the oldest, and blocks of frames that did not stay."""
+        k, S = self.k, self.strips
+        if S.kept:
+            k.vec.fill(_flat(self.frames), 0.0)  # padding stays untouched from here on
+        with k.when(self.node == 0):  # one node asks memory for the filters, for all
+            for buffer, source in self.constants:
+                k.copy(_flat(buffer), _flat(source), to=k.rect(0, self.mesh_rows, 0, k.mesh[1]), done=self.known)
+        if S.kept:
+            k.inc(self.cleared)
+        if self.refetched is None:
+            for f, again in _spans(k, S.live, S.slots):
+                self._newest(f, again)
+            return
+        first = min(S.slots, S.live)
+        for f in k.loop(first) if first else ():
+            self._newest(f, False)
+        later = S.live - first  # output z > 0 makes room for frame z - 1 + slots
+        for low, high in ((0, 1), (1, 1 + later), (1 + later, self.outputs)):
+            if not S.kept and low:
+                break
+            for i in k.loop(high - low if S.kept else self.outputs) if high > low else ():
+                z = i + low
+                self._older(z, 0, AHEAD)
+                if later and low == 1:
+                    self._newest(z + (S.slots - 1), True)
+                self._older(z, AHEAD, len(self.blocks))
+
+    def _newest(self, f: Any, again: bool) -> None:
+        """Fetch this node's own rows of frame f of the ring."""
+        k, S = self.k, self.strips
+        if again:
+            k.wait(self.free[f % S.slots], 1 + len(self.readers))
+        mine = slice(S.height.pad, S.height.pad + self.own)
+        source = self.x[f + S.older, self.top : self.top + self.own]
+        k.copy(self.ring[f][mine, self.pixels], source, done=self.arrived[f % S.slots])
+
+    def _older(self, z: Any, low: int, high: int) -> None:
+        """Fetch blocks low to high - 1 of the older frames of output z; what lies beyond the frame is +0."""
+        S, P, fifo = self.strips, self.strips.problem, self.refetched
+        assert fifo is not None
+        for n, block in list(enumerate(self.blocks))[low:high]:
+            top = self.top + (block.top * S.height.stride - S.height.pad)
+            rows = (block.rows - 1) * S.height.stride + (S.height.taps - 1) * S.height.dilation + 1
+            up = int(-top) if top < 0 else 0
+            down = int(top + (rows - P.h)) if top + rows > P.h else 0
+            left = block.left * S.width.stride - S.width.pad
+            pixels = (block.columns - 1) * S.width.stride + (S.width.taps - 1) * S.width.dilation + 1
+            before, after = max(0, -left), max(0, left + pixels - P.w)
+            with fifo.put(z * len(self.blocks) + n) as slot:
+                inside = slot[:, up : rows - down]
+                edges = [(slot, 0, up), (slot, rows - down, rows)] if up or down else []
+                for view, start, end in edges:
+                    if end > start:
+                        self.k.vec.fill(view[:, start:end, :pixels], 0.0)
+                for start, end in ((0, before), (pixels - after, pixels)):
+                    if end > start:
+                        self.k.vec.fill(inside[:, :, start:end], 0.0)
+                source = self.x[z : z + S.older, top + up : top + rows - down, left + before : left + pixels - after]
+                self.k.copy(inside[:, :, before : pixels - after], source)
+
+    def halos_in(self) -> None:
+        """Tell the neighbours when a frame is here, and pull the rows at the borders from theirs."""
+        k, S = self.k, self.strips
+        k.wait(self.cleared)
+        for f, is_last in _spans(k, S.live, S.live - S.slots):
+            s = f % S.slots
+            k.wait(self.arrived[s])
+            for reader in self.readers:
+                k.inc(self.told[s], at=reader)
+            if self.halos:
+                k.wait(self.told[s], len(self.halos))
+                for neighbour, here, there in self.halos:
+                    source = self.ring[f][there, self.pixels]
+                    k.pull(self.ring[f][here, self.pixels], source, of=neighbour, done=self.halo[s])
+                k.wait(self.halo[s], len(self.halos))
+                for neighbour, _, _ in self.halos:
+                    if not is_last:
+                        k.inc(self.free[s], at=neighbour)
+            k.inc(self.ready[s])
+
+    def multiply(self) -> None:
+        """The chain of every output over the newest kt frames, tile by tile of pixels: refetched frames come first."""
+        k, S = self.k, self.strips
+        self.wait_constants()
+        for f in range(S.kept - 1):
+            k.wait(self.ready[f % S.slots])
+        for z, is_last in _spans(k, self.outputs, max(0, S.live - S.slots) if S.kept else self.outputs):
+            if S.kept:
+                k.wait(self.ready[(z + (S.kept - 1)) % S.slots])
+            number = 0
+            for n, block in enumerate(self.blocks):
+                tiles = _tiles(block, S.wide)
+                if self.refetched is None:
+                    self._block(z, number, block, tiles, None)
+                else:
+                    with self.refetched.get(z * len(self.blocks) + n) as slot:
+                        self._block(z, number, block, tiles, slot)
+                number += len(tiles)
+            if S.kept and not is_last:
+                k.inc(self.free[z % S.slots])
+
+    def _block(self, z: Any, number: int, block: Block, tiles: list[Block], slot: View | None) -> None:
+        S = self.strips
+        for n, tile in enumerate(tiles):
+            with self.acc.put(z * len(self.tiles) + number + n) as sums:
+                for j in range(S.older):
+                    assert slot is not None
+                    self._tap(sums, slot[j], j, tile._replace(top=0, left=tile.left - block.left))
+                for j in range(S.kept):
+                    self._tap(sums, self.ring[z + j], S.older + j, tile)
+
+    def _tap(self, sums: View, frame: View, t: int, tile: Block) -> None:
+        """Multiply one frame of the window, whose rows and pixels are those of a strip or a block."""
+        h, w = self.strips.height, self.strips.width
+        rows = frame.window(0, h.taps, h.stride, h.dilation)[tile.top : tile.top + tile.rows]
+        pixels = rows.window(2, w.taps, w.stride, w.dilation)[:, :, tile.left : tile.left + tile.columns]
+        for r, a, b in _rows(pixels, self.filters[t], w.dilation == 1):
+            self.k.matmul(sums[: tile.rows, : tile.columns], a, b, accumulate=(t, r) != (0, 0))
+
+    def results_out(self) -> None:
+        """Bias, activation, rounding and the way to memory."""
+        k = self.k
+        for z, _ in _spans(k, self.outputs, 0):
+            for n, tile in enumerate(self.tiles):
+                number, rows, columns = z * len(self.tiles) + n, tile.rows, tile.columns
+                top = self.first + tile.top
+                target = self.y[z, top : top + rows, tile.left : tile.left + columns]
+                with self.acc.get(number) as whole:
+                    sums = whole[:rows, :columns]
+                    if self.bias_row is not None:
+                        k.vec.add(sums, sums, self.bias_row)
+                    if self.activation == "relu":
+                        k.vec.relu(sums, sums)
+                    if self.out is None:
+                        k.copy(target, sums)
+                        continue
+                    with self.out.put(number) as rounded:
+                        k.vec.cast(rounded[:rows, :columns], sums)
+                with self.out.get(number) as rounded:
+                    k.copy(target, rounded[:rows, :columns])
+
+
+def _tiles(block: Block, wide: int) -> list[Block]:
+    """Return the tiles of a block, from left to right."""
+    return [
+        Block(block.top, block.left + left, block.rows, min(wide, block.columns - left))
+        for left in range(0, block.columns, wide)
+    ]
+
+
+def _rows(pixels: View, filters: View, one_run: bool) -> Iterator[tuple[int, View, View]]:
+    """Yield (filter row, operand, filters): one matmul for all rows where taps and channels are one run."""
+    if one_run:
+        yield 0, pixels.merge(3).transpose(0, 2, 1, 3), filters.merge(1)
+        return
+    for r in range(pixels.shape[1]):
+        yield r, pixels[:, r], filters[r]
+
+
+def _spans(k: K, total: int, first: int) -> Iterator[tuple[Any, bool]]:
+    """Yield (index, index >= first) over range(total), as hardware loops."""
+    first = max(0, min(first, total))
+    for low, high, later in ((0, first, False), (first, total, True)):
+        if high > low:
+            for i in k.loop(high - low):
+                yield i + low, later
+
+
+def _flat(view: View) -> View:
+    while view.ndim > 1:
+        view = view.merge(0)
+    return view
