@@ -16,6 +16,7 @@ from accel.problem.convolution import Geometry
 __all__ = ["choose"]
 
 MOST_STAGES = 4
+MOST_BANDS = 5  # sizes of a band that are priced: the first segment comes sooner where bands are small
 HIDDEN_CYCLES = 3000  # of work in flight: a few times what fetching a segment takes beside its transfer
 
 
@@ -45,6 +46,7 @@ def choose(
     best: tuple[float, Tiling] | None = None
     least: tuple[int, Tiling] | None = None
     for shape in (shape for unit in vector for shape in _shapes(replace(base, vector=unit), chip, given)):
+        fits = 0
         for candidate in _banded(shape, given):
             size = candidate.sram_bytes
             if least is None or size < least[0]:
@@ -54,7 +56,9 @@ def choose(
             cost = candidate.cycles(chip)
             if best is None or cost < best[0]:
                 best = (cost, candidate)
-            break  # smaller bands only add to what is moved
+            fits += 1
+            if fits == MOST_BANDS:
+                break  # ever smaller bands only add to what is moved
     if least is None:
         raise InputError(
             f"tiling parameter share={given['share']} makes more teams than {chip.name} has room for; use more"

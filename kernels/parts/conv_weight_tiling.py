@@ -15,6 +15,7 @@ from accel.problem.convolution import Axis, Geometry
 __all__ = ["GROUP", "Tiling", "merges", "pool_plan", "width"]
 
 GROUP = 8  # channels are dealt in groups of one step of the matrix unit
+SEGMENT = 60  # cycles between two bands: semaphores, and what the first product of a band waits for
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ class Tiling:
         kept = (
             3 * 4 * (prod(self.tile) + prod(self.corner)) / node.port_bytes / node.accesses_per_cycle
         )  # an addition of the tree
-        busy = max(images * self.compute_cycles(chip), images * kept)
+        busy = max(images * self.compute_cycles(chip) + self.segments * SEGMENT, images * kept)
         port = images * (x + y) / node.mesh_bytes_per_cycle
         memory = 0.0
         parts = self.group_parts * self.c_parts
@@ -255,12 +256,15 @@ class Tiling:
             memory += self.form.n * y * self.group_parts * self.k_parts
         rate = max(chip.memory_bytes_per_cycle, 1e-9)
         first = (x + y) / len(self.bands) * (1 / node.mesh_bytes_per_cycle + self.teams * self.team_rows / rate * 0.5)
-        tile = 4 * prod(self.tile)
-        last = 2 * tile / node.mesh_bytes_per_cycle + self.teams * 20 if self.teams > 1 else 0.0
+        # At the end the tree has a branch of every height to add, and a tile is rounded; teams exchange slices, all
+        # with all, and wait for the last of them: five times the bytes through a port, as seen on `d1`.
+        last = kept * (images.bit_length() + 1)
+        if self.teams > 1:
+            last += 10 * 4 * prod(self.tile) / node.mesh_bytes_per_cycle + self.teams * 20
         if "gw" not in self.resident:
             last += self.out_item * prod(self.form.w) / rate
         # Where two are close neither hides the other quite: a node's own port less than the memory that all share.
-        busy = (busy**6 + port**6) ** (1 / 6)
+        busy = (busy**8 + port**8) ** (1 / 8)
         return float((busy**3 + (memory / rate) ** 3) ** (1 / 3)) + first + last
 
 
