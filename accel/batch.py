@@ -1,4 +1,4 @@
-"""Many programs timed at once, on processes that share the compile cache."""
+"""Processes of our own, which share the compile cache, and many programs timed at once on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,47 @@ from accel.program import Program
 if TYPE_CHECKING:
     from accel.timing import Timing
 
-__all__ = ["serve", "time_many"]
+__all__ = ["MOST_WORKERS", "end_processes", "serve", "start_process", "time_many", "worker_count"]
 
 MOST_WORKERS = 256
 # The child takes this process's search path, so that it runs the same sources; it imports nothing of the user's, so a
 # script needs no `if __name__ == "__main__"`.
-_CHILD = "import sys; sys.path[:] = {path!r}; from accel.batch import serve; serve()"
+_CHILD = "import sys; sys.path[:] = {path!r}; from {module} import serve; serve()"
+
+
+def start_process(module: str, errors: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start a process that runs `serve` of a module of this library, with pipes to its stdin and from its stdout.
+
+    errors: where its stderr goes. OSError where no process is to be had (a limit, a sandbox).
+    """
+    command = [sys.executable, "-c", _CHILD.format(path=sys.path, module=module)]
+    return subprocess.Popen(  # noqa: S603 - this interpreter, on this library
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+    )
+
+
+def end_processes(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End processes at once, whatever they are at, and close their pipes."""
+    held = list(processes)
+    for process in held:
+        process.kill()
+    for process in held:
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # what was still to be written has no reader
+                    pipe.close()
+
+
+def worker_count(wanted: object, most: int = MOST_WORKERS) -> int:
+    """Return the number of processes: `wanted`, else one for each available processor; InputError outside 1..most."""
+    if wanted is None:
+        from accel.machine.parallel import available_cores
+
+        return min(available_cores(), most)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 1 <= wanted <= most:
+        raise InputError(f"Cannot time on workers={wanted!r}: use an integer from 1 to {most}")
+    return wanted
 
 
 def time_many(programs: Iterable[Program], *, fidelity: str = "packet", workers: int | None = None) -> list[Timing]:
@@ -40,7 +75,7 @@ def time_many(programs: Iterable[Program], *, fidelity: str = "packet", workers:
     for program in held:
         if not isinstance(program, Program):
             raise InputError(f"time_many needs programs, got {program!r}; build them first")
-    count = min(_workers(workers), len(held))
+    count = min(worker_count(workers), len(held))
     if count > 1:
         from accel.machine.host import nothing_compiled
 
@@ -49,16 +84,6 @@ def time_many(programs: Iterable[Program], *, fidelity: str = "packet", workers:
             program.time(fidelity)
         _share(held[first:], fidelity, count)
     return [program.time(fidelity) for program in held]
-
-
-def _workers(wanted: object) -> int:
-    if wanted is None:
-        from accel.machine.parallel import available_cores
-
-        return min(available_cores(), MOST_WORKERS)
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 1 <= wanted <= MOST_WORKERS:
-        raise InputError(f"Cannot time on workers={wanted!r}: use an integer from 1 to {MOST_WORKERS}")
-    return wanted
 
 
 def _share(programs: list[Program], fidelity: str, count: int) -> None:
@@ -94,12 +119,7 @@ def _share(programs: list[Program], fidelity: str, count: int) -> None:
     try:
         for _ in range(count):
             try:
-                processes.append(
-                    subprocess.Popen(  # noqa: S603 - this interpreter, on this library
-                        [sys.executable, "-c", _CHILD.format(path=sys.path)], stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                    )
-                )  # fmt: skip
+                processes.append(start_process(__name__))
             except OSError:
                 break  # no process to be had (a limit, a sandbox)
         feeders = [threading.Thread(target=feed, args=(process,), daemon=True) for process in processes]
@@ -108,13 +128,7 @@ def _share(programs: list[Program], fidelity: str, count: int) -> None:
         for feeder in feeders:
             feeder.join()
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):  # what was still to be written has no reader
-                        pipe.close()
+        end_processes(processes)
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from accel.batch import end_processes, start_process
 from accel.comparison import build
 from accel.errors import AccelError, InternalError
 from accel.hardware import ChipSpec
 from accel.problem import Problem, from_dict
 
 __all__ = ["Figure", "bound_of", "figure_of", "serve", "share"]
-
-# The child takes this process's search path, so that it runs the same sources; it imports nothing of the user's.
-_CHILD = "import sys; sys.path[:] = {path!r}; from accel.networks.processes import serve; serve()"
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,15 @@ def share(
     chip: ChipSpec, fidelity: str, count: int, pause: Callable[[], None],
 ) -> None:  # fmt: skip
     """Have `count` processes work on what `take` hands out; `pause` is called while they do."""
-    setting = json.dumps({"chip": chip.to_json(), "fidelity": fidelity})
+    setting = _line({"chip": chip.to_json(), "fidelity": fidelity})
 
-    def feed(process: subprocess.Popen[str]) -> None:
+    def feed(process: subprocess.Popen[bytes]) -> None:
         if process.stdin is None or process.stdout is None:
             raise InternalError("a process was started without its pipes")
         with contextlib.suppress(OSError, ValueError):
-            process.stdin.write(setting + "\n")
+            process.stdin.write(setting)
             while (work := take()) is not None:
-                process.stdin.write(json.dumps(work[0].to_dict()) + "\n")
+                process.stdin.write(_line(work[0].to_dict()))
                 process.stdin.flush()
                 answer = process.stdout.readline()
                 if not answer:
@@ -63,16 +61,11 @@ def share(
                 give(work, json.loads(answer))
             process.stdin.close()
 
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(count):
             with contextlib.suppress(OSError):  # no process to be had: the caller does the work itself
-                command = [sys.executable, "-c", _CHILD.format(path=sys.path)]
-                processes.append(
-                    subprocess.Popen(  # noqa: S603 - this interpreter, on this library
-                        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-                    )
-                )
+                processes.append(start_process(__name__))
         feeders = [threading.Thread(target=feed, args=(process,), daemon=True) for process in processes]
         for feeder in feeders:
             feeder.start()
@@ -82,13 +75,11 @@ def share(
             pause()
         pause()
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+        end_processes(processes)
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    return json.dumps(data).encode() + b"\n"
 
 
 def serve() -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from accel.baselines import Baseline, estimate, gpu
-from accel.errors import InputError
+from accel.batch import worker_count
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.catalog import CATALOG
-from accel.machine.parallel import available_cores
 from accel.networks.catalog import Layer
 from accel.networks.processes import Figure, bound_of, figure_of, share
 from accel.networks.results import Results
@@ -133,7 +132,7 @@ def time_layers(
     """
     spec, held = find_chip(chip), tuple(layers)
     gpus = [gpu(name).name for name in vs]
-    count = _workers(workers)
+    count = worker_count(workers, MOST_WORKERS)
     problems = list(dict.fromkeys(layer.problem for layer in held))
     results = Results(store)
     try:
@@ -144,14 +143,6 @@ def time_layers(
     rows = tuple(Row(layer, figures[layer.problem], baselines[layer.problem]) for layer in held)
     dtype = next((layer.problem.engine_dtype for layer in held if layer.problem.macs), "bf16")
     return NetworkTiming(spec.name, rows, spec.peak_flops(dtype))
-
-
-def _workers(wanted: object) -> int:
-    if wanted is None:
-        return min(available_cores(), MOST_WORKERS)
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 1 <= wanted <= MOST_WORKERS:
-        raise InputError(f"Cannot time on workers={wanted!r}: use an integer from 1 to {MOST_WORKERS}")
-    return wanted
 
 
 def _figures(
