@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from accel.lang import K, tensor
     from accel.program import Kernel, Program, assemble, kernel, load
     from accel.report.writing import write_report
+    from accel.sweep.result import load_sweep
+    from accel.sweep.run import sweep
 
 __version__ = "0.1.0"
 
@@ -24,14 +26,15 @@ _HOMES = {
     "DeadlockError": "accel.errors", "Finding": "accel.errors", "FrameFormat": "accel.hardware",
     "HazardError": "accel.errors", "K": "accel.lang", "Kernel": "accel.program", "Program": "accel.program",
     "assemble": "accel.program", "bench": "accel.comparison", "chip": "accel.hardware", "kernel": "accel.program",
-    "load": "accel.program", "tensor": "accel.lang", "time_many": "accel.batch", "write_report": "accel.report.writing",
+    "load": "accel.program", "load_sweep": "accel.sweep.result", "tensor": "accel.lang", "time_many": "accel.batch",
+    "write_report": "accel.report.writing",
 }  # fmt: skip
-_PACKAGES = ("baselines", "hardware", "kernels", "numerics", "problem")
+_PACKAGES = ("baselines", "hardware", "kernels", "numerics", "problem", "sweep")
 
 __all__ = [
     "AccelError", "ChipSpec", "Comparison", "DeadlockError", "Finding", "FrameFormat", "HazardError", "K", "Kernel",
     "Program", "__version__", "assemble", "baselines", "bench", "chip", "hardware", "kernel", "kernels", "load",
-    "numerics", "problem", "tensor", "time_many", "write_report",
+    "load_sweep", "numerics", "problem", "sweep", "tensor", "time_many", "write_report",
 ]  # fmt: skip
 
 

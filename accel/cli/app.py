@@ -30,6 +30,7 @@ VERBS = {
     "run": "accel.cli.run",
     "bench": "accel.cli.bench",
     "check": "accel.cli.check",
+    "sweep": "accel.cli.sweep",
     "report": "accel.cli.report",
     "asm": "accel.cli.assembly",
     "disasm": "accel.cli.assembly",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-__all__ = ["StatusLine", "compiling", "progress_line", "writing"]
+__all__ = ["StatusLine", "clock", "compiling", "progress_line", "writing"]
 
 REDRAW_S = 0.25
 BAR = 24
@@ -82,12 +82,15 @@ class StatusLine:
     def _line(self) -> str:
         share = min(1.0, max(0.0, self.share()))
         spent = time.monotonic() - self.begun
-        left = f", about {_clock(spent / share - spent)} more" if share > 0 else ""
+        left = f", about {clock(spent / share - spent)} more" if share > 0 else ""
         done = round(BAR * share)
-        return f"[{'#' * done}{'.' * (BAR - done)}] {_clock(spent)}{left}  {self.text()}"
+        return f"[{'#' * done}{'.' * (BAR - done)}] {clock(spent)}{left}  {self.text()}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a span of time in seconds or minutes, or in hours where they are many."""
+    if seconds >= 6000:
+        return f"{seconds / 3600:.1f} h"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

@@ -1,0 +1,310 @@
+"""A sweep run to its end: which points are left, who times them, and what is committed when."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accel.batch import worker_count
+from accel.errors import AccelError, InputError
+from accel.sweep.evaluate import one_line
+from accel.sweep.result import SweepResult
+from accel.sweep.rows import better
+from accel.sweep.space import Space
+from accel.sweep.store import path_of
+from accel.sweep.workers import Crew, Workers
+from accel.sweep.writer import Writer
+
+if TYPE_CHECKING:
+    from accel.sweep.point import Point
+
+__all__ = ["Progress", "sweep"]
+
+CHUNK = 65536  # points whose constraints are looked at together
+COMMIT_SHARE = 10  # commits may take a tenth of the time...
+COMMIT_S = 0.5  # ...and what has come waits no longer than this for one
+TELL_S = 0.1  # between two reports of progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep stands.
+
+    done of total points have a row; begun: those that had one when this run began; timed: points that this run has
+    timed, in `seconds`; best: the best row so far by `objective`, None before one is timed; doing: what else is going
+    on, such as compiling.
+    """
+
+    total: int
+    done: int = 0
+    begun: int = 0
+    timed: int = 0
+    seconds: float = 0.0
+    objective: str = "seconds"
+    best: Mapping[str, Any] | None = None
+    doing: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Points timed a second."""
+        return self.timed / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the points without a row will take, None while nobody knows."""
+        return (self.total - self.done) / self.rate if self.timed else None
+
+
+def sweep(
+    space: Space | str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    store: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    fresh: bool = False,
+    limit: int | None = None,
+) -> SweepResult:
+    """Time every point of a space and return the rows.
+
+    space: a `Space`, the path of its TOML, or its content as a dict. store: the file that keeps the rows; where it
+    holds some, the sweep goes on from there (default: rows are kept in memory only). workers: processes, one for each
+    processor unless given. executor: any open `concurrent.futures.Executor` to time points on instead; `workers` then
+    says how many it has, where it does not say so itself. progress: called now and then with a `Progress`, in the
+    calling thread. fresh: begin anew; what the store holds is moved aside. limit: stop after so many points with a new
+    row from a worker.
+
+    A point that is illegal, takes too long, too much memory, or breaks has a row that says so. Whatever ends the sweep
+    early (an exception of `progress`, Ctrl-C), rows that have come are committed. SpecError for a wrong space,
+    InputError for a store that cannot be used and for wrong arguments.
+    """
+    chosen = _space(space)
+    most: object = limit
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InputError(f"Cannot sweep on {executor!r}: it has no submit(); give a concurrent.futures.Executor")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise InputError(f"limit must be a whole number of at least 1, got {limit!r}")
+    count = None if executor is not None and workers is None else worker_count(workers)
+    writer = Writer.begin(None if store is None else path_of(store), chosen, fresh=fresh)
+    try:
+        run = _Run(chosen, writer, executor, count, progress or (lambda _progress: None), limit)
+        return run.to_end()
+    finally:
+        writer.close()
+
+
+def _space(space: object) -> Space:
+    if isinstance(space, Space):
+        return space
+    if isinstance(space, Mapping):
+        return Space.from_dict(space)
+    if isinstance(space, str | os.PathLike):
+        return Space.load(Path(space))
+    raise InputError(f"Cannot sweep {space!r}; give a Space, the path of a TOML file or its content as a dict")
+
+
+class _Run:
+    """One run of a sweep: rows flow from the space, the store and the crew into the store."""
+
+    def __init__(
+        self, space: Space, writer: Writer, executor: Executor | None, count: int | None,
+        progress: Callable[[Progress], None], limit: int | None,
+    ) -> None:  # fmt: skip
+        self.space, self.writer = space, writer
+        self._executor, self._count = executor, count
+        self._tell, self._limit = progress, limit
+        self._pending: list[dict[str, Any]] = []
+        self._committed, self._commit_s = 0.0, 0.0
+        self._points: dict[int, tuple[Point, str]] = {}
+        self._told = 0.0
+        self._handed: float | None = None  # when the first point began
+        self._state = Progress(len(space), objective=space.objective)
+
+    def to_end(self) -> SweepResult:
+        """Time what is left, and return everything; on the way out of any exception, commit what has come."""
+        writer = self.writer
+        begun = time.monotonic()
+        writer.start_run({"pid": os.getpid(), "host": _host(), "workers": self._count})
+        try:
+            self._time(self._left())
+            self._commit()
+        except BaseException as error:
+            with suppress(InputError):  # a store that takes nothing more has been told of already
+                self._commit()
+                writer.end_run("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        how = "limited" if self._state.done < self._state.total else "finished"
+        writer.end_run(how)
+        self._report(force=True)
+        return SweepResult.of(writer, how, self._state.timed, time.monotonic() - begun)
+
+    # ------------------------------------------------------------------------------------------ what is left
+
+    def _left(self) -> Iterator[int]:
+        """Store what is illegal or screened away, and return the numbers of the points to time, in their order."""
+        import numpy as np
+
+        done = np.zeros(len(self.space), np.bool_)
+        done[self.writer.done()] = True
+        before = int(done.sum())
+        order = self.space.order()
+        if self.space.screen is not None:
+            order = self._screened(order, done)
+        else:
+            for first in range(0, len(order), CHUNK):
+                chunk = order[first : first + CHUNK]
+                chunk = chunk[~done[chunk]]
+                legal, broken = self.space.legal(chunk)
+                self._refuse(chunk[~legal], broken[~legal])
+                done[chunk[~legal]] = True
+        order = order[~done[order]]
+        self._state = replace(
+            self._state, begun=before, done=len(self.space) - len(order), best=self.writer.best(self.space.objective)
+        )
+        self._report(force=True)
+        return iter(order.tolist())
+
+    def _refuse(self, indices: Any, broken: Any) -> None:
+        names = self.space.constraints
+        self._bulk(indices, "illegal", [names[int(i)] for i in broken], {})
+
+    def _bulk(self, indices: Any, status: str, reasons: list[str], more: Mapping[str, list[Any]]) -> None:
+        if len(indices) == 0:
+            return
+        axes = {name: column.tolist() for name, column in self.space.columns(indices).items()}
+        count, fidelity = len(indices), "bound" if status == "screened" else self.space.fidelity
+        self.writer.put_columns({
+            "index": indices.tolist(), "key": [""] * count, "status": [status] * count, "reason": reasons,
+            "fidelity": [fidelity] * count, **axes, **more,
+        })  # fmt: skip
+
+    def _screened(self, order: Any, done: Any) -> Any:
+        """Store the closed form's figures of all points, and return the best, best first; noted, so done only once."""
+        import numpy as np
+
+        chosen = self.writer.selected()
+        if chosen is None:
+            from accel.sweep.screening import screen_all
+
+            self._state = replace(self._state, doing="screening by the closed form")
+            self._report(force=True)
+            chosen = screen_all(self.space, order, self._bulk)
+            self.writer.select(chosen)
+            self._state = replace(self._state, doing="")
+        mask = np.ones(len(self.space), np.bool_)
+        mask[chosen] = False
+        done |= mask
+        return np.array(chosen, np.int64)
+
+    # ------------------------------------------------------------------------------------------ timing
+
+    def _time(self, left: Iterator[int]) -> None:
+        ahead: deque[Point] = deque()
+        if not self._prepare(left, ahead, 1):
+            return
+        crew = self._crew(ahead[0])
+        try:
+            noted = False
+            while True:
+                handed = 0
+                while (wanted := crew.wants()) > 0 and self._prepare(left, ahead, 1) and self._may_begin(crew):
+                    point = ahead.popleft()
+                    crew.submit(point.index, point.job())
+                    self._handed = self._handed or time.monotonic()
+                    handed += 1
+                    if handed >= wanted:
+                        break
+                if not crew.busy and not (ahead and self._may_begin(crew)):
+                    return
+                self._prepare(left, ahead, max(1, crew.wants()))
+                for ticket, outcome in crew.results(TELL_S):
+                    self._take(ticket, outcome)
+                if crew.facts is not None and not noted:
+                    self.writer.note_facts(crew.facts)
+                    noted = True
+                self._commit_if_due()
+                self._state = replace(self._state, doing="compiling the engines (once)" if crew.compiling else "")
+                self._report()
+        finally:
+            crew.close()
+
+    def _crew(self, first: Point) -> Crew:
+        kinds = {problem.kind for _, _, problem in first.problems}
+        if self._executor is None:
+            return Workers(self._count or 1, self.space.limits, kinds)
+        from accel.sweep.executors import Borrowed
+
+        return Borrowed(self._executor, self.space.limits, self._count)
+
+    def _may_begin(self, crew: Crew) -> bool:
+        return self._limit is None or self._state.timed + crew.busy < self._limit
+
+    def _prepare(self, left: Iterator[int], ahead: deque[Point], count: int) -> bool:
+        """Resolve points until `count` of them wait to be timed; return whether any does."""
+        while len(ahead) < count:
+            index = next(left, None)
+            if index is None:
+                break
+            try:
+                point = self.space.resolve(index)
+                key = point.key()
+            except AccelError as error:
+                self._keep({"index": index, "key": "", "status": "illegal", "reason": one_line(error),
+                            "fidelity": self.space.fidelity, **self.space.values(index)})  # fmt: skip
+                continue
+            known = self.writer.find(key)
+            if known is not None:
+                self._keep(self._row(point, key, known))
+                continue
+            self._points[index] = point, key
+            ahead.append(point)
+        return bool(ahead)
+
+    def _row(self, point: Point, key: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        return {"index": point.index, "key": key, "fidelity": point.fidelity, **point.values, **outcome}
+
+    def _take(self, ticket: int, outcome: dict[str, Any]) -> None:
+        point, key = self._points.pop(ticket)
+        seconds = time.monotonic() - (self._handed or 0.0)
+        self._state = replace(self._state, timed=self._state.timed + 1, seconds=seconds)
+        self._keep(self._row(point, key, outcome))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self._pending.append(row)
+        best = row if better(row, self._state.best, self.space.objective) else self._state.best
+        self._state = replace(self._state, done=self._state.done + 1, best=best)
+        self._commit_if_due()
+        self._report()
+
+    def _commit_if_due(self) -> None:
+        if self._pending:
+            waited = time.monotonic() - self._committed
+            if waited >= min(COMMIT_S, COMMIT_SHARE * self._commit_s):
+                self._commit()
+
+    def _commit(self) -> None:
+        if self._pending:
+            begun = time.monotonic()
+            self.writer.put(self._pending)
+            self._pending = []  # only now: an interrupted commit is made again
+            self._committed = time.monotonic()
+            self._commit_s = self._committed - begun
+
+    def _report(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if force or now - self._told >= TELL_S:
+            self._told = now
+            self._tell(self._state)
+
+
+def _host() -> str:
+    import platform
+
+    return platform.node()
