@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,12 @@ def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
     Best is the least bound in seconds; of equals the one that comes first in `order`. store(numbers, status, reasons,
     more columns) is called for many points at once.
     """
-    from accel.sweep.screen import CAUSES, screen
-
-    names = np.array(CAUSES, object)
+    closed_form: Any = importlib.import_module("accel.sweep.screen")  # it loads the compiler
+    names = np.array(closed_form.CAUSES, object)
     seconds = np.full(len(order), np.inf)
     for first in range(0, len(order), CHUNK):
         chunk = order[first : first + CHUNK]
-        found = screen(space, chunk)
+        found = closed_form.screen(space, chunk)
         legal = np.asarray(found.legal, np.bool_)
         store(chunk[~legal], "illegal", [str(reason) for reason in np.asarray(found.reason, object)[~legal]], {})
         bounds = np.asarray(found.seconds)[legal]

@@ -64,8 +64,8 @@ class Store:
         """Return what is known of the sweep as a whole.
 
         title, toml (the text of its file), digest, size, objective, fidelity, screen, keep, limits, seed, axes (dicts
-        of name and values, in order), constraints, package_version, sources; `runs`, one dict a run (started, ended, how,
-        and the facts of where it ran); and of the last of them host, processor, fma_peak_gflops, started, finished.
+        of name and values, in order), constraints, package_version, sources; `runs`, one dict a run (started, ended,
+        how, and the facts of where it ran); and of the last: host, processor, fma_peak_gflops, started, finished.
         """
         with told(self.path, write=False):
             found = {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")}
@@ -105,7 +105,7 @@ class Store:
         asked = ", ".join(quoted(name) for name in names)
         where, values = ("WHERE status = ?", (status,)) if status else ("", ())
         with told(self.path, write=False):
-            cursor = self._connection.execute(f'SELECT {asked} FROM points {where} ORDER BY "index"', values)  # noqa: S608
+            cursor = self._connection.execute(f'SELECT {asked} FROM points {where} ORDER BY "index"', values)  # noqa: S608 - names are quoted
             while found := cursor.fetchmany(CHUNK):
                 for row in found:
                     if coded:
@@ -133,7 +133,7 @@ class Store:
             raise InputError(f"no column {column!r}{nearest(column, self.columns)}; use one of the store's columns")
         with told(self.path, write=False):
             found = self._connection.execute(
-                f"SELECT \"index\" FROM points WHERE status = 'ok' AND {quoted(column)} IS NOT NULL "  # noqa: S608
+                f"SELECT \"index\" FROM points WHERE status = 'ok' AND {quoted(column)} IS NOT NULL "  # noqa: S608 - names are quoted
                 f'ORDER BY {quoted(column)} {"ASC" if less else "DESC"}, "index" LIMIT 1'
             ).fetchone()
         return None if found is None else self.row(found[0])
@@ -143,7 +143,7 @@ class Store:
         names, coded = self.columns, self._coded()
         asked = ", ".join(quoted(name) for name in names)
         with told(self.path, write=False):
-            found = self._connection.execute(f'SELECT {asked} FROM points WHERE "index" = ?', (int(index),)).fetchone()  # noqa: S608
+            found = self._connection.execute(f'SELECT {asked} FROM points WHERE "index" = ?', (int(index),)).fetchone()  # noqa: S608 - names are quoted
         if found is None:
             raise InputError(f"{str(self.path)!r} has no point {index}; it may not have been timed yet")
         row = dict(zip(names, found, strict=True))

@@ -143,7 +143,7 @@ class Writer(Store):
         values = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}', {quoted(name)}" for name in old)
         with told(self.path, write=True), transaction(self._connection):
             moved = self._connection.execute(
-                f"INSERT OR REPLACE INTO earlier SELECT key, status, reason, fidelity, json_object({values}), "  # noqa: S608
+                f"INSERT OR REPLACE INTO earlier SELECT key, status, reason, fidelity, json_object({values}), "  # noqa: S608 - names are quoted
                 f"{figures}, run FROM points WHERE key <> ''"
             ).rowcount
             self._connection.execute("DROP TABLE points")
@@ -198,7 +198,7 @@ class Writer(Store):
         listed, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
         self._require_place()
         with told(self.path, write=True), transaction(self._connection):
-            self._connection.executemany(f"INSERT OR REPLACE INTO points ({listed}) VALUES ({marks})", rows)  # noqa: S608
+            self._connection.executemany(f"INSERT OR REPLACE INTO points ({listed}) VALUES ({marks})", rows)  # noqa: S608 - names are quoted
 
     def _stored(self, name: str, value: Any) -> Any:
         if value is None:
@@ -234,7 +234,7 @@ class Writer(Store):
         with told(self.path, write=False):
             for table in ("points", "earlier"):
                 found = self._connection.execute(
-                    f"SELECT {asked} FROM {table} WHERE key = ? AND key <> '' AND status IN (?, ?) LIMIT 1",  # noqa: S608
+                    f"SELECT {asked} FROM {table} WHERE key = ? AND key <> '' AND status IN (?, ?) LIMIT 1",  # noqa: S608 - names are quoted
                     (key, *_REUSED),
                 ).fetchone()
                 if found is not None:
