@@ -55,15 +55,15 @@ class SweepResult:
             return store.rows()
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV, whole or not at all; InputError where that fails."""
+        """Write the rows as CSV to `path`, whole or not at all; InputError where that fails."""
         self._export(lambda rows: export.to_csv(path, self.columns, rows))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as Parquet; UnsupportedError where neither pyarrow nor polars is installed."""
+        """Write the rows as Parquet to `path`; UnsupportedError where neither pyarrow nor polars is installed."""
         self._export(lambda rows: export.to_parquet(path, self.columns, rows))
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows in the format that the path ends in, .csv or .parquet; InputError for any other ending."""
+        """Write the rows to `path` in the format that it ends in: .csv or .parquet, else InputError."""
         self._export(lambda rows: export.write(path, self.columns, rows))
 
     def _export(self, write: Callable[[Iterable[dict[str, Any]]], None]) -> None:
@@ -75,7 +75,7 @@ class SweepResult:
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Any:
-    """Return the rows of a kept sweep: a pandas DataFrame where pandas is installed, else one of polars, else dicts.
+    """Return the rows of the sweep kept at `path`: a pandas DataFrame where pandas is installed, else one of polars, else dicts.
 
     Columns are those of the store, in order; None (NaN in pandas) where a point has no such figure. A sweep that is
     still running can be loaded. InputError where there is no readable store.

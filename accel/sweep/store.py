@@ -32,7 +32,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r") -> Store:
-        """Open the store at `path`: "r" to read, "rw" to be its one writer as well.
+        """Open the store at `path`; mode "r" to read, "rw" to be its one writer as well.
 
         InputError where there is none, where it is damaged, locked, of another schema or of something else, and with
         "rw" where another process writes it.
@@ -93,11 +93,11 @@ class Store:
         return json.loads(row[0]) if row else None
 
     def rows(self, status: str | None = None) -> list[dict[str, Any]]:
-        """Return the rows by the numbers of their points, all or those of one status, None where nothing is known."""
+        """Return the rows by the numbers of their points, all or those of one `status`; None for what is not known."""
         return list(self.each(status))
 
     def each(self, status: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield what `rows` returns, one at a time."""
+        """Yield what `rows(status)` returns, one at a time."""
         if status is not None and status not in STATUSES:
             raise InputError(f"no status {status!r}{nearest(status, STATUSES)}; use one of {', '.join(STATUSES)}")
         names = self.columns
@@ -127,7 +127,7 @@ class Store:
         return {status: found[status] for status in STATUSES if status in found}
 
     def best(self, objective: str | None = None) -> dict[str, Any] | None:
-        """Return the timed row that is best by the objective (default: the sweep's own), None where none is timed."""
+        """Return the timed row that is best by `objective` (default: the sweep's own), None where none is timed."""
         column, less = best_first(self._meta("objective") if objective is None else objective)
         if column not in self.columns:
             raise InputError(f"no column {column!r}{nearest(column, self.columns)}; use one of the store's columns")
@@ -139,7 +139,7 @@ class Store:
         return None if found is None else self.row(found[0])
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return the row of one point; InputError where the store has none."""
+        """Return the row of the point with this index; InputError where the store has none."""
         names, coded = self.columns, self._coded()
         asked = ", ".join(quoted(name) for name in names)
         with told(self.path, write=False):
