@@ -59,10 +59,10 @@ def axis_of(name: str, given: object, where: str) -> Axis:
     return Axis(name, values)
 
 
-def _frozen(value: object, where: str) -> Value:
+def _frozen(value: object, where: str, depth: int = 4) -> Value:
     """Return a value of a list that can be an axis' value: a number, a flag, text, or a list of them."""
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return tuple(_frozen(one, where) for one in value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and depth:
+        return tuple(_frozen(one, where, depth - 1) for one in value)
     if not isinstance(value, bool | int | float | str):
         raise SpecError(f"{where} has the value {_short(value)}; give numbers, text, true or false, or lists of them")
     if isinstance(value, str) and value.startswith("="):
@@ -76,7 +76,7 @@ def _frozen(value: object, where: str) -> Value:
 
 
 def _finite(value: float, where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
+    if not isinstance(value, int) and not math.isfinite(value):
         raise SpecError(f"{where} has the value {value!r}; give finite numbers")
     if isinstance(value, int) and abs(value) >= LARGEST:
         raise SpecError(f"{where} has a number of {value.bit_length()} bits; give integers below 2^62")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import json
+import operator
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,42 +13,45 @@ from typing import TYPE_CHECKING, Any, Self
 
 from accel.errors import AccelError, InputError, SpecError
 from accel.files import read_whole
-from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.problem import from_dict as problem_from_dict
-from accel.sweep.axes import Axis, axis_of, plain_value
+from accel.sweep.axes import Axis, plain_value
+from accel.sweep.building import build_point
+from accel.sweep.chips import Chips
+from accel.sweep.document import Document, read_document
+from accel.sweep.expressions import Expression
+from accel.sweep.names import Names
+from accel.sweep.parameters import check_kernels
 from accel.sweep.point import Limits, Point
+from accel.sweep.problems import Problems, Work
 from accel.sweep.sampling import Sampling, places, refinement
+from accel.sweep.views import View, check_kinds
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Space"]
+    from accel.hardware import ChipSpec
+
+__all__ = ["MOST_ORDERED", "Space"]
 
 LARGEST_TOML = 16 << 20  # bytes
+MOST_ORDERED = 100_000_000  # points of a product whose order is made: a byte and two integers of 8 bytes each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Space:
-    """A sweep as its TOML says it; `load`, `from_toml` and `from_dict` make one."""
+    """A sweep as its TOML says it, checked; `Space.load`, `Space.from_toml` and `Space.from_dict` make one.
 
-    title: str
-    fidelity: str
-    objective: str
-    screen: str | None
-    keep: int | float | None
-    limits: Limits
-    axes: tuple[Axis, ...]
-    sampling: Sampling
+    Points have numbers from 0 to `len(space) - 1`; a number means the same point wherever the file is read.
+    """
+
     text: str
-    fixed: Mapping[str, Any]
-    folder: Path | None = None
-    source: str = "sweep"
+    document: Document
+    names: Names
+    size: int
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Return the space of a TOML file; SpecError names the file, the section and the key."""
+        """Return the space of the TOML file at `path`; SpecError names the file, the section, the key and the rule."""
         try:
             text = read_whole(path, LARGEST_TOML, "sweep file").decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -57,116 +61,249 @@ class Space:
         return cls.from_toml(text, source=str(path), folder=Path(path).parent)
 
     @classmethod
-    def from_toml(cls, text: str, *, source: str = "sweep TOML", folder: Path | None = None) -> Self:
-        """Return the space of TOML text; chip files are looked for in `folder`."""
+    def from_toml(cls, text: str, *, source: str = "sweep TOML", folder: str | Path | None = None) -> Self:
+        """Return the space of TOML `text`; errors name `source`, and chip files are looked for in `folder`."""
         try:
             data = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python takes
             raise SpecError(f"{source} is not valid TOML: {error}") from None
         return cls._of(data, text, source, folder)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, folder: Path | None = None) -> Self:
-        """Return the space of plain data as the TOML has it."""
+    def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path | None = None) -> Self:
+        """Return the space of plain `data`, as the TOML has it; chip files are looked for in `folder`."""
         import tomli_w
 
-        return cls._of(data, tomli_w.dumps(dict(data)), "sweep", folder)
+        try:
+            text = tomli_w.dumps(dict(data))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SpecError(f"sweep: {error}; give what TOML holds: tables, lists, numbers, text, flags") from None
+        return cls._of(tomllib.loads(text), text, "sweep", folder)
 
     @classmethod
-    def _of(cls, data: Mapping[str, Any], text: str, source: str, folder: Path | None) -> Self:
-        axes = tuple(axis_of(name, given, f'{source}: [axes] "{name}"') for name, given in data.get("axes", {}).items())
-        fixed = {f"problem.{k}": v for k, v in data.get("problem", {}).items()}
-        fixed |= {f"kernel.{k}": v for k, v in data.get("kernel", {}).items()}
-        fixed |= {("chip.base" if k == "base" else k): v for k, v in data.get("chip", {}).items()}
-        sample = data.get("sample", {})
-        limits = data.get("limits", {})
-        return cls(
-            data.get("title", ""), data.get("fidelity", "packet"), data.get("objective", "seconds"),
-            data.get("screen"), data.get("keep"), Limits(limits.get("timeout_s"), limits.get("memory_bytes")), axes,
-            Sampling(sample.get("method", "product"), sample.get("count"), sample.get("seed", 0)),
-            text, fixed, folder, source,
-        )  # fmt: skip
+    def _of(cls, data: Mapping[str, Any], text: str, source: str, folder: str | Path | None) -> Self:
+        document = read_document(data, source)
+        sizes = [len(document.axes[group[0]].values) for group in document.groups]
+        size = document.sampling.size(sizes, f"{source}: [sample]")
+        problems = Problems(document)
+        names = Names(document, problems, Chips(document, None if folder is None else Path(folder)))
+        check_kinds(names)
+        space = cls(text, document, names, size)
+        try:
+            first = build_point(View(names, space._places([0]), 1), 0)
+        except AccelError:
+            return space  # the point will say why
+        check_kernels(document, first)
+        return space
+
+    @property
+    def source(self) -> str:
+        """Where the TOML came from, as errors name it."""
+        return self.document.source
+
+    @property
+    def title(self) -> str:
+        """What the sweep is called; may be empty."""
+        return self.document.title
+
+    @property
+    def fidelity(self) -> str:
+        """At which fidelity points are timed: "packet" or "bound"."""
+        return self.document.fidelity
+
+    @property
+    def objective(self) -> str:
+        """The figure that the best point has least of; with a minus before it, most of."""
+        return self.document.objective
+
+    @property
+    def screen(self) -> str | None:
+        """The fidelity at which all points are seen first, None without a screen."""
+        return self.document.screen
+
+    @property
+    def keep(self) -> int | float | None:
+        """How many points, or which share of them, go on after the screen."""
+        return self.document.keep
+
+    @property
+    def limits(self) -> Limits:
+        """What one point may take."""
+        return self.document.limits
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """What varies, in the order of the file."""
+        return self.document.axes
+
+    @property
+    def sampling(self) -> Sampling:
+        """How points are taken from all combinations."""
+        return self.document.sampling
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """The names of what makes a point illegal before it is built, by the numbers that `legal` returns."""
-        return ()
-
-    @property
-    def _sizes(self) -> list[int]:
-        return [len(axis.values) for axis in self.axes]
+        """What makes a point illegal before it is built, by the numbers of `legal`: constraints, then expressions."""
+        return (*(name for name, _ in self.document.constraints), *self._computed())
 
     def __len__(self) -> int:
-        return math.prod(self._sizes)
+        return self.size
+
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{axis.name}: {len(axis.values)}" for axis in self.axes)
+        return f"Space({self.title!r}, {self.size:,} points, {axes})"
 
     def digest(self) -> str:
-        """Return 64 hex digits over the content of the space."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """Return 64 hex digits over what decides the points: all but title, objective, screen, keep and limits.
+
+        Comments and how a range is written do not count; the order of axes, which numbers the points, and the content
+        of chip files do.
+        """
+        document = self.document
+        parts = [
+            [[axis.name, plain_value(axis.values)] for axis in self.axes],
+            document.groups,
+            {
+                name: ["=", value.text] if isinstance(value, Expression) else plain_value(value)
+                for name, value in document.fixed.items()
+            },
+            [[name, expression.text] for name, expression in document.constraints],
+            [document.sampling.method, document.sampling.count, document.sampling.seed],
+            [document.framed, document.size_sram, document.fidelity],
+            {name: chip.digest() for name, chip in self.names.chips.bases.items()},
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def order(self) -> NDArray[np.int64]:
-        """Return the numbers of all points in the order of a run: ends and middles first, then what lies between."""
+        """Return the numbers of all points in the order of a run.
+
+        Of a product: first the ends and the middle of every axis, then what lies halfway between, and so on, so that a
+        sweep that is cut short has seen the whole space, more coarsely; values without an order (text, flags, lists)
+        are all due at once. Of a sample: as drawn. SpecError above `MOST_ORDERED` points.
+        """
         import numpy as np
 
+        if self.size > MOST_ORDERED:
+            raise SpecError(
+                f"{self.document.source}: {self.size:,} points cannot be put in order, {MOST_ORDERED:,} can; "
+                "take a sample of them: [sample] method = 'random', count = 100000"
+            )
+        if self.sampling.method != "product":
+            return np.arange(self.size, dtype=np.int64)
         due = np.zeros(1, np.uint8)
-        for size in self._sizes:
-            due = np.maximum.outer(due, refinement(size)).ravel()
-        return np.argsort(due, kind="stable").astype(np.int64)
+        for group in self.document.groups:
+            values = [self.axes[place].values for place in group]
+            ordered = any(isinstance(one[0], int | float) and not isinstance(one[0], bool) for one in values)
+            due = np.maximum.outer(due, refinement(len(values[0]), ordered)).ravel()
+        return np.argsort(due, kind="stable").astype(np.int64, copy=False)
 
-    def _places(self, indices: Any) -> list[NDArray[np.int64]]:
+    def _places(self, indices: Any) -> dict[str, NDArray[np.int64]]:
+        """Return for every axis the places of its values at some points."""
         import numpy as np
 
-        return places(self.sampling, self._sizes, np.asarray(indices, np.int64))
+        try:
+            numbers = np.asarray(indices, np.int64).reshape(-1)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"points {indices!r} are not numbers; give integers from 0 to {self.size - 1:,}") from None
+        if numbers.size and not (int(numbers.min()) >= 0 and int(numbers.max()) < self.size):
+            raise InputError(f"there are points 0 to {self.size - 1:,}, and one of those asked for is not among them")
+        groups = self.document.groups
+        found = places(self.sampling, [len(self.axes[group[0]].values) for group in groups], numbers)
+        return {self.axes[at].name: one for group, one in zip(groups, found, strict=True) for at in group}
 
     def values(self, index: int) -> dict[str, Any]:
         """Return the value of every axis at point `index`, plain data."""
-        found = self._places([index])
-        return {axis.name: plain_value(axis.values[int(at[0])]) for axis, at in zip(self.axes, found, strict=True)}
+        found = self._places([operator.index(index)])
+        return {axis.name: plain_value(axis.values[int(found[axis.name][0])]) for axis in self.axes}
 
     def columns(self, indices: Any) -> dict[str, NDArray[Any]]:
-        """Return the values of every axis at many points: int64, float64, bool, or objects that are shared."""
-        found = self._places(indices)
-        return {axis.name: column_of(axis)[at] for axis, at in zip(self.axes, found, strict=True)}
+        """Return the values of every axis at the points `indices`: int64, float64, bool, or objects that are shared."""
+        view = self._view(indices)
+        return {axis.name: view.column(axis.name).values for axis in self.axes}
 
-    def legal(self, indices: Any) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return for many points whether every constraint holds, and the number of the first that does not, or -1."""
+    def column(self, name: str, indices: Any) -> NDArray[Any]:
+        """Return the values of one name at the points `indices`: an axis, a fixed value, an expression, a chip field...
+
+        name: whatever an expression of this sweep may read. A point whose expression has no value, so that it is
+        illegal, has 0. SpecError for an unknown name.
+        """
         import numpy as np
 
-        count = len(np.asarray(indices))
-        return np.ones(count, np.bool_), np.full(count, -1, np.int64)
+        view = self._view(indices)
+        return np.broadcast_to(view.column(name, self.document.source).values, (view.count,))
+
+    def _view(self, indices: Any) -> View:
+        found = self._places(indices)
+        count = len(next(iter(found.values()))) if found else len(indices)
+        return View(self.names, found, count)
+
+    def settings(self, indices: Any) -> dict[str, NDArray[Any]]:
+        """Return what the sweep sets at the points `indices`, by name: fixed values, expressions, and last the axes.
+
+        A column has one entry where the value is the same for all points. Of two names of one field of the chip the
+        later one holds. Lists are tuples; whole numbers of expressions are integers, as `resolve` has them.
+        """
+        import numpy as np
+
+        view = self._view(indices)
+        found: dict[str, NDArray[Any]] = {}
+        for name in self.names.chips.in_order([*self.document.names, *self._computed()]):
+            column = view.column(name)
+            found[name] = column.values
+            if column.kind == "float" and name in self.names.formulas:
+                whole = (np.floor(column.values) == column.values) & (np.abs(column.values) < 1 << 53)
+                if whole.all():
+                    found[name] = column.values.astype(np.int64)
+                elif whole.any():
+                    found[name] = np.array([int(x) if x.is_integer() else x for x in column.values.tolist()], object)
+        return found
+
+    def base(self, name: str) -> ChipSpec:
+        """Return the chip that `name`, a value of chip.base, stands for, with the fixed changes of [chip]."""
+        return self.names.chips.bases[name]
+
+    def problems(self, known: Mapping[str, Any]) -> Work:
+        """Return the problems, (count, name, problem), of values by name; AccelError where they do not go together.
+
+        known: of `settings` those that begin with problem.
+        """
+        return self.names.problems.build(known)
+
+    def _computed(self) -> list[str]:
+        """Return the names of what this sweep computes, each of which may have no value at a point."""
+        sized = ["node.sram_bytes"] if self.document.size_sram else []
+        return [*self.names.formulas, *sized]
+
+    def legal(self, indices: Any) -> tuple[NDArray[np.bool_], NDArray[np.int16]]:
+        """Return whether the points `indices` keep all constraints, and the number of the first in `constraints` broken.
+
+        The number is -1 for a legal point. What only building shows (a chip or a problem whose fields do not go
+        together) is not seen here: `resolve` refuses it with the reason.
+        """
+        import numpy as np
+
+        view = self._view(indices)
+        broken = np.full(view.count, -1, np.int16)
+        constraints = [expression for _, expression in self.document.constraints]
+        for number, name in reversed(list(enumerate(self._computed(), len(constraints)))):
+            faults = view.column(name).faults
+            if faults is not None:
+                broken[np.broadcast_to(faults != 0, broken.shape)] = number
+        for number, expression in reversed(list(enumerate(constraints))):
+            found = view.holds(expression)
+            wrong = ~found.values if found.faults is None else ~found.values | (found.faults != 0)
+            broken[np.broadcast_to(wrong, broken.shape)] = number
+        return broken < 0, broken
 
     def resolve(self, index: int) -> Point:
-        """Return point `index` built; AccelError with the reason where it is illegal."""
-        values = self.values(index)
-        known = {**self.fixed, **values}
-        changes = {k: v for k, v in known.items() if k.split(".")[0] not in ("problem", "kernel", "frame", "chip")}
-        chip = _changed(find_chip(known.get("chip.base", "d1")), changes)
-        fields = {k.removeprefix("problem."): v for k, v in known.items() if k.startswith("problem.")}
-        problem = problem_from_dict(fields)
-        kernel = {k.removeprefix("kernel."): v for k, v in known.items() if k.startswith("kernel.")}
-        resident = tuple(kernel.pop("resident", ()))
-        return Point(index, values, chip, ((1, problem.label, problem),), kernel, resident, None, self.fidelity)
-
-
-def _changed(chip: ChipSpec, changes: Mapping[str, Any]) -> ChipSpec:
-    spread: dict[str, Any] = {}
-    for path, value in changes.items():
-        if path.startswith("ports.*."):
-            spread |= {path.replace("*", port.name, 1): value for port in chip.ports}
-        else:
-            spread[path] = value
-    try:
-        return chip.replace(**spread) if spread else chip
-    except AccelError as error:
-        raise SpecError(str(error)) from None
-
-
-def column_of(axis: Axis) -> NDArray[Any]:
-    """Return the values of an axis as an array: int64, float64, bool, or objects."""
-    import numpy as np
-
-    kind = type(axis.values[0])
-    if kind in (int, float, bool):
-        return np.array(axis.values, {int: np.int64, float: np.float64, bool: np.bool_}[kind])
-    found = np.empty(len(axis.values), object)
-    found[:] = [plain_value(value) for value in axis.values] if kind is str else axis.values
-    return found
+        """Return point `index` built; AccelError whose text is the reason where the point is illegal."""
+        number = operator.index(index)
+        view = View(self.names, self._places([number]), 1)
+        for name, expression in self.document.constraints:
+            found = view.holds(expression)
+            if found.faults is not None and found.faults[0]:
+                raise InputError(f"{name}: {view.faults.texts[int(found.faults[0])]}")
+            if not found.values[0]:
+                told = ", ".join(f"{one} = {view.value(one)!r}" for one in expression.names)
+                raise InputError(f"{name}: {expression.text!r} does not hold with {told}")
+        return build_point(view, number)
