@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outputs"]
 
+PIECE = 768  # elements of a tile added at once: a product waits for the ports behind all that was asked for before it
+
 
 class Outputs:
     """Tiles of gw (and slices of gb) that are being made, wait in the tree, travel between teams, and leave."""
@@ -70,10 +72,26 @@ class Outputs:
 
     def merge(self, k: K, low: int, high: int) -> None:
         """Add tile `high` of the pool to tile `low`."""
-        k.vec.add(self.tile(low), self.tile(low), self.tile(high))
-        mine, other = self.bias(low), self.bias(high)
-        if mine is not None and other is not None:
-            k.vec.add(mine, mine, other)
+        mine, other = self._flat(self.tile(low)), self._flat(self.tile(high))
+        whole = mine.shape[0] // PIECE if mine.ndim == 1 else 0
+        if whole:
+            for i in k.loop(whole):
+                here = slice(i * PIECE, i * PIECE + PIECE)
+                k.vec.add(mine[here], mine[here], other[here])
+        rest = slice(whole * PIECE, mine.shape[0])
+        if rest.stop > rest.start:
+            k.vec.add(mine[rest], mine[rest], other[rest])
+        bias, more = self.bias(low), self.bias(high)
+        if bias is not None and more is not None:
+            k.vec.add(bias, bias, more)
+
+    def _flat(self, tile: View) -> View:
+        """Return a tile as one run where it is one, or as runs: rows of 24 filters would waste half of a pass."""
+        (taps, c, n), (_, most_c, most_n) = self.shape, self.tiles.shape[1:]
+        if n < most_n:
+            return tile
+        runs = tile.merge(1)
+        return runs.merge(0) if c == most_c or taps == 1 else runs
 
     def give_back(self, k: K, tile: int, later: list[int]) -> None:
         """Free a tile that was added to another, where a later image takes it."""
