@@ -12,7 +12,20 @@ import msgspec
 
 from accel.errors import SpecError, nearest
 
-__all__ = ["Bytes", "Count", "Cycles", "Natural", "Positive", "Range", "Share", "Spec", "build", "field_types", "plain"]
+__all__ = [
+    "Bytes",
+    "Count",
+    "Cycles",
+    "Natural",
+    "Positive",
+    "Range",
+    "Share",
+    "Spec",
+    "build",
+    "field_types",
+    "fitted",
+    "plain",
+]
 
 # Ceilings are sanity, not policy: two orders of magnitude above anything built, low enough that products stay in int64.
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
@@ -56,7 +69,7 @@ class Spec(msgspec.Struct, metaclass=_SpecType, frozen=True, kw_only=True, forbi
     def __post_init__(self) -> None:
         for name, kind in field_types(type(self)).items():
             value = getattr(self, name)
-            checked = _checked(value, kind, self.path(name))
+            checked = fitted(value, kind, self.path(name))
             if checked is not value:
                 msgspec.structs.force_setattr(self, name, checked)
         self.verify()
@@ -160,7 +173,7 @@ def _nested(value: Any, kind: Any, path: str) -> Any:
     return value
 
 
-def _checked(value: Any, kind: Any, path: str) -> Any:
+def fitted(value: Any, kind: Any, path: str) -> Any:
     """`value` as the field's type, or SpecError with path, value, rule and way out."""
     value = _nested(value, kind, path)
     if isinstance(kind, type) and issubclass(kind, Spec):

@@ -11,7 +11,7 @@ from accel.errors import InputError
 from accel.problem.checks import check_axes, check_choice, check_elements, check_flag, check_format, check_int
 from accel.problem.workload import Operand, Problem
 
-__all__ = ["ACTIVATIONS", "DIRECTIONS", "Axis", "Convolution", "Geometry"]
+__all__ = ["ACTIVATIONS", "DIRECTIONS", "Axis", "Convolution", "Geometry", "Touched", "inside", "touched"]
 
 MAX_TAPS = 1 << 16
 """Largest filter extent: the taps of an axis are walked one by one to leave out padding."""
@@ -151,7 +151,7 @@ class Convolution(Problem, frozen=True):
     def touching_macs(self) -> int:
         """`macs` without the taps that land on padding."""
         form = self.geometry
-        return form.n * math.prod(map(_inside, form.axes)) * form.k * (form.c // form.groups)
+        return form.n * math.prod(map(inside, form.axes)) * form.k * (form.c // form.groups)
 
     @property
     def least_flops(self) -> int:
@@ -163,12 +163,12 @@ class Convolution(Problem, frozen=True):
         form = self.geometry
         if self.operands[name].role == "out" or name == "bias":
             return super().compulsory_elements(name)
-        touched = [_touched(axis) for axis in form.axes]
+        found = [touched(axis) for axis in form.axes]
         if name == "x":
-            return form.n * math.prod(t.inputs for t in touched) * form.c
+            return form.n * math.prod(t.inputs for t in found) * form.c
         if name == "w":
-            return math.prod(t.taps for t in touched) * (form.c // form.groups) * form.k
-        return form.n * math.prod(t.outputs for t in touched) * form.k
+            return math.prod(t.taps for t in found) * (form.c // form.groups) * form.k
+        return form.n * math.prod(t.outputs for t in found) * form.k
 
     @property
     def taps(self) -> int:
@@ -189,7 +189,7 @@ class Convolution(Problem, frozen=True):
         return f"{text} {dtype if dtype == out_dtype else f'{dtype}>{out_dtype}'}"
 
 
-class _Touched(NamedTuple):
+class Touched(NamedTuple):
     """How many positions of one axis take part in a product that is not on padding."""
 
     inputs: int
@@ -209,7 +209,7 @@ def _spans(axis: Axis) -> list[tuple[int, int, int]]:
     return found
 
 
-def _touched(axis: Axis) -> _Touched:
+def touched(axis: Axis) -> Touched:
     """Count touched inputs, outputs and taps of one axis; inputs fall into one row of positions for each residue."""
     spans = _spans(axis)
     by_residue: dict[int, list[tuple[int, int]]] = {}
@@ -217,7 +217,7 @@ def _touched(axis: Axis) -> _Touched:
         shift, residue = divmod(offset, axis.stride)
         by_residue.setdefault(residue, []).append((first + shift, last + shift))
     inputs = sum(_union(ranges) for ranges in by_residue.values())
-    return _Touched(inputs, _union([(first, last) for _, first, last in spans]), len(spans))
+    return Touched(inputs, _union([(first, last) for _, first, last in spans]), len(spans))
 
 
 def _union(ranges: list[tuple[int, int]]) -> int:
@@ -230,6 +230,6 @@ def _union(ranges: list[tuple[int, int]]) -> int:
     return total
 
 
-def _inside(axis: Axis) -> int:
+def inside(axis: Axis) -> int:
     """Count pairs (output, tap) along one axis whose input position lies inside [0, size)."""
     return sum(last - first + 1 for _, first, last in _spans(axis))
