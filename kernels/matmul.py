@@ -39,7 +39,7 @@ from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel, operand_names
 from accel.kernels.parts.matmul_chains import multiply_visit
-from accel.kernels.parts.matmul_choice import choose, fill_in
+from accel.kernels.parts.matmul_choice import TILE, choose, fill_in
 from accel.kernels.parts.matmul_formats import Formats, biases, buffer, multiply, require_supported
 from accel.kernels.parts.matmul_panels import Panels, Visit, load
 from accel.kernels.parts.matmul_reference import meaning, oracle, oracle_at, reference
@@ -258,7 +258,8 @@ def build(
     `Matmul`, which names the operands that they bring. bias, denormals: of operands in cfp8-143, cfp8-152, shp16 and
     uhp16: one bias for all or a dict by name ("a", "b", "c"); where `scaled`, c is written with the bias that the input
     c_bias holds, and read with this one. resident: which operands already lie in SRAM. version: "stationary" takes
-    any shape and the fields of `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and
+    any shape, bm, bn and bk (at most so many rows and columns of a tile, and the depth of a step) and the fields of
+    `Tiling` (default: chosen in closed form); "one_node" and "summa" take bm, bn, bk and
     plain operands in memory, and "summa" only shapes that divide by them. Raises InputError and UnsupportedError.
     """
     problem = Matmul(
@@ -293,7 +294,7 @@ def _program(
         formats = Formats.of(problem)
         chosen = choose(
             spec, problem.m, problem.n, problem.k, resident=held, formats=formats, batch=max(1, problem.batch),
-            split_k=problem.split_k,
+            split_k=problem.split_k, tile={name: tiling.pop(name) for name in TILE if name in tiling},
         )  # fmt: skip
         chosen = fill_in(chosen, spec, resident=held, formats=formats, **tiling) if tiling else chosen
         return stationary.build(

@@ -95,7 +95,7 @@ ERRORS = {
     "run matmul --shape 8x8x8 --variant best":
         "matmul has no version 'best'; use one of one_node, summa, stationary",
     "run matmul --shape 8x8x8 --param tile=8": "matmul has no tiling parameter 'tile'; "
-        "use one of passes_m, passes_n, piece, pieces, stages, accumulators, strip",
+        "use one of bm, bn, bk, passes_m, passes_n, piece, pieces, stages, accumulators, strip",
     "run barrier --shape 4,4,8 --chip mini --param nonsense=3": "collective has no parameter 'nonsense'; use width",
     # chips and GPUs
     "run matmul --shape 8x8x8 --chip d2": "unknown chip 'd2'; did you mean 'd1'?",

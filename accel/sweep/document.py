@@ -90,9 +90,9 @@ def read_document(data: Mapping[str, Any], source: str) -> Document:
     for name in names:
         if name == "frame.size_sram":
             raise SpecError(f"{source}: [axes] frame.size_sram cannot vary; set it in [frame], or make two sweeps")
-        if name in fixed:
-            section = name.split(".")[0] if name.split(".")[0] in ("problem", "kernel", "frame") else "chip"
-            raise SpecError(f"{source}: [axes] {name} is fixed in [{section}] too; leave one of them out")
+        fixed.pop(
+            name, None
+        )  # an axis goes through its own values: the fixed one is that of the design it departs from
     screen, keep = _screening(data, source)
     return Document(
         source=source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import ceil
 
@@ -11,7 +11,9 @@ from accel.hardware import ChipSpec
 from accel.kernels.parts.matmul_formats import Formats
 from accel.kernels.parts.matmul_tiling import GROUP, Tiling
 
-__all__ = ["choose", "fill_in"]
+__all__ = ["TILE", "choose", "fill_in"]
+
+TILE = ("bm", "bn", "bk")  # the tile of a step as users of any matmul know it
 
 MOST_PASSES = 4096
 LEAST_DEPTH = 64  # columns of a step: 128-byte rows or longer, so that a panel is not a rain of small memory bursts
@@ -21,13 +23,16 @@ STRIP_BYTES = 16 << 10  # staging for results on their way out: large enough for
 
 def choose(
     chip: ChipSpec, m: int, n: int, k: int, *, resident: frozenset[str], formats: Formats, batch: int = 1,
-    split_k: int = 1, alone: bool = False,
+    split_k: int = 1, alone: bool = False, tile: Mapping[str, int] | None = None,
 ) -> Tiling:  # fmt: skip
     """Return the tiling with the fewest estimated cycles that fits a node's SRAM; ties go to the first in order.
 
-    alone: the whole mesh is one team, which computes a batch matrix by matrix.
-    UnsupportedError where none fits, naming the smallest and what a node has.
+    alone: the whole mesh is one team, which computes a batch matrix by matrix. tile: some of `TILE`, to be kept: an
+    accumulator tile has at most bm rows and bn columns, in whole groups of 8, and a step is bk deep, or the whole depth
+    where that is less.
+    UnsupportedError where none fits, naming the smallest and what a node has; InputError for a tile out of range.
     """
+    wanted = _tile(tile or {})
     rows, cols = chip.mesh.rows, chip.mesh.cols
     base = Tiling(
         m=m, n=n, k=k, grid_rows=min(rows, ceil(m / GROUP)), grid_cols=min(cols, ceil(n / GROUP)), passes_m=1,
@@ -39,7 +44,7 @@ def choose(
     best: tuple[float, Tiling] | None = None
     least = (1 << 62, base)
     teams = [base] if alone or (batch == 1 and base.chains == 1) else _teams(base, rows, cols)
-    for candidate in (c for team in teams for c in _candidates(team, budget, resident, formats)):
+    for candidate in (c for team in teams for c in _candidates(team, budget, resident, formats, wanted)):
         size = candidate.sram_bytes(resident=resident, formats=formats)
         if size < least[0]:
             least = (size, candidate)
@@ -50,11 +55,32 @@ def choose(
     if best is None:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
         many = f"{batch} x " if batch > 1 else ""
+        cut = f" in tiles of {', '.join(f'{x}={wanted[x]}' for x in TILE if x in wanted)}" if wanted else ""
         raise UnsupportedError(
-            f"matmul {many}{m}x{n}x{k}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of SRAM, "
-            f"a node has {budget}; keep fewer operands resident or use more or larger nodes"
+            f"matmul {many}{m}x{n}x{k}{kept}{cut} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
+            f"SRAM, a node has {budget}; {'use a smaller tile' if cut else 'keep fewer operands resident'} or use more "
+            "or larger nodes"
         )
+    _require_kept(best[1], wanted)
     return best[1]
+
+
+def _tile(tile: Mapping[str, int]) -> dict[str, int]:
+    """Return the given sides of a tile as whole groups of 8, and its depth as it is; InputError for a wrong one."""
+    for name, value in tile.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"matmul tiling parameter {name} must be a whole number >= 1, got {value!r}")
+    return {name: value if name == "bk" else GROUP * ceil(value / GROUP) for name, value in tile.items()}
+
+
+def _require_kept(found: Tiling, wanted: Mapping[str, int]) -> None:
+    """Refuse a tile with fewer rows or columns than passes of which none is empty can have; InputError says which."""
+    for name in ("bm", "bn"):
+        if getattr(found, name) > wanted.get(name, getattr(found, name)):
+            raise InputError(
+                f"matmul tiling parameter {name}={wanted[name]} would leave nodes without work in some passes; use "
+                f"{getattr(found, name)} or more"
+            )
 
 
 def _teams(base: Tiling, rows: int, cols: int) -> list[Tiling]:
@@ -83,29 +109,36 @@ def _grids(nodes: int, most: int) -> list[tuple[int, int]]:
     return sorted({nodes // size: (size, nodes // size) for size in range(1, most + 1)}.values())
 
 
-def _candidates(base: Tiling, budget: int, resident: frozenset[str], formats: Formats) -> Iterator[Tiling]:
+def _candidates(
+    base: Tiling, budget: int, resident: frozenset[str], formats: Formats, wanted: Mapping[str, int]
+) -> Iterator[Tiling]:
     """Yield tilings worth pricing: every pass count, and for each the deep and the shallow k steps that fit."""
     min_m = max(1, (-(-base.m // GROUP)) // base.grid_rows)
     min_n = max(1, (-(-base.n // GROUP)) // base.grid_cols)
     owners = max(base.grid_rows if "b" in resident else 1, base.grid_cols if "a" in resident else 1)
-    for passes_m in _passes(base.rows // GROUP, min_m):
-        for passes_n in _passes(base.cols // GROUP, min_n):
+    for passes_m in _passes(base.rows // GROUP, min_m, wanted.get("bm")):
+        for passes_n in _passes(base.cols // GROUP, min_n, wanted.get("bn")):
             several = passes_m * passes_n * base.rounds > 1 and "c" not in resident and base.span == 1
             for accumulators in (1, 2) if several else (1,):
                 shape = replace(base, passes_m=passes_m, passes_n=passes_n, accumulators=accumulators)
                 shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, formats.out_item * shape.bn))))
-                if resident & {"a", "b"}:
+                if "bk" in wanted:
+                    yield from _given_steps(shape, min(wanted["bk"], shape.depth), resident)
+                elif resident & {"a", "b"}:
                     yield from _resident_steps(shape, owners)
                 else:
                     yield from _streamed_steps(shape, budget, resident, formats)
 
 
-def _passes(groups: int, least: int) -> list[int]:
+def _passes(groups: int, least: int, side: int | None) -> list[int]:
     """Return the pass counts worth trying: for every size of the largest pass, the fewest passes that reach it.
 
-    groups: the most groups of 8 that a node owns; least: the fewest, and so the most passes that are never empty.
+    groups: the most groups of 8 that a node owns; least: the fewest, and so the most passes that are never empty; side:
+    the rows or columns of a pass, where they are given.
     """
     limit = min(least, MOST_PASSES)
+    if side is not None:
+        return [min(limit, ceil(groups * GROUP / side))]
     sizes = {ceil(groups / p) for p in range(1, min(limit, 64) + 1)} | {max(1, groups >> x) for x in range(30)}
     return sorted({p for p in (ceil(groups / size) for size in sizes) if p <= limit})
 
@@ -127,6 +160,16 @@ def _streamed_steps(shape: Tiling, budget: int, resident: frozenset[str], format
                 yield replace(shape, stages=stages, piece=depth)
 
 
+def _given_steps(shape: Tiling, depth: int, resident: frozenset[str]) -> Iterator[Tiling]:
+    if resident & {"a", "b"}:
+        smallest = min(shape.grid_rows, shape.grid_cols)
+        for pieces in (x for x in range(1, smallest + 1) if depth % x == 0):
+            yield replace(shape, piece=depth // pieces, pieces=pieces)
+        return
+    for stages in (2, 3, 4, 6, 8):
+        yield replace(shape, stages=stages, piece=depth)
+
+
 def _resident_steps(shape: Tiling, owners: int) -> Iterator[Tiling]:
     # Pieces must be fine enough to be dealt evenly over the owners; a step gathers several of them.
     smallest = min(shape.grid_rows, shape.grid_cols)
@@ -146,7 +189,7 @@ def fill_in(tiling: Tiling, chip: ChipSpec, *, resident: frozenset[str], formats
     known = ("passes_m", "passes_n", "piece", "pieces", "stages", "accumulators", "strip")
     for name, value in given.items():
         if name not in known:
-            raise InputError(f"matmul has no tiling parameter {name!r}; use one of {', '.join(known)}")
+            raise InputError(f"matmul has no tiling parameter {name!r}; use one of {', '.join((*TILE, *known))}")
         if type(value) is not int or value < 1:
             raise InputError(f"matmul tiling parameter {name} must be a whole number >= 1, got {value!r}")
     new = replace(tiling, **given)
