@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Filters"]
 
+PATIENT = 48  # pixels of the first tile from which on chunks after the first can wait until it begins
+
 
 class Filters:
     """`stages` chunks of w as a matrix (depth, filters); one node in turn sends a chunk to all of its part of the mesh.
@@ -30,6 +32,9 @@ class Filters:
         self.buffer = buffer(k, (T.stages, T.chunk_depth, T.filters), w, "filters")
         self.full, self.free = k.sem(T.stages, "filters_full"), k.sem(T.stages, "filters_free")
         self.per_chunk = -(-T.chunk_depth // T.piece)
+        # A tile keeps a chunk busy for pixels / 8 times as long as the next takes to come. Where that is long, chunks
+        # after the first stay out of the way of the rows that the first tile waits for.
+        self.begun = k.sem(name="begun") if len(T.chunks) > 1 and T.lead * T.high * T.wide >= PATIENT else None
         self.home = None
         if w.resident:
             homes = -(-len(self.chunks) * self.per_chunk // T.members)
@@ -38,14 +43,16 @@ class Filters:
     def place(self, *, first: Any, count: int, part: Any, member: Any) -> None:
         """Say which filters this node works on, and who it is: member `member` of part `part` of the mesh."""
         T = self.tiling
-        self.first, self.count, self.member = first, count, member
+        self.first, self.count = first, count
         rows, self.part = T.grid_rows // T.parts, part
+        # Owners follow each other down a column: what they send then leaves by both directions of every column.
+        self.turn = member % T.grid_cols * rows + member // T.grid_cols
         self.nodes = self.k.rect(part * rows, part * rows + rows, 0, T.grid_cols)
         if self.home is None:
             return
         total = len(self.chunks) * self.per_chunk
         for index in range(-(-total // T.members)):
-            number = member + index * T.members
+            number = self.turn + index * T.members
             if number >= total:
                 return
             low, high = self._rows(number // self.per_chunk, number % self.per_chunk)
@@ -76,14 +83,24 @@ class Filters:
     def load(self, tiles: int) -> None:
         """Send what this node has to send: every chunk for every tile, or once if filters are kept."""
         T, chunks = self.tiling, len(self.chunks)
+        late = set[int]()
         for g in range(chunks if T.kept else tiles * chunks):
             j, slot = g % chunks, g % T.stages
             for owner, low, high, source in self._sources(g):
-                with self.k.when(self.member == owner):
+                with self.k.when(self.turn == owner):
+                    if self.begun is not None and g > 0 and owner not in late:
+                        self.k.wait(self.begun)
                     if g >= T.stages:
                         self.k.wait(self.free[slot], T.members)
                     panel = self.buffer[slot, low - self.start(j) : high - self.start(j), : self.count]
                     self.k.copy(panel, source, to=self.nodes, done=self.full[slot])
+                if g > 0:
+                    late.add(owner)
+
+    def begin(self) -> None:
+        """Say that the rows of the first tile are here."""
+        if self.begun is not None:
+            self.k.inc(self.begun)
 
     def wait(self, g: int) -> None:
         """Wait for chunk number g."""
@@ -102,7 +119,8 @@ class Filters:
         if T.kept or later >= tiles * len(self.chunks):
             return
         for owner in self._owners(later):
-            self.k.inc(self.free[g % T.stages], at=T.node(self.part, owner))
+            rows = T.grid_rows // T.parts
+            self.k.inc(self.free[g % T.stages], at=T.node(self.part, owner % rows * T.grid_cols + owner // rows))
 
     def _owners(self, g: int) -> list[int]:
         T, j = self.tiling, g % len(self.chunks)

@@ -126,6 +126,9 @@ def _forward(
             mine = len(tiles[t]) if t < len(tiles) else 0
             if mine:
                 frames.wait(t, mine)
+            if t == 0:
+                filters.begin()
+            if mine:
                 results.begin(t)
                 product.take(frames.buffer[t % T.slots, :mine], first, count)
             for j, chunk in enumerate(filters.chunks):
