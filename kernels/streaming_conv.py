@@ -16,8 +16,10 @@ of all cameras are dealt over the nodes, one strip a node.
    them, and no frame stays). The chain begins with the oldest frame, so the refetched ones are multiplied first and
    no bit changes; memory traffic does: (kt - kept) frames more an output, and the halo of each block.
 
-Four threads a node: strips in, halos between neighbours, multiply, results out. A slot is free again when this node has
-computed with it and the neighbours have pulled from it.
+Four threads a node: frames in, halos between neighbours, multiply, results out. A slot is free again when this node has
+computed with it and the neighbours have pulled from it; all nodes join once a frame, since the frames of a set come
+together: no node runs ahead into frames that no camera has sent. A strip comes in pieces between the results, for
+memory serves the oldest request first.
 
 `kept` is chosen in closed form (`parts/streaming_choice.py`); the bytes that it costs are `Strips.fetched_bytes`,
 `refetched_bytes`, `halo_bytes` and `stored_bytes`, exact to the byte.

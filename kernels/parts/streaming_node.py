@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ __all__ = ["run"]
 AHEAD = 2
 """Blocks of an output that are asked for before the next frame: as many as there are slots, so that nothing waits."""
 
+PIECES = 32
+"""Most copies of a strip. Memory serves the oldest request: one long copy a node would hold up everyone's results."""
+
 
 def run(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, S: Strips, activation: str) -> None:
     """Emit what every node does: y = activation(conv(newest frames of its camera, w) + bias) for its strip of rows."""
@@ -27,6 +31,7 @@ def run(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, 
         return  # fewer strips than nodes: these have nothing to do
     if node >= S.nodes:  # in a row of the mesh with nodes that work: it receives the filters all the same
         stream.wait_constants()
+        stream.only_join()
         return
     stream.place(node)
     k.thread(stream.frames_in)
@@ -47,12 +52,13 @@ class Stream:
         self.x: View = x  # of this node's camera
         self.y: View = y
         self.mesh_rows = ceil(S.nodes / k.mesh[1])
+        self.all_nodes = k.rect(0, self.mesh_rows, 0, k.mesh[1])
         if S.kept:
             self.frames = k.sram((S.slots, S.rows, S.columns, P.c), x.dtype, "frames")
             self.ring = self.frames.ring()
             names = ("arrived", "told", "halo", "ready", "free")
             self.arrived, self.told, self.halo, self.ready, self.free = (k.sem(S.slots, name) for name in names)
-            self.cleared = k.sem(name="cleared")
+            self.cleared, self.paced = k.sem(name="cleared"), k.sem(2, "paced", 1)
         self.filters = k.sram((P.kt, P.r, P.s, P.c, P.k), w.dtype, "filters")
         self.refetched: Fifo | None = k.fifo(S.block_shape, x.dtype, name="refetched") if S.older else None
         self.acc = k.fifo((S.tall, S.wide, P.k), "fp32", name="acc")
@@ -83,6 +89,9 @@ class Stream:
             return
         last = bool(strip == S.count - 1)
         self.own = int(S.needed - self.top) if last else S.own
+        count = min(PIECES, self.own, max(1, len(self.tiles)))
+        cuts = [self.own * n // count for n in range(count + 1)]
+        self.pieces = [slice(low, high) for low, high in pairwise(cuts)]
         if strip > 0:
             if S.above:
                 self.halos.append((self._at(node - 1), slice(0, S.above), slice(S.own, S.own + S.above)))
@@ -104,6 +113,13 @@ class Stream:
         """Wait for what is the same for all frames: filters and bias."""
         self.k.wait(self.known, len(self.constants))
 
+    def only_join(self) -> None:
+        """Join the others once a frame, without a strip."""
+        S = self.strips
+        times = self.outputs - 1 if S.older else S.live - S.slots
+        for _ in self.k.loop(times) if times > 0 else ():
+            self.k.barrier(self.all_nodes)
+
     def frames_in(self) -> None:
         """Fetch this node's rows of every frame into the slot of the oldest, and blocks of frames that did not stay."""
         k, S = self.k, self.strips
@@ -111,7 +127,7 @@ class Stream:
             k.vec.fill(_flat(self.frames), 0.0)  # padding stays untouched from here on
         with k.when(self.node == 0):  # one node asks memory for the filters, for all
             for buffer, source in self.constants:
-                k.copy(_flat(buffer), _flat(source), to=k.rect(0, self.mesh_rows, 0, k.mesh[1]), done=self.known)
+                k.copy(_flat(buffer), _flat(source), to=self.all_nodes, done=self.known)
         if S.kept:
             k.inc(self.cleared)
         if self.refetched is None:
@@ -121,49 +137,70 @@ class Stream:
         first = min(S.slots, S.live)
         for f in k.loop(first) if first else ():
             self._newest(f, False)
+        if not S.kept:
+            for z, is_later in _spans(k, self.outputs, 1):
+                self._older(z, is_later, None)
+            return
         later = S.live - first  # output z > 0 makes room for frame z - 1 + slots
         for low, high in ((0, 1), (1, 1 + later), (1 + later, self.outputs)):
-            if not S.kept and low:
-                break
-            for i in k.loop(high - low if S.kept else self.outputs) if high > low else ():
+            for i in k.loop(high - low) if high > low else ():
                 z = i + low
-                self._older(z, 0, AHEAD)
-                if later and low == 1:
-                    self._newest(z + (S.slots - 1), True)
-                self._older(z, AHEAD, len(self.blocks))
+                self._older(z, low > 0, z + (S.slots - 1) if low == 1 and later else None)
 
     def _newest(self, f: Any, again: bool) -> None:
-        """Fetch this node's own rows of frame f of the ring."""
-        k, S = self.k, self.strips
+        """Fetch this node's own rows of frame f of the ring, two pieces at a time."""
         if again:
-            k.wait(self.free[f % S.slots], 1 + len(self.readers))
-        mine = slice(S.height.pad, S.height.pad + self.own)
-        source = self.x[f + S.older, self.top : self.top + self.own]
-        k.copy(self.ring[f][mine, self.pixels], source, done=self.arrived[f % S.slots])
+            self._make_room(f)
+            self.k.barrier(self.all_nodes)
+        for n, piece in enumerate(self.pieces):
+            self.k.wait(self.paced[n % 2])
+            self._piece(f, piece, sent=self.paced[n % 2])
 
-    def _older(self, z: Any, low: int, high: int) -> None:
-        """Fetch blocks low to high - 1 of the older frames of output z; what lies beyond the frame is +0."""
+    def _make_room(self, f: Any) -> None:
+        self.k.wait(self.free[f % self.strips.slots], 1 + len(self.readers))
+
+    def _piece(self, f: Any, piece: slice, **options: Any) -> None:
+        S = self.strips
+        mine = slice(S.height.pad + piece.start, S.height.pad + piece.stop)
+        source = self.x[f + S.older, self.top + piece.start : self.top + piece.stop]
+        self.k.copy(self.ring[f][mine, self.pixels], source, done=self.arrived[f % S.slots], **options)
+
+    def _older(self, z: Any, joins: bool, newest: Any) -> None:
+        """Fetch the older frames of output z, block by block, and pieces of frame `newest` in between."""
+        blocks = len(self.blocks)
+        ahead = min(AHEAD, blocks)
+        for n, block in enumerate(self.blocks):
+            self._refetch(z, n, block)
+            if n + 1 == ahead:
+                if newest is not None:
+                    self._make_room(newest)
+                if joins:
+                    self.k.barrier(self.all_nodes)
+            if newest is None or n + 1 < ahead:
+                continue
+            low, high = (len(self.pieces) * (n + i - ahead) // (blocks - ahead + 1) for i in (1, 2))
+            for piece in self.pieces[low:high]:
+                self._piece(newest, piece)
+
+    def _refetch(self, z: Any, n: int, block: Block) -> None:
+        """Fetch one block of the older frames of output z; what lies beyond the frame is +0."""
         S, P, fifo = self.strips, self.strips.problem, self.refetched
         assert fifo is not None
-        for n, block in list(enumerate(self.blocks))[low:high]:
-            top = self.top + (block.top * S.height.stride - S.height.pad)
-            rows = (block.rows - 1) * S.height.stride + (S.height.taps - 1) * S.height.dilation + 1
-            up = int(-top) if top < 0 else 0
-            down = int(top + (rows - P.h)) if top + rows > P.h else 0
-            left = block.left * S.width.stride - S.width.pad
-            pixels = (block.columns - 1) * S.width.stride + (S.width.taps - 1) * S.width.dilation + 1
-            before, after = max(0, -left), max(0, left + pixels - P.w)
-            with fifo.put(z * len(self.blocks) + n) as slot:
-                inside = slot[:, up : rows - down]
-                edges = [(slot, 0, up), (slot, rows - down, rows)] if up or down else []
-                for view, start, end in edges:
-                    if end > start:
-                        self.k.vec.fill(view[:, start:end, :pixels], 0.0)
-                for start, end in ((0, before), (pixels - after, pixels)):
-                    if end > start:
-                        self.k.vec.fill(inside[:, :, start:end], 0.0)
-                source = self.x[z : z + S.older, top + up : top + rows - down, left + before : left + pixels - after]
-                self.k.copy(inside[:, :, before : pixels - after], source)
+        top = self.top + (block.top * S.height.stride - S.height.pad)
+        rows = (block.rows - 1) * S.height.stride + (S.height.taps - 1) * S.height.dilation + 1
+        up = int(-top) if top < 0 else 0
+        down = int(top + (rows - P.h)) if top + rows > P.h else 0
+        left = block.left * S.width.stride - S.width.pad
+        pixels = (block.columns - 1) * S.width.stride + (S.width.taps - 1) * S.width.dilation + 1
+        before, after = max(0, -left), max(0, left + pixels - P.w)
+        with fifo.put(z * len(self.blocks) + n) as slot:
+            inside = slot[:, up : rows - down]
+            edges = [slot[:, a:b, :pixels] for a, b in ((0, up), (rows - down, rows)) if b > a]
+            edges += [inside[:, :, a:b] for a, b in ((0, before), (pixels - after, pixels)) if b > a]
+            for edge in edges:
+                self.k.vec.fill(edge, 0.0)
+            source = self.x[z : z + S.older, top + up : top + rows - down, left + before : left + pixels - after]
+            self.k.copy(inside[:, :, before : pixels - after], source)
 
     def halos_in(self) -> None:
         """Tell the neighbours when a frame is here, and pull the rows at the borders from theirs."""
@@ -171,7 +208,7 @@ class Stream:
         k.wait(self.cleared)
         for f, is_last in _spans(k, S.live, S.live - S.slots):
             s = f % S.slots
-            k.wait(self.arrived[s])
+            k.wait(self.arrived[s], len(self.pieces))
             for reader in self.readers:
                 k.inc(self.told[s], at=reader)
             if self.halos:
