@@ -275,7 +275,7 @@ class Space:
         return [*self.names.formulas, *sized]
 
     def legal(self, indices: Any) -> tuple[NDArray[np.bool_], NDArray[np.int16]]:
-        """Return whether the points `indices` keep all constraints, and the number of the first in `constraints` broken.
+        """Return whether the points `indices` keep all constraints, and which of `constraints` breaks first.
 
         The number is -1 for a legal point. What only building shows (a chip or a problem whose fields do not go
         together) is not seen here: `resolve` refuses it with the reason.
