@@ -51,11 +51,9 @@ def axis_of(name: str, given: object, where: str) -> Axis:
     if len(values) > MOST_VALUES:
         raise SpecError(f"{where} has {len(values):,} values; give at most {MOST_VALUES:,}")
     values = _of_one_kind(values, where)
-    seen: set[Value] = set()
-    for value in values:
-        if value in seen:
-            raise SpecError(f"{where} has the value {plain_value(value)!r} twice; give each value once")
-        seen.add(value)
+    if len(set(values)) < len(values):
+        twice = next(value for place, value in enumerate(values) if value in values[:place])
+        raise SpecError(f"{where} has the value {plain_value(twice)!r} twice; give each value once")
     return Axis(name, values)
 
 
@@ -120,14 +118,18 @@ def _range(given: Mapping[str, Any], where: str) -> tuple[Value, ...]:
         raise SpecError(f"{where} has a scale, which goes with count; leave it out beside {how[0]}")
     if (scale == "log" or how[0] == "factor") and low <= 0:
         raise SpecError(f"{where} grows by a factor from {given['from']!r}; give a `from` above 0")
+    whole = all(isinstance(given[key], int) for key in ("from", "to", how[0]))
+    multiple = given.get("multiple")
     if how[0] == "step":
-        exact: list[Fraction | Decimal] = list(_steps(low, high, numbers["step"], where))
+        steps = _steps(low, high, numbers["step"], where)
+        if whole and multiple is None:
+            return tuple(range(given["from"], given["to"] + 1, given["step"]))
+        exact: list[Fraction | Decimal] = [low + i * numbers["step"] for i in range(steps)]
     elif how[0] == "factor":
         exact = list(_factors(low, high, numbers["factor"], where))
     else:
         exact = _counted(low, high, given["count"], scale, where)
-    whole = all(isinstance(given[key], int) for key in ("from", "to", how[0]))
-    return _rounded(exact, given.get("multiple"), whole, where)
+    return _rounded(exact, multiple, whole, where)
 
 
 def _number(value: object, key: str, where: str) -> Fraction:
@@ -138,13 +140,14 @@ def _number(value: object, key: str, where: str) -> Fraction:
     return Fraction(repr(value))
 
 
-def _steps(low: Fraction, high: Fraction, step: Fraction, where: str) -> list[Fraction]:
+def _steps(low: Fraction, high: Fraction, step: Fraction, where: str) -> int:
+    """Return how many values there are in steps."""
     if step <= 0:
         raise SpecError(f"{where} has step = {float(step):g}; give a step above 0")
     count = (high - low) // step + 1
     if count > MOST_VALUES:
         raise SpecError(f"{where} has {count:,} values; give at most {MOST_VALUES:,}")
-    return [low + i * step for i in range(count)]
+    return count
 
 
 def _factors(low: Fraction, high: Fraction, factor: Fraction, where: str) -> list[Fraction]:

@@ -53,9 +53,7 @@ class Sampling:
         every = math.prod(sizes)
         if self.count is None:
             if every >= LARGEST:
-                raise SpecError(
-                    f"{where}: all combinations are 2^{every.bit_length() - 1} points; take a latin_hypercube"
-                )
+                raise SpecError(f"{where}: there are 2^{every.bit_length() - 1} combinations; take a latin_hypercube")
             return every
         if self.count > every:
             raise SpecError(f"{where} count = {self.count:,}, and there are {every:,} combinations; take fewer, or all")

@@ -143,8 +143,12 @@ class Space:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """What makes a point illegal before it is built, by the numbers of `legal`: constraints, then expressions."""
-        return (*(name for name, _ in self.document.constraints), *self._computed())
+        """What makes a point illegal before it is built, by the numbers of `legal`: name and text of each constraint.
+
+        After them come the names with an expression, which may have no value (a division by zero).
+        """
+        own = (f"{name}: {expression.text}" for name, expression in self.document.constraints)
+        return (*own, *(f"{name} has no value" for name in self._computed()))
 
     def __len__(self) -> int:
         return self.size
