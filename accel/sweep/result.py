@@ -75,7 +75,7 @@ class SweepResult:
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Any:
-    """Return the rows of the sweep kept at `path`: a pandas DataFrame where pandas is installed, else one of polars, else dicts.
+    """Return the rows of the sweep kept at `path`: a DataFrame of pandas, else of polars, else (with neither) dicts.
 
     Columns are those of the store, in order; None (NaN in pandas) where a point has no such figure. A sweep that is
     still running can be loaded. InputError where there is no readable store.
