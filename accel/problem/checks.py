@@ -27,7 +27,7 @@ MAX_ELEMENTS = 1 << 40
 
 def check_int(owner: str, name: str, value: object, *, low: int = 1, high: int = MAX_ELEMENTS) -> int:
     """Return `value` as an int in [low, high]; InputError for bool, float, text, too small or too large."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool) or not isinstance(value, int | SupportsIndex):  # int first: a protocol takes long
         raise InputError(f"{owner}: {name}={value!r} is not an integer; give a whole number, {low} or more")
     number = operator.index(value)
     if not low <= number <= high:

@@ -19,9 +19,11 @@ each by itself on the base chip, once for each combination of the group's values
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,13 @@ _OF_GROUP = {  # which figures a group decides; those of a single field are call
     "node.vector": ("vector",),
     WHOLE: ("nodes", "routers."),
 }
+_OTHER_RULES = (
+    "lt",
+    "multiple_of",
+    "pattern",
+    "min_length",
+    "max_length",
+)  # of a field: then it is asked value by value
 _PORT_FIELDS = ("bytes_per_cycle", "efficiency", "edge_bytes_per_cycle", "link_bytes_per_cycle")
 
 
@@ -93,6 +102,10 @@ class ChipColumns:
         if "everything" in groups:
             figures.clear()
         for group, paths in groups.items():
+            if group in changes and _kind(group, base) is not None:
+                figures[group], wrong = self._alone(base, group, changes[group])
+                errors = np.where(errors == 0, wrong, errors)
+                continue
             members = [changes[path] for path in paths]
             first, codes = joined(members)
             results = [
@@ -108,6 +121,25 @@ class ChipColumns:
         if not figures:  # there is no such chip at all
             return np.ones((C_PEAK + len(formats), count)), errors
         return _composed(figures, formats, count), errors
+
+    def _alone(self, base: ChipSpec, path: str, factor: Factor) -> tuple[Numbers, NDArray[np.int32]]:
+        """The figures of a field that no rule ties to another one, and the numbers of errors."""
+        values, codes = factor.values, np.zeros(1, np.int64) if factor.codes is None else factor.codes
+        number, low, high, above = _range(_kind(path, base))
+        held = {type(value) for value in values}
+        if number is not None and held in ({int}, {number}):
+            column = np.array(values, np.float64)
+            inside = (column >= low) & (column <= high) & (column > above)
+        else:
+            column, inside = np.ones(len(values)), np.zeros(len(values), np.bool_)
+        errors = np.zeros(len(values), np.int32)
+        for at in np.flatnonzero(~inside).tolist():
+            found = self._judged(base, path, {path: values[at]})
+            if isinstance(found, int):
+                errors[at], column[at] = found, 1.0
+            else:
+                column[at] = found[path]
+        return column[codes], errors[codes]
 
     def _judged(self, base: ChipSpec, group: str, values: dict[str, Any]) -> int | Figures:
         """The figures that the values of a group decide, or the number of what is wrong with them."""
@@ -157,6 +189,19 @@ def _kind(path: str, base: ChipSpec) -> Any:
         return None
     kind = field_types(owner).get(rest)
     return None if isinstance(kind, type) and issubclass(kind, Spec) else kind
+
+
+def _range(kind: Any) -> tuple[Any, float, float, float]:
+    """The type of a field's numbers, their least and largest, and what they are above; None for any other field."""
+    number, *limits = get_args(kind) or (kind,)
+    low, high, above = -math.inf, math.inf, -math.inf
+    for limit in limits:
+        if not isinstance(limit, msgspec.Meta) or any(getattr(limit, rule) is not None for rule in _OTHER_RULES):
+            return None, low, high, above
+        low, high, above = (
+            old if new is None else new for old, new in ((low, limit.ge), (high, limit.le), (above, limit.gt))
+        )
+    return number if number in (int, float) else None, low, high, above
 
 
 def _decided(base: ChipSpec, group: str, values: dict[str, Any]) -> Figures:
