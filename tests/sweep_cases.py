@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -48,3 +52,19 @@ class Instant(Executor):
         else:
             future.set_result(outcome_of(args[0]))
         return future
+
+
+def misbehave(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Evaluate a job of `SMALL` in a worker: k = 16 is well, 32 never ends, 48 dies, 64 takes all memory there is."""
+    k = job["problems"][0][2]["k"]
+    if k == 32:
+        threading.Event().wait()
+    if k == 48:
+        sys.stderr.write("the last words\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if k == 64:
+        held = []
+        while True:
+            held.append(bytearray(1 << 24))
+    return outcome_of(job)

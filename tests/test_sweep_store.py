@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_cases import POINTS, SMALL, Instant
 
 import accel
 from accel.errors import InputError
@@ -22,7 +23,6 @@ from accel.sweep import Space, Store, database
 from accel.sweep.rows import FIGURES, LOSSES, columns
 from accel.sweep.writer import Writer
 from accel.timing.ledger import CAUSES
-from sweep_cases import POINTS, SMALL, Instant
 
 KILLED = """
 import sys, time
@@ -152,9 +152,8 @@ def test_killed_again_and_again_no_committed_point_is_lost_or_timed_again(tmp_pa
         try:
             with Store.open(store) as held:
                 rows = {row["index"]: row for row in held.rows()}
-        except InputError as error:  # killed before the store was begun
-            assert not committed, error
-            continue
+        except InputError:  # killed before the store was begun
+            rows = {}
         assert committed.items() <= rows.items()
         interrupted += len(committed) < len(rows) < size
         committed = rows
@@ -285,6 +284,11 @@ BAD = {
 }
 
 
+def opened(path: Path, mode: str) -> list[dict[str, Any]]:
+    with Store.open(path, mode) as store:
+        return store.rows()
+
+
 @pytest.mark.parametrize("mode", ["r", "rw", "sweep"])
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_store_gets_one_clear_answer_and_is_left_alone(tmp_path: Path, name: str, mode: str) -> None:
@@ -293,11 +297,7 @@ def test_what_is_no_store_gets_one_clear_answer_and_is_left_alone(tmp_path: Path
     spoil(path)
     before = path.read_bytes() if path.is_file() else b""
     with pytest.raises(InputError, match=message):
-        if mode == "sweep":
-            swept(path)
-        else:
-            with Store.open(path, mode) as store:
-                store.rows()
+        swept(path) if mode == "sweep" else opened(path, mode)
     assert before == (path.read_bytes() if path.is_file() else b"")
     assert not (tmp_path / "s.db.lock").exists()
 
@@ -308,7 +308,7 @@ def test_no_store_and_no_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     with pytest.raises(InputError, match="no sweep has begun in it; run accel sweep first"):
         Store.open(tmp_path / "empty.db")
-    with pytest.raises(InputError, match="there is no folder .*; make it first"):
+    with pytest.raises(InputError, match=r"there is no folder .*; make it first"):
         swept(tmp_path / "there" / "s.db")
     with pytest.raises(InputError, match="in mode 'w'; use 'r' or 'rw'"):
         Store.open(tmp_path / "empty.db", "w")
@@ -322,7 +322,7 @@ def test_a_store_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     try:
-        with pytest.raises(InputError, match="another program has kept it locked for .*; close that program"):
+        with pytest.raises(InputError, match=r"another program has kept it locked for .*; close that program"):
             swept(path)
     finally:
         other.close()
@@ -362,7 +362,7 @@ def test_a_store_that_may_not_be_written(tmp_path: Path) -> None:
     try:
         with Store.open(path) as store:  # reading needs no journal beside a finished store
             assert len(store.rows()) == 3
-        with pytest.raises(InputError, match="use a folder that you may write to|may not be written"):
+        with pytest.raises(InputError, match=r"use a folder that you may write to|may not be written"):
             swept(path)
     finally:
         tmp_path.chmod(0o755)
@@ -387,7 +387,6 @@ def test_a_hundred_thousand_illegal_points_are_stored_at_once(tmp_path: Path) ->
     assert time.process_time() - begun < 60.0  # it takes two seconds; a point at a time takes minutes
     with Store.open(tmp_path / "s.db") as store:
         row = store.row(99_999)
-    assert "never" in row["reason"]
-    assert "problem.k > 99999" in row["reason"]
+    assert row["reason"] == "never: 'problem.k > 99999' does not hold"
     assert row["problem.k"] == 25000
     assert all(row[name] is None for name in FIGURES)

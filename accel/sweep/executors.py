@@ -37,6 +37,7 @@ class Borrowed:
         known = getattr(executor, "_max_workers", None)
         self._size: int | None = known if isinstance(known, int) and known > 0 else None
         self._lost = 0
+        self._given_up = ""  # how the executor broke; told once the results that it still had are out
         self._window = AHEAD * (self._size or worker_count(workers))
         if self._limit_s is not None and self._size is not None:
             self._window = self._size  # nobody waits in line, so the clock of a point runs from the start
@@ -54,12 +55,12 @@ class Borrowed:
 
     def wants(self) -> int:
         """Return how many jobs can be handed in now."""
-        return max(0, self._window - self._lost - len(self._futures))
+        return 0 if self._given_up else max(0, self._window - self._lost - len(self._futures))
 
     @property
     def busy(self) -> int:
         """How many jobs are under way."""
-        return len(self._futures)
+        return len(self._futures) + bool(self._given_up)
 
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
         """Hand a job in."""
@@ -78,17 +79,25 @@ class Borrowed:
                 tickets.append(self._come.get())
         except queue.Empty:
             pass
-        found = [(ticket, self._outcome(self._futures.pop(ticket)[0])) for ticket in tickets if ticket in self._futures]
+        found = []
+        for ticket in tickets:
+            if ticket in self._futures:
+                outcome = self._outcome(self._futures.pop(ticket)[0])
+                if outcome is not None:
+                    found.append((ticket, outcome))
+        if self._given_up and not found:
+            raise InputError(
+                f"The executor has given up ({self._given_up}); what was committed is kept: sweep again with a new one"
+            )
         return found + self._overdue()
 
-    def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any]:
+    def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the outcome of a future that is done, None where the executor lost it with itself."""
         try:
             outcome = future.result()
         except (BrokenExecutor, CancelledError) as error:
-            raise InputError(
-                f"The executor has given up ({type(error).__name__}: {error}); what was committed is kept: "
-                "sweep again with a new one"
-            ) from None
+            self._given_up = f"{type(error).__name__}: {error}"
+            return None
         except Exception as error:  # noqa: BLE001 - whatever the executor makes of it is this point's outcome
             return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
         took = outcome.get("build_s", 0.0) + outcome.get("time_s", 0.0)

@@ -123,6 +123,7 @@ class _Run:
         self._pending: list[dict[str, Any]] = []
         self._committed, self._commit_s = 0.0, 0.0
         self._points: dict[int, tuple[Point, str]] = {}
+        self._twins: dict[str, list[Point]] = {}  # by key of what is being timed: other points with that key
         self._told = 0.0
         self._handed: float | None = None  # when the first point began
         self._state = Progress(len(space), objective=space.objective)
@@ -172,8 +173,8 @@ class _Run:
         return iter(order.tolist())
 
     def _refuse(self, indices: Any, broken: Any) -> None:
-        names = self.space.constraints
-        self._bulk(indices, "illegal", [names[int(i)] for i in broken], {})
+        rules = {number: self.space.rule(number) for number in set(broken.tolist())}
+        self._bulk(indices, "illegal", [rules[number] for number in broken.tolist()], {})
 
     def _bulk(self, indices: Any, status: str, reasons: list[str], more: Mapping[str, list[Any]]) -> None:
         if len(indices) == 0:
@@ -210,6 +211,7 @@ class _Run:
         if not self._prepare(left, ahead, 1):
             return
         crew = self._crew(ahead[0])
+        self.writer.notice = "; ".join(filter(None, (self.writer.notice, crew.notice)))
         try:
             noted = False
             while True:
@@ -263,7 +265,10 @@ class _Run:
             if known is not None:
                 self._keep(self._row(point, key, known))
                 continue
-            self._points[index] = point, key
+            if key in self._twins:  # its twin is being timed
+                self._twins[key].append(point)
+                continue
+            self._points[index], self._twins[key] = (point, key), []
             ahead.append(point)
         return bool(ahead)
 
@@ -274,7 +279,8 @@ class _Run:
         point, key = self._points.pop(ticket)
         seconds = time.monotonic() - (self._handed or 0.0)
         self._state = replace(self._state, timed=self._state.timed + 1, seconds=seconds)
-        self._keep(self._row(point, key, outcome))
+        for own in (point, *self._twins.pop(key)):
+            self._keep(self._row(own, key, outcome))
 
     def _keep(self, row: dict[str, Any]) -> None:
         self._pending.append(row)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.errors import InputError
+from accel.sweep.rows import best_first
 
 if TYPE_CHECKING:
     from accel.sweep.space import Space
@@ -18,6 +19,7 @@ __all__ = ["kept", "screen_all"]
 
 CHUNK = 65536  # points at once
 _DEFAULT_KEEP = 64
+_BOUNDED = ("seconds", "cycles", "utilization")  # of which there is a closed form
 
 Bulk = Callable[[Any, str, list[str], Mapping[str, list[Any]]], None]
 
@@ -25,12 +27,14 @@ Bulk = Callable[[Any, str, list[str], Mapping[str, list[Any]]], None]
 def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
     """Store every point of `order` as "illegal" or "screened", and return the numbers of the best, best first.
 
-    Best is the least bound in seconds; of equals the one that comes first in `order`. store(numbers, status, reasons,
+    Best is by the bound of the objective where that is seconds, cycles or utilization, else the least bound in seconds;
+    of equals the one that comes first in `order`. store(numbers, status, reasons,
     more columns) is called for many points at once.
     """
     closed_form: Any = importlib.import_module("accel.sweep.screen")  # it loads the compiler
     names = np.array(closed_form.CAUSES, object)
-    seconds = np.full(len(order), np.inf)
+    column, less = best_first(space.objective)
+    rank = np.full(len(order), np.inf)
     for first in range(0, len(order), CHUNK):
         chunk = order[first : first + CHUNK]
         found = closed_form.screen(space, chunk)
@@ -39,9 +43,10 @@ def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
         bounds = np.asarray(found.seconds)[legal]
         more = {"bound_seconds": bounds.tolist(), "bound_cause": names[np.asarray(found.cause)[legal]].tolist()}
         store(chunk[legal], "screened", [""] * len(bounds), more)
-        seconds[first : first + len(chunk)][legal] = bounds
-    count = kept(space.keep, int(np.isfinite(seconds).sum()))
-    best = np.argsort(seconds, kind="stable")[:count]
+        figure = np.asarray(getattr(found, column) if column in _BOUNDED else found.seconds)[legal]
+        rank[first : first + len(chunk)][legal] = figure if less or column not in _BOUNDED else -figure
+    count = kept(space.keep, int(np.isfinite(rank).sum()))
+    best = np.argsort(rank, kind="stable")[:count]
     chosen: list[int] = order[best].tolist()
     return chosen
 

@@ -299,6 +299,13 @@ class Space:
             broken[np.broadcast_to(wrong, broken.shape)] = number
         return broken < 0, broken
 
+    def rule(self, number: int) -> str:
+        """Return the reason that a point is illegal for which `legal` says this number."""
+        rules = self.document.constraints
+        if number < len(rules):
+            return f"{rules[number][0]}: {rules[number][1].text!r} does not hold"
+        return f"{self.constraints[number]}: its expression has no value at this point"
+
     def resolve(self, index: int) -> Point:
         """Return point `index` built; AccelError whose text is the reason where the point is illegal."""
         number = operator.index(index)

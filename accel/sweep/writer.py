@@ -25,6 +25,7 @@ __all__ = ["Writer"]
 
 _LARGEST = 1 << 63  # SQLite's whole numbers end below it
 _REUSED = ("ok", "illegal")  # what has a fixed cause; points that ran out of time or memory are tried again
+_DECIDE_THE_BEST = ("digest", "screen", "keep", "objective", "sources")  # which points a screening chooses
 _MEMORY = Path(":memory:")
 
 
@@ -117,8 +118,10 @@ class Writer(Store):
             "limits": {"timeout_s": space.limits.timeout_s, "memory_bytes": space.limits.memory_bytes},
             "seed": space.sampling.seed, "axes": [_described(axis.name, axis.values) for axis in space.axes],
             "constraints": list(space.constraints), "package_version": __version__, "sources": source_digest(),
-            "selected": None,
         }  # fmt: skip
+        before = {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")}
+        same = all(before.get(name) == facts[name] for name in _DECIDE_THE_BEST)
+        facts["selected"] = before.get("selected") if same else None
         rows = [(name, json.dumps(value)) for name, value in facts.items()]
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
@@ -131,6 +134,8 @@ class Writer(Store):
         self._learn()
         sources = self._meta("sources")
         if self._meta("digest") == space.digest() and sources == source_digest():
+            with told(self.path, write=True), transaction(self._connection):
+                self._describe(space)  # what orders and limits the points may have changed, which are the same ones
             return
         old, new = [axis["name"] for axis in self._meta("axes")], [axis.name for axis in space.axes]
         if sorted(old) != sorted(new):
@@ -180,25 +185,25 @@ class Writer(Store):
         """Commit rows, in place of those of the same points; missing columns are None."""
         names = [*self._names, "run"]
         held = [[self._stored(name, row.get(name)) for name in self._names] + [self._run] for row in rows]
-        self._insert(names, held)
+        self._insert(names, held, "REPLACE")
 
     def put_columns(self, columns: Mapping[str, Iterable[Any]]) -> None:
-        """Commit many rows at once, given as columns of equal length."""
+        """Commit many rows at once, given as columns of equal length; points that have a row keep it."""
         names = list(columns)
         held = [
             [self._stored(name, value) for value in column] if name in self._json else column
             for name, column in columns.items()
         ]
         rows = [[*values, self._run] for values in zip(*held, strict=True)]
-        self._insert([*names, "run"], rows)
+        self._insert([*names, "run"], rows, "IGNORE")
 
-    def _insert(self, names: list[str], rows: list[list[Any]]) -> None:
+    def _insert(self, names: list[str], rows: list[list[Any]], other: str) -> None:
         if not rows:
             return
         listed, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
         self._require_place()
         with told(self.path, write=True), transaction(self._connection):
-            self._connection.executemany(f"INSERT OR REPLACE INTO points ({listed}) VALUES ({marks})", rows)  # noqa: S608 - names are quoted
+            self._connection.executemany(f"INSERT OR {other} INTO points ({listed}) VALUES ({marks})", rows)  # noqa: S608 - names are quoted
 
     def _stored(self, name: str, value: Any) -> Any:
         if value is None:
