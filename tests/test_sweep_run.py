@@ -252,7 +252,6 @@ def test_how_many_a_screening_keeps(keep: Any, legal: int, count: int) -> None:
 
 
 def test_a_screening_stores_all_and_times_the_best(tmp_path: Path) -> None:
-    pytest.importorskip("accel.sweep.screen")
     text = 'screen = "bound"\nkeep = 5\n' + SMALL + '[constraints]\nsmall = "problem.k < 60"\n'
     space, executor, path = Space.from_toml(text), Instant(), tmp_path / "s.db"
     bounds = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,13 +30,14 @@ def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
     of equals the one that comes first in `order`. store(numbers, status, reasons,
     more columns) is called for many points at once.
     """
-    closed_form: Any = importlib.import_module("accel.sweep.screen")  # it loads the compiler
-    names = np.array(closed_form.CAUSES, object)
+    from accel.sweep.screen import CAUSES, screen  # here, because it loads the compiler
+
+    names = np.array(CAUSES, object)
     column, less = best_first(space.objective)
     rank = np.full(len(order), np.inf)
     for first in range(0, len(order), CHUNK):
         chunk = order[first : first + CHUNK]
-        found = closed_form.screen(space, chunk)
+        found = screen(space, chunk)
         legal = np.asarray(found.legal, np.bool_)
         store(chunk[~legal], "illegal", [str(reason) for reason in np.asarray(found.reason, object)[~legal]], {})
         bounds = np.asarray(found.seconds)[legal]
