@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -408,3 +409,15 @@ def test_the_frame_of_the_order_is_swept_as_written() -> None:
     assert space.legal(np.arange(6))[0].tolist() == [True, True, True, True, True, True]
     assert space.resolve(0).problems[0][2] == StreamingConv(3, 30, 40, 3, 8, 2, 3, 3, pad=1)
     assert space.resolve(5).problems[0][2] == StreamingConv(3, 58, 90, 3, 8, 2, 3, 3, pad=1)
+
+
+def test_nodes_are_counted_whichever_sites_are_disabled() -> None:
+    space = Space.from_toml(MATMUL + "mesh.rows = 3\n[axes]\nmesh.holes = [[], [[3, 3]], [[3, 0], [3, 1]]]\n")
+    assert space.column("chip.nodes", [0, 1, 2]).tolist() == [space.resolve(i).chip.nodes for i in (0, 1, 2)]
+
+
+def test_a_dry_run_counts_what_each_constraint_rules_out() -> None:
+    body = MATMUL.replace('"mini"', '"mini"\nmesh.rows = 2') + axes_of([1, 2, 3, 4, 5])
+    space = Space.from_toml(body + "[constraints]\na = 'noc.hop_cycles > 1'\nb = 'noc.hop_cycles % 2 == 0'\n")
+    ruled_out = Counter(space.constraints[number] for number in space.legal(np.arange(5))[1] if number >= 0)
+    assert ruled_out == {"a: noc.hop_cycles > 1": 1, "b: noc.hop_cycles % 2 == 0": 2}

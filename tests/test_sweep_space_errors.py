@@ -155,6 +155,8 @@ WRONG = [
     (BASE + "[constraints]\na = 'problem.dtype.upper() < 2'\n", "problem.dtype.upper cannot be called"),
     (BASE + "[constraints]\na = 'problem.__class__ < 2'\n", "unknown name 'problem.__class__'"),
     (BASE + "[constraints]\n" + "".join(f"a{i} = '1 < 2'\n" for i in range(257)), "257 entries; use at most 256"),
+    (AXES + "energy.mac_pj = [0.5]\n[constraints]\na = 'energy.mac_pj.nominal < 2'\n", "energy.mac_pj is set as a whole"),
+    (AXES + "'ports.0.bytes_per_cycle' = [1]\n", "did you mean 'ports.west.bytes_per_cycle'"),
     (KIND.replace("m = 64", "m = '= problem.n'").replace("n = 48", "n = '= 2 * problem.m'"),
      "[problem] m: problem.m -> problem.n -> problem.m is a circle"),
     (KIND.replace("m = 64", "m = '= problem.m'"), "problem.m -> problem.m is a circle"),

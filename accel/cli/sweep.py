@@ -126,6 +126,8 @@ def _dry_run(space: Space, workers: int | None, json_to: str | None) -> int:
         say(f"{space.title or space.source}: {found.points:,} points over {axes or 'no axis'}")
         screened = ", of which the closed form keeps the best" if space.screen is not None else ""
         say(f"{found.illegal:,} break a constraint{screened}; {found.to_time:,} to be timed ({space.fidelity})")
+        for text, count in found.by_constraint.items():
+            say(f"  {count:,} by {text}")
         names = [axis.name for axis in space.axes]
         rows = [
             (str(row["index"]), *(str(row[name]) for name in names), row["reason"] or "legal") for row in found.first

@@ -17,7 +17,7 @@ from accel.sweep.expressions import Expression
 __all__ = ["ALL_PORTS", "Chips", "paths_of", "read"]
 
 ALL_PORTS = "ports.*."
-KEPT = 512  # chips of one sweep that are kept built
+KEPT = 4096  # chips of one sweep that are kept built
 _MISSING = object()
 
 
@@ -94,7 +94,7 @@ class Chips:
             if frame is not None:
                 chip = chip.sized_for(frame, **sizing)
             if len(self._kept) >= KEPT:
-                self._kept.clear()
+                del self._kept[next(iter(self._kept))]  # the oldest
             self._kept[key] = chip
         return self._kept[key]
 
@@ -148,7 +148,8 @@ def read(data: Any, path: str) -> Any:
             data = data.get(part, _MISSING)
         elif isinstance(data, list):
             named = [entry for entry in data if isinstance(entry, dict) and entry.get("name") == part]
-            numbered = data[int(part)] if part.isdecimal() and int(part) < len(data) else _MISSING
+            plain = not named and all(not isinstance(entry, dict) for entry in data)  # ports have names, no numbers
+            numbered = data[int(part)] if plain and part.isdecimal() and int(part) < len(data) else _MISSING
             data = named[0] if named else numbered
         if data is _MISSING or not isinstance(data, dict | list | int | float | str):
             return None

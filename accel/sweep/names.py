@@ -195,6 +195,9 @@ class Names:
         elif name == "mesh.hole_count":
             return self._hole_count()
         else:
+            whole = [one for one in (*self._axes, *self.formulas) if name.startswith(f"{one}.")]
+            if whole:
+                raise SpecError(f"{where}: {name} cannot be read, as {whole[0]} is set as a whole; set {name} instead")
             found = [read(chips.data[one], name) for one in chips.choices]
             if all(value is not None for value in found):
                 return self._by_choice("chip.base", found)

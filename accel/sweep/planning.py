@@ -28,7 +28,8 @@ START_S = 2.0  # for processes to start and to load what is compiled
 class Plan:
     """What a sweep would do.
 
-    points: of the space; illegal: those that break a constraint; to_time: those that go to workers (with a screening,
+    points: of the space; illegal: those that break a constraint; by_constraint: how many each is the first to rule out,
+    by name and text; to_time: those that go to workers (with a screening,
     those that it keeps). first: the first points in the order of the run, a dict each of index, the axes' values and
     `reason`, why the point is illegal (empty where it is not). sampled: seconds that single points took just now, by
     their numbers. estimate_s: of the whole, None where nothing could be timed; at_least: a sample had not ended in
@@ -37,6 +38,7 @@ class Plan:
 
     points: int
     illegal: int
+    by_constraint: dict[str, int]
     to_time: int
     workers: int
     first: list[dict[str, Any]]
@@ -57,7 +59,7 @@ def plan(space: Space, workers: int | None = None, *, shown: int = 8) -> Plan:
     """
     count = worker_count(workers)
     order = space.order()
-    legal = _legal(space, order)
+    legal, ruled_out = _legal(space, order)
     to_time = order[legal]
     first = []
     for index in order[:shown].tolist():
@@ -72,16 +74,20 @@ def plan(space: Space, workers: int | None = None, *, shown: int = 8) -> Plan:
     estimate = None
     if sampled:
         estimate = START_S + sum(sampled.values()) / len(sampled) * timed / min(count, max(1, timed))
-    return Plan(len(space), int((~legal).sum()), timed, count, first, sampled, estimate, at_least, note)
+    return Plan(len(space), int((~legal).sum()), ruled_out, timed, count, first, sampled, estimate, at_least, note)
 
 
-def _legal(space: Space, order: Any) -> Any:
+def _legal(space: Space, order: Any) -> tuple[Any, dict[str, int]]:
+    """Return which points keep all constraints, and how many points each constraint rules out."""
     import numpy as np
 
     found = np.zeros(len(order), np.bool_)
+    counts = np.zeros(len(space.constraints), np.int64)
     for begin in range(0, len(order), CHUNK):
-        found[begin : begin + CHUNK] = space.legal(order[begin : begin + CHUNK])[0]
-    return found
+        legal, broken = space.legal(order[begin : begin + CHUNK])
+        found[begin : begin + CHUNK] = legal
+        counts += np.bincount(broken[~legal], minlength=len(counts))
+    return found, {text: int(count) for text, count in zip(space.constraints, counts, strict=True) if count}
 
 
 def _samples(space: Space, order: Any) -> tuple[dict[int, float], bool, str]:
