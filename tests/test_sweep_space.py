@@ -421,3 +421,13 @@ def test_a_dry_run_counts_what_each_constraint_rules_out() -> None:
     space = Space.from_toml(body + "[constraints]\na = 'noc.hop_cycles > 1'\nb = 'noc.hop_cycles % 2 == 0'\n")
     ruled_out = Counter(space.constraints[number] for number in space.legal(np.arange(5))[1] if number >= 0)
     assert ruled_out == {"a: noc.hop_cycles > 1": 1, "b: noc.hop_cycles % 2 == 0": 2}
+
+
+def test_an_axis_takes_the_place_of_a_fixed_value() -> None:
+    text = MATMUL.replace('"mini"', '"mini"\nnoc.hop_cycles = 9\nnode.sram_bytes = 65536')
+    space = Space.from_toml(text + '[axes]\nproblem.k = [8, 16]\nnoc.hop_cycles = [1]\nchip.base = ["d1", "mini"]\n')
+    assert [space.resolve(i).problems[0][2].k for i in range(4)] == [8, 8, 16, 16]
+    chips = [space.resolve(i).chip for i in (0, 1)]
+    assert [(chip.name, chip.noc.hop_cycles, chip.node.sram_bytes) for chip in chips] == [
+        ("d1", 1, 65536), ("mini", 1, 65536),
+    ]  # fmt: skip

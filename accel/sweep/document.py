@@ -90,9 +90,7 @@ def read_document(data: Mapping[str, Any], source: str) -> Document:
     for name in names:
         if name == "frame.size_sram":
             raise SpecError(f"{source}: [axes] frame.size_sram cannot vary; set it in [frame], or make two sweeps")
-        fixed.pop(
-            name, None
-        )  # an axis goes through its own values: the fixed one is that of the design it departs from
+        fixed.pop(name, None)  # the fixed value is that of the design from which the axis departs
     screen, keep = _screening(data, source)
     return Document(
         source=source,
