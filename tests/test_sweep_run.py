@@ -334,6 +334,7 @@ def test_parquet_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_would_be_done() -> None:
+    build(Matmul(8, 8, 8), "mini").time()  # on an empty cache there is no estimate
     found = plan(Space.from_toml(SMALL + '[constraints]\nsmall = "problem.k < 60"\n'), 2, shown=3)
     assert (found.points, found.illegal, found.to_time, found.workers) == (POINTS, 4, 12, 2)
     order = Space.from_toml(SMALL).order()

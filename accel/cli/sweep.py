@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,8 @@ def _beside(file: str) -> str:
 def _tell_how_to_go_on(target: str) -> None:
     """Say on stderr that nothing is lost; a second Ctrl-C from here on ends the process at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = " ".join(sys.argv[1:])
-    sys.stderr.write(f"accel: stopped; the rows so far are in {target}, go on with: accel {command}\n")
+    command = shlex.join(word for word in sys.argv[1:] if word != "--fresh")
+    sys.stderr.write(f"accel: stopped; the rows so far are in {target}; go on with: accel {command}\n")
     sys.stderr.flush()
 
 
