@@ -24,6 +24,7 @@ class Work(Place):
         super().__init__(k, gy, w, gx, cut, bias)
         self.w_full, self.w_free = k.sem(cut.filters, "w_full"), k.sem(cut.filters, "w_free")
         self.y_full, self.y_free = k.sem(cut.windows, "y_full"), k.sem(cut.windows, "y_free")
+        self.begun = k.sem(name="begun") if cut.gy_stays and cut.windows > 1 else None
         self.full, self.free = k.sem(cut.sums, "sums_full"), k.sem(cut.sums, "sums_free")
         self.sent, self.b_full = k.sem(cut.outs, "sent"), k.sem(1, "bias_full")
         self.turns = turns(self.form.axes, cut.width)
@@ -152,6 +153,8 @@ class Work(Place):
                 if late:
                     k.wait(self.y_free[slot])
                 if cut.gy_stays:
+                    if self.begun is not None and number == 2:  # out of the way of the window that all wait for
+                        k.wait(self.begun)
                     self._pull(slot, tile, channels)
                 else:
                     self._read(slot, tile, channels, None)
@@ -205,6 +208,8 @@ class Work(Place):
                 if tile is not None and channels.across:
                     if tile.reads and not cut.direct:
                         k.wait(self.y_full[slot], self._pieces(tile))
+                        if self.begun is not None and seen == 0 and windows > 1:
+                            k.inc(self.begun)
                     if sums >= cut.sums:
                         k.wait(self.free[into])
                 elif tile is not None and self.multicast and tile.reads:
