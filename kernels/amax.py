@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder, is_hard
 from accel.kernels.parts.flat_streaming import FlatStream, FlatSums, FlatTiling, choose_summed
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.lang import K
 from accel.numerics import fmt
 from accel.problem.optimizer import Amax
@@ -114,9 +114,10 @@ def build(
     tiling: depth (slots). Raises InputError, UnsupportedError for resident operands.
     """
     problem = Amax(size, dtype, target, entries, margin)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: Amax, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     item = fmt(problem.dtype).bytes
@@ -126,9 +127,11 @@ def _program(chip: ChipSpec, problem: Amax, *, resident: frozenset[str] = frozen
 
 
 def random_inputs(problem: Amax, seed: int) -> dict[str, Any]:
-    """Return legal inputs: magnitudes are not negative."""
+    """Return legal inputs: magnitudes are not negative; hard ones have an infinity and a NaN."""
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=problem.size) * 2.0 ** rng.integers(-20, 12)).astype(np.float32)
+    if is_hard(seed):
+        x[rng.integers(problem.size, size=2)] = np.inf, rng.choice([np.nan, -np.inf])
     return {"x": x, "history": np.abs(rng.normal(size=problem.entries)).astype(np.float32)}
 
 

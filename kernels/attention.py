@@ -55,8 +55,7 @@ from typing import Any
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.attention_backward import Backward
 from accel.kernels.parts.attention_forward import Forward
 from accel.kernels.parts.attention_plan import Plan, cover, fill_in
@@ -132,10 +131,10 @@ def build(
         b, h, q, kv, d, causal=causal, dtype=dtype, out_dtype=out_dtype, direction=direction, block=block, scale=scale,
         kv_heads=kv_heads,
     )  # fmt: skip
-    spec = find_chip(chip) if isinstance(chip, str) else chip
-    return program(spec, problem, resident=operand_names(resident), **tiling)
+    return program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def program(chip: ChipSpec, problem: Attention, *, resident: frozenset[str] = frozenset(), **tiling: Any) -> Program:
     """Return the program of `problem` for `chip`; see `build`."""
     _require_supported(chip, problem, resident)

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.sum_orders import sum_columns
 from accel.lang import K
 from accel.numerics import fmt
@@ -277,9 +277,10 @@ def build(
     pieces do not fit, UnsupportedError for resident operands.
     """
     problem = BatchNorm(n, h, w, c, dtype, out_dtype, direction, epsilon, momentum)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: BatchNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item = problem, fmt(problem.dtype).bytes

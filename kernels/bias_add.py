@@ -19,10 +19,10 @@ import numpy as np
 
 from accel.errors import InputError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows, node_index
 from accel.kernels.parts.sum_orders import BLOCK, PIECE, sum_columns
 from accel.lang import K
@@ -109,9 +109,10 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = BiasAdd(rows, columns, dtype, out_dtype, direction)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: BiasAdd, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item = problem, fmt(problem.dtype).bytes

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder, is_hard
 from accel.kernels.parts.flat_streaming import FlatStream, FlatTiling, choose_flat
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, only_in_memory, present, tensors_of
+from accel.kernels.parts.launch import only_in_memory, present, tensors_of
 from accel.lang import K
 from accel.numerics import as_storage, cast, fmt, from_storage
 from accel.problem.optimizer import Cast
@@ -84,9 +84,10 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = Cast(size, dtype, out_dtype, rounding, stream)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: Cast, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p = problem
@@ -96,9 +97,12 @@ def _program(chip: ChipSpec, problem: Cast, *, resident: frozenset[str] = frozen
 
 
 def random_inputs(problem: Cast, seed: int) -> dict[str, Any]:
-    """Return normal numbers, and biases near the middle."""
+    """Return normal numbers, and biases near the middle; hard ones of all sizes, with infinities and NaN."""
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {"x": rng.normal(size=problem.size).astype(np.float32)}
+    if is_hard(seed):
+        found["x"] *= np.exp2(rng.integers(-140, 120, problem.size)).astype(np.float32)
+        found["x"][rng.integers(problem.size, size=3)] = np.inf, -np.inf, np.nan
     biases = [name for name in problem.operands if name.endswith("_bias")]
     return found | {name: rng.integers(4, 20, 1).astype(np.uint8) for name in biases}
 

@@ -24,9 +24,9 @@ from collections.abc import Iterable
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.collective_groups import Group, on_mesh
 from accel.kernels.parts.collective_reference import oracle
 from accel.kernels.parts.collective_steps import Direct, Halves, Ring
@@ -254,22 +254,23 @@ def build(
 
     elements: of each node's part; op, algorithm, over ("mesh", "rows", "cols"), root and dtype: as there.
     resident: which of "x" and "y" lie in SRAM. width: numbers of a part that are handled at a time (0: as many as fit).
-    UnsupportedError where the mesh is too small, or where resident operands do not fit; InputError for bad arguments.
+    CapacityError where the mesh is too small, or where resident operands do not fit; InputError for bad arguments.
     """
     problem = Collective(rows, cols, elements, op, algorithm, over, root, dtype)
     return _program(chip, problem, resident=resident, width=width)
 
 
+@builder
 def _program(
-    chip: ChipSpec | str, problem: Collective, *, resident: Iterable[str] = (), width: int = 0
+    chip: ChipSpec, problem: Collective, *, resident: frozenset[str] = frozenset(), width: int = 0
 ) -> Program:  # fmt: skip
     spec, held = on_mesh(chip, problem, resident)
     _, unit = _parts(problem)
     fits = (spec.node.sram_bytes - SLACK) // (fmt(problem.dtype).bytes * _rows_needed(problem))
     if fits < 1 or (held and fits < unit):
-        raise UnsupportedError(
-            f"{problem.label} does not fit the SRAM of {spec.name}: it holds {max(0, fits)} numbers of each of "
-            f"{problem.size} parts; use fewer elements" + (" or leave x and y in memory" if held else "")
+        raise CapacityError(
+            f"a node holds {max(0, fits)} numbers of each of {problem.size} parts; use fewer elements"
+            + (" or leave x and y in memory" if held else "")
         )
     if type(width) is not int or width < 0 or width > fits or (held and 0 < width < unit):
         raise InputError(f"collective width={width!r} does not go here; use 1 to {min(fits, unit)}, or {unit} with "

@@ -47,8 +47,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv2d
@@ -93,7 +92,8 @@ def build(
     direction: "fwd" (x, w -> y), "dgrad" (gy, w -> gx) or "wgrad" (x, gy -> gw); x (n, h, w, c), w (r, s, c / groups,
     k), gy and y (n, p, q, k). stride, pad, dilation: one int or (height, width). dtype: of the inputs, a float format
     of the chip's matrix unit, or fp32, which the vector unit multiplies; out_dtype: of the result. bias: forward adds
-    bias (k,) in fp32, wgrad returns its gradient gb too. activation: "relu" or none, forward, before the one rounding.
+    bias (k,) in fp32, wgrad returns its gradient gb too. activation: relu, gelu, gelu_tanh, silu, sigmoid or
+    tanh, forward, in fp32 before the one rounding.
     resident: operands that lie in SRAM, in shards. exponent_bias, denormals (forward): of operands in cfp8-143,
     cfp8-152, shp16 and uhp16, one bias for all or a dict by name ("x", "w", "y"). tiling: fields of the direction's
     tiling (default: chosen in closed form). Raises InputError and UnsupportedError.
@@ -106,10 +106,9 @@ def build(
     return _program(chip, problem, resident=resident, **options, **tiling)
 
 
-def _program(chip: ChipSpec | str, problem: Conv2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-    spec = find_chip(chip) if isinstance(chip, str) else chip
-    held = operand_names(resident)
-    return PROGRAMS[problem.direction](spec, problem, resident=held, **tiling)
+@builder
+def _program(chip: ChipSpec, problem: Conv2d, *, resident: frozenset[str] = frozenset(), **tiling: Any) -> Program:
+    return PROGRAMS[problem.direction](chip, problem, resident=resident, **tiling)
 
 
 KERNEL = LibraryKernel(
@@ -124,6 +123,12 @@ KERNEL = LibraryKernel(
         Conv2d(2, 6, 6, 9, 9, 3, 3, pad=1, groups=9),
         Conv2d(1, 13, 5, 3, 17, 7, 5, stride=2, pad=3, dtype="fp32", out_dtype="fp32"),
         Conv2d(2, 5, 5, 16, 24, 1, 1),
+        Conv2d(2, 9, 8, 5, 6, 3, 3, stride=2, pad=1),
+        Conv2d(1, 9, 8, 16, 24, 3, 3, pad=2, dilation=2),
+        Conv2d(1, 7, 6, 32, 32, 3, 3, pad=1, groups=2),
+        Conv2d(2, 6, 7, 8, 11, 3, 3, pad=1, bias=True, activation="gelu", out_dtype="fp32"),
+        Conv2d(1, 5, 9, 4, 4, 3, 3, pad=1, groups=4, activation="silu", dtype="fp32", out_dtype="fp32"),
+        Conv2d(1, 7, 9, 6, 20, 1, 1, stride=2, out_dtype="fp32"),
         Conv2d(2, 8, 6, 8, 9, 3, 3, pad=1, dtype="cfp8-143", out_dtype="cfp8-152"),
         Conv2d(5, 9, 7, 13, 11, 3, 3, pad=1, direction="dgrad"),
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),

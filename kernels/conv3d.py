@@ -24,8 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv3d
@@ -82,10 +81,9 @@ def build(
     return _program(chip, problem, resident=resident, **options, **tiling)
 
 
-def _program(chip: ChipSpec | str, problem: Conv3d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-    spec = find_chip(chip) if isinstance(chip, str) else chip
-    held = operand_names(resident)
-    return PROGRAMS[problem.direction](spec, problem, resident=held, **tiling)
+@builder
+def _program(chip: ChipSpec, problem: Conv3d, *, resident: frozenset[str] = frozenset(), **tiling: Any) -> Program:
+    return PROGRAMS[problem.direction](chip, problem, resident=resident, **tiling)
 
 
 KERNEL = LibraryKernel(
@@ -95,7 +93,7 @@ KERNEL = LibraryKernel(
     oracle_at=oracle_at,
     examples=(
         Conv3d(1, 1, 1, 1, 1, 1, 1, 1, 1),
-        Conv3d(2, 4, 5, 7, 5, 6, 3, 3, 2, stride=(1, 2, 1), pad=(1, 0, 1), bias=True, activation="relu"),
+        Conv3d(2, 4, 5, 7, 5, 6, 3, 3, 2, stride=(1, 2, 1), pad=(1, 0, 1), bias=True, activation="sigmoid"),
         Conv3d(2, 5, 6, 5, 8, 12, 3, 1, 1, stride=(2, 1, 1), pad=(1, 0, 0)),
         Conv3d(1, 3, 7, 6, 6, 9, 1, 3, 3, pad=(0, 1, 1), groups=3, out_dtype="fp32"),
         Conv3d(1, 4, 4, 5, 4, 4, 2, 2, 2, dilation=(2, 1, 2), dtype="fp32"),

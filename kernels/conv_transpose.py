@@ -30,12 +30,12 @@ import numpy as np
 
 from accel.errors import InputError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_forward, conv_reference, conv_weight_gradient
 from accel.kernels.parts.conv_data_gradient import cut_for, emit
 from accel.kernels.parts.conv_data_tiling import Cut
 from accel.kernels.parts.matmul_formats import Formats
+from accel.kernels.parts.matmul_reference import activated
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import cast, from_storage
 from accel.problem.conv_transpose import ConvTranspose2d
@@ -67,8 +67,10 @@ def oracle_at(
     )
     if problem.bias:
         sums = sums + np.asarray(inputs["bias"], np.float32)[index[-1]]
-    if problem.activation == "relu":
-        sums = np.where((sums > 0) | np.isnan(sums), sums, np.float32(0))
+    if problem.activation != "none":
+        with np.errstate(all="ignore"):
+            sums = activated(problem.activation, sums)
+            sums = np.where(np.isnan(sums), np.uint32(0x7FC00000).view(np.float32), sums)
     dtype = problem.out_dtype
     own = known.get(output, {})
     return sums if dtype == "fp32" else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
@@ -112,7 +114,8 @@ def build(
     """Return the program of one direction of a transposed convolution for `chip`; shapes as in `ConvTranspose2d`.
 
     direction: "fwd" (x, w -> y), "dgrad" (gy, w -> gx) or "wgrad" (x, gy -> gw). dtype: a format of the chip's matrix
-    unit, or fp32, which the vector unit multiplies. bias, activation ("relu"): forward, before the one rounding.
+    unit, or fp32, which the vector unit multiplies. bias, activation (as of conv2d): forward, before the one
+    rounding.
     resident: operands that lie in SRAM. tiling: fields of the tiling of the convolution that is run. Raises InputError
     and UnsupportedError.
     """
@@ -123,9 +126,11 @@ def build(
     return _program(chip, problem, resident=resident, **tiling)
 
 
-def _program(chip: ChipSpec | str, problem: ConvTranspose2d, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-    spec = find_chip(chip) if isinstance(chip, str) else chip
-    held = operand_names(resident)
+@builder
+def _program(
+    spec: ChipSpec, problem: ConvTranspose2d, *, resident: frozenset[str] = frozenset(), **tiling: Any
+) -> Program:
+    held = resident
     for name in held:
         if name not in problem.operands:
             raise InputError(
@@ -159,6 +164,7 @@ KERNEL = LibraryKernel(
     examples=(
         ConvTranspose2d(1, 1, 1, 1, 1, 1, 1),
         ConvTranspose2d(2, 5, 4, 9, 12, 4, 4, stride=2, pad=1, bias=True, activation="relu"),
+        ConvTranspose2d(1, 4, 5, 6, 9, 3, 3, stride=2, bias=True, activation="gelu_tanh", out_dtype="fp32"),
         ConvTranspose2d(3, 4, 3, 6, 10, 3, 2, stride=(3, 2), output_pad=(2, 1), groups=2, out_dtype="fp32"),
         ConvTranspose2d(1, 3, 5, 7, 7, 3, 3, stride=2, pad=1, output_pad=1, groups=7, dtype="fp32"),
         ConvTranspose2d(2, 4, 5, 8, 6, 3, 3, stride=2, pad=1, dilation=2, direction="dgrad"),

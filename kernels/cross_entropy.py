@@ -30,10 +30,10 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder, is_hard
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import (
     RowPlan,
     RowStream,
@@ -66,7 +66,8 @@ def reference(problem: CrossEntropy, inputs: Mapping[str, Any]) -> dict[str, np.
         ignored, wrong = labels == p.ignore_index, (labels < 0) | (labels >= p.classes)
         with np.errstate(all="ignore"):
             if p.direction == "bwd":
-                at, elsewhere = _targets(p)
+                elsewhere = p.smoothing / p.classes
+                at = 1 - p.smoothing + elsewhere
                 scale = np.where(ignored, F(0), np.where(wrong, F(NAN), v["scale"]))
                 q = np.where(target, F(at), F(elsewhere))
                 return one_nan({"gx": (apply("exp", x - v["lse"][:, None]) - q) * scale[:, None]})
@@ -254,9 +255,10 @@ def build(
     not even a piece of a row fits, UnsupportedError for resident operands.
     """
     problem = CrossEntropy(rows, classes, dtype, direction, smoothing, ignore_index)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(
     chip: ChipSpec, problem: CrossEntropy, *, resident: frozenset[str] = frozenset(), **tiling: int
 ) -> Program:
@@ -279,12 +281,14 @@ def _program(
 
 
 def _inputs(problem: CrossEntropy, seed: int) -> dict[str, Any]:
-    """Return random inputs with labels that are classes, a tenth of the rows ignored."""
+    """Return random inputs with labels that are classes, a tenth of them ignored; hard ones have one that is none."""
     rng = np.random.default_rng(seed)
     inputs = {name: o for name, o in problem.operands.items() if o.role == "in"}
     drawn: dict[str, Any] = {name: rng.normal(size=o.shape).astype(np.float32) for name, o in inputs.items()}
     labels = rng.integers(0, problem.classes, problem.rows)
     drawn["labels"] = np.where(rng.random(problem.rows) < 0.1, problem.ignore_index, labels).astype(np.int32)
+    if is_hard(seed):
+        drawn["labels"][rng.integers(problem.rows)] = rng.choice([-1, problem.classes])
     if "lse" in drawn:
         drawn["lse"] = (drawn["lse"] + np.log(problem.classes) + 0.5).astype(np.float32)
     return drawn

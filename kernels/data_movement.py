@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
-from accel.kernels.parts.launch import chip_of, only_in_memory
+from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.launch import only_in_memory
 from accel.kernels.parts.tile_tasks import Tasks, Tile, cut, thread
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import as_storage, fmt, from_storage
@@ -254,26 +254,26 @@ def _blocks(
     return cut(sizes, elements, TRIPS * chip.mesh.rows * chip.mesh.cols, least)
 
 
-def _transpose(chip: ChipSpec | str, problem: Transpose, *, resident: Iterable[str] = ()) -> Program:
-    spec = chip_of(chip)
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _transpose(spec: ChipSpec, problem: Transpose, *, resident: frozenset[str] = frozenset()) -> Program:
+    only_in_memory(problem, resident)
     x, y = problem.operands
     blocks = _blocks(spec, problem.operands[x].shape, problem.dtype, 5, (3, problem.axes[-1]))
     return transpose.build(spec, names=(x, y), axes=problem.axes, blocks=blocks, **_tensors(problem))
 
 
-def _concat(chip: ChipSpec | str, problem: Concat, *, resident: Iterable[str] = ()) -> Program:
-    spec = chip_of(chip)
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _concat(spec: ChipSpec, problem: Concat, *, resident: frozenset[str] = frozenset()) -> Program:
+    only_in_memory(problem, resident)
     largest = (problem.outer, max(size for _, size in problem.pieces.values()), problem.inner)
     blocks = _blocks(spec, largest, problem.dtype, 3, (2,))
     whole = "y" if problem.direction == "fwd" else "gy"
     return concat.build(spec, pieces=problem.pieces, whole=whole, blocks=blocks, **_tensors(problem))
 
 
-def _slice(chip: ChipSpec | str, problem: Slice, *, resident: Iterable[str] = ()) -> Program:
-    spec = chip_of(chip)
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _slice(spec: ChipSpec, problem: Slice, *, resident: frozenset[str] = frozenset()) -> Program:
+    only_in_memory(problem, resident)
     ranges, by = problem.ranges, problem.ranges[3].step
     sizes = [len(taken) for taken in ranges]
     if problem.direction == "fwd":

@@ -22,6 +22,7 @@ element in and out leaves 3.4 cycles, in which a node can do 54 passes over fp32
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,11 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply, fma
-from accel.kernels.library import LibraryKernel, operand_names
-from accel.kernels.parts.elementwise_steps import CUBIC, DENSITY, ROOT_2_PI, ROOT_HALF, STEPS, WORK
+from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.elementwise_steps import STEPS, WORK
 from accel.kernels.parts.flat_streaming import FlatStream, FlatTiling, choose_flat
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, present, tensors_of, values_of
 from accel.lang import K
 from accel.numerics import fmt
 from accel.numerics.arrays import philox
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["KERNEL", "build", "dropout", "elementwise", "reference"]
 
 F = np.float32
+# Of the definition, which shares none with the steps of the kernel.
+SQRT_HALF, NORMAL_PEAK, SQRT_2_PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi), math.sqrt(2 / math.pi)
+TANH_CUBIC = 0.044715  # Hendrycks and Gimpel, "Gaussian error linear units"
 
 
 def reference(problem: Elementwise, inputs: Mapping[str, Any], *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -67,7 +71,7 @@ def _outputs(problem: Elementwise, v: Mapping[str, Any], index: Any, seed: int) 
         if problem.function == "dropout":
             uniform = (philox(index, np.uint32(problem.stream), np.uint64(seed)) >> np.uint32(8)) * F(2.0**-24)
             of, to = ("x", "y") if problem.direction == "fwd" else ("gy", "gx")
-            return one_nan({to: np.where(uniform >= F(problem.p), v[of] * _scale(problem.p), F(0))})
+            return one_nan({to: np.where(uniform >= F(problem.p), v[of] * (F(1) / (F(1) - F(problem.p))), F(0))})
         if problem.direction == "fwd":
             return one_nan({"y": _forward(problem.function, v)})
         wrt = [name for name in FUNCTIONS[problem.function][0] if name != "s"]
@@ -80,7 +84,7 @@ def _forward(function: str, v: Mapping[str, Any]) -> Any:
         case "relu":
             return np.where((x > 0) | np.isnan(x), x, F(0))
         case "gelu":
-            return (x * F(0.5)) * (apply("erf", x * F(ROOT_HALF)) + F(1))
+            return (x * F(0.5)) * (apply("erf", x * F(SQRT_HALF)) + F(1))
         case "gelu_tanh":
             return (x * F(0.5)) * (_cubic_tanh(x) + F(1))
         case "silu":
@@ -98,7 +102,7 @@ def _forward(function: str, v: Mapping[str, Any]) -> Any:
 
 
 def _cubic_tanh(x: Any) -> Any:
-    return apply("tanh", (x * x * F(CUBIC) + F(1)) * x * F(ROOT_2_PI))
+    return apply("tanh", (x * x * F(TANH_CUBIC) + F(1)) * x * F(SQRT_2_PI))
 
 
 def _gradients(function: str, v: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -107,11 +111,11 @@ def _gradients(function: str, v: Mapping[str, Any]) -> tuple[Any, ...]:
         case "relu":
             return (np.where(x <= 0, F(0), gy),)
         case "gelu":
-            density = apply("exp", x * x * F(-0.5)) * F(DENSITY)
-            return (gy * fma(x, density, (apply("erf", x * F(ROOT_HALF)) + F(1)) * F(0.5)),)
+            density = apply("exp", x * x * F(-0.5)) * F(NORMAL_PEAK)
+            return (gy * fma(x, density, (apply("erf", x * F(SQRT_HALF)) + F(1)) * F(0.5)),)
         case "gelu_tanh":
             t = _cubic_tanh(x)
-            slope = (x * x * F(3.0 * CUBIC) + F(1)) * F(ROOT_2_PI) * x * (t * t * F(-1) + F(1))
+            slope = (x * x * F(3.0 * TANH_CUBIC) + F(1)) * F(SQRT_2_PI) * x * (t * t * F(-1) + F(1))
             return (gy * (((t + F(1)) + slope) * F(0.5)),)
         case "silu":
             s = apply("sigmoid", x)
@@ -133,7 +137,7 @@ def _gradients(function: str, v: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _scale(p: float) -> np.float32:
-    """What dropout multiplies the kept elements by: 1 / (1 - p), p in fp32 as the comparison has it."""
+    """Return what dropout multiplies the kept elements by: 1 / (1 - p), p in fp32 as the comparison has it."""
     return F(1) / (F(1) - F(p))
 
 
@@ -209,11 +213,12 @@ def build(
     CapacityError where a block does not fit, UnsupportedError for resident operands.
     """
     return _program(
-        chip_of(chip), Elementwise(size, function, dtype, out_dtype, direction, p, stream),
-        resident=operand_names(resident), **tiling,
+        chip, Elementwise(size, function, dtype, out_dtype, direction, p, stream),
+        resident=resident, **tiling,
     )  # fmt: skip
 
 
+@builder
 def _program(chip: ChipSpec, problem: Elementwise, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     item, out = fmt(problem.dtype).bytes, fmt(problem.out_dtype).bytes
@@ -251,6 +256,11 @@ KERNEL = LibraryKernel(
                 (641, "mul", "bf16", "bwd"), (77, "add_scalar", "bf16", "fwd"), (77, "add_scalar", "fp16", "bwd"),
                 (1200, "mul_scalar", "bf16", "fwd"), (50, "mul_scalar", "fp32", "bwd"),
             )
+        ),
+        # In fp32, where every rounding on the way is seen.
+        *(
+            Elementwise(41, function, "fp32", direction=direction)
+            for function in FUNCTIONS if function != "dropout" for direction in ("fwd", "bwd")
         ),
         Elementwise(3000, "dropout", p=0.25, stream=3),
         Elementwise(3000, "dropout", direction="bwd", p=0.25, stream=3),

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from accel.errors import UnsupportedError
+from accel.errors import CapacityError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
-from accel.kernels.parts.launch import chip_of, only_in_memory
+from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.launch import only_in_memory
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import as_storage, cast, fmt, from_storage
 from accel.problem import Embedding
@@ -193,7 +193,7 @@ def backward(k: K, ids: TensorSpec, gy: TensorSpec, gtable: TensorSpec, *, tilin
 def _tiling(chip: ChipSpec, problem: Embedding) -> Tiling:
     """Return how a problem is cut: as many rows to a panel as fit beside the rest, then fewer columns.
 
-    UnsupportedError where not even one column fits.
+    CapacityError where not even one column fits.
     """
     p, item = problem, fmt(problem.dtype).bytes
     forth = p.direction == "fwd"
@@ -214,10 +214,7 @@ def _tiling(chip: ChipSpec, problem: Embedding) -> Tiling:
         if panel >= min(most, 64) or (width == 1 and batch == 1 and panel >= 1):
             return Tiling(grid_rows, grid_cols, width, panel, batch)
         if width == 1 and batch == 1:
-            raise UnsupportedError(
-                f"{p.label} does not fit {chip.name}: {tokens:,} tokens a node leave no SRAM for the table; "
-                "split the tokens"
-            )
+            raise CapacityError(f"{tokens:,} tokens a node leave no SRAM for the table; split the tokens")
         batch, width = (batch // 2, width) if batch > 16 or width == 1 else (batch, width // 2)
 
 
@@ -236,14 +233,14 @@ def build(
 
     tokens, vocab, width: ids, rows of the table, columns; dtype, out_dtype and direction as in
     `accel.problem.Embedding`; resident: operands in SRAM, none yet. InputError for what that refuses;
-    UnsupportedError for resident operands, and where a node's share of the tokens does not fit its SRAM.
+    CapacityError for resident operands, and where a node's share of the tokens does not fit its SRAM.
     """
     return _program(chip, Embedding(tokens, vocab, width, dtype, out_dtype, direction), resident=resident)
 
 
-def _program(chip: ChipSpec | str, problem: Embedding, *, resident: Iterable[str] = ()) -> Program:
-    spec = chip_of(chip)
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _program(spec: ChipSpec, problem: Embedding, *, resident: frozenset[str] = frozenset()) -> Program:
+    only_in_memory(problem, resident)
     tensors: dict[str, Any] = {n: tensor(o.shape, o.dtype) for n, o in problem.operands.items()}
     made = forward if problem.direction == "fwd" else backward
     return made.build(spec, tiling=_tiling(spec, problem), **tensors)

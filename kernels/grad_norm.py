@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder, is_hard
 from accel.kernels.parts.flat_streaming import FlatStream, FlatSums, FlatTiling, choose_summed
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.sum_orders import sum_rows
 from accel.lang import K
 from accel.numerics import fmt
@@ -130,9 +130,10 @@ def build(
     tiling: depth (slots). Raises InputError, UnsupportedError for resident operands.
     """
     problem = GradNorm(size, dtype, max_norm, growth, backoff, interval)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: GradNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     chosen = choose_summed(chip, problem.size, fmt(problem.dtype).bytes, 0, 4, **tiling)
@@ -141,9 +142,11 @@ def _program(chip: ChipSpec, problem: GradNorm, *, resident: frozenset[str] = fr
 
 
 def random_inputs(problem: GradNorm, seed: int) -> dict[str, Any]:
-    """Return legal inputs: a loss scale that is a power of two, and a streak of steps."""
+    """Return legal inputs: a loss scale that is a power of two, and a streak of steps; hard ones overflow."""
     rng = np.random.default_rng(seed)
     g = rng.normal(size=problem.size).astype(np.float32)
+    if is_hard(seed):
+        g[rng.integers(problem.size)] = rng.choice([np.inf, -np.inf, np.nan])
     return {"g": g, "scale": np.exp2(rng.integers(0, 12, 1)).astype(F), "streak": rng.integers(0, 2000, 1, np.int32)}
 
 

@@ -26,8 +26,8 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
-from accel.kernels.parts.launch import chip_of, only_in_memory
+from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.launch import only_in_memory
 from accel.kernels.parts.matmul_chains import multiply_visit, skip_visit
 from accel.kernels.parts.matmul_choice import choose
 from accel.kernels.parts.matmul_formats import Formats
@@ -203,9 +203,10 @@ def build(
     return _program(chip, GroupedMatmul(n, k, groups, dtype, out_dtype, direction), resident=resident)
 
 
-def _program(chip: ChipSpec | str, problem: GroupedMatmul, *, resident: Iterable[str] = ()) -> Program:
-    spec, p = chip_of(chip), problem
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _program(spec: ChipSpec, problem: GroupedMatmul, *, resident: frozenset[str] = frozenset()) -> Program:
+    p = problem
+    only_in_memory(problem, resident)
     taken = [name for name in (*spec.node.matrix.step_cycles, "fp32") if fmt(name).kind != "int"]
     if p.dtype not in taken:
         raise UnsupportedError(

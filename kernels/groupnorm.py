@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.sum_orders import PIECE, fold_rows, sum_columns, sum_rows, tree
 from accel.lang import K
 from accel.numerics import fmt
@@ -275,9 +275,10 @@ def build(
     again). Raises InputError, CapacityError where pieces do not fit, UnsupportedError for resident operands.
     """
     problem = GroupNorm(n, h, w, c, groups, dtype, out_dtype, direction, epsilon)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: GroupNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item = problem, fmt(problem.dtype).bytes
@@ -300,6 +301,7 @@ KERNEL = LibraryKernel(
         GroupNorm(3, 5, 7, 12, groups=4),
         GroupNorm(17, 2, 3, 10, groups=10, dtype="fp32"),
         GroupNorm(2, 13, 11, 70, groups=7, dtype="fp16"),
+        GroupNorm(1, 1, 2, 2100),
         GroupNorm(3, 5, 7, 12, groups=4, direction="bwd"),
         GroupNorm(37, 2, 2, 6, groups=2, dtype="fp32", direction="bwd"),
         GroupNorm(1, 9, 31, 64, groups=2, direction="bwd", out_dtype="fp32"),

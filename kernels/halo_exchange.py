@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.collective_groups import on_mesh
 from accel.kernels.parts.collective_reference import halo_oracle
 from accel.lang import K, TensorSpec, tensor
@@ -109,7 +109,8 @@ def build(
     return _program(chip, HaloExchange(rows, cols, h, w, c, halo, wrap, dtype), resident=resident)
 
 
-def _program(chip: ChipSpec | str, problem: HaloExchange, *, resident: Iterable[str] = ()) -> Program:
+@builder
+def _program(chip: ChipSpec, problem: HaloExchange, *, resident: frozenset[str] = frozenset()) -> Program:
     spec, held = on_mesh(chip, problem, resident)
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     mesh = (problem.rows, problem.cols)

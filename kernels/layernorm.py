@@ -31,7 +31,7 @@ import numpy as np
 
 from accel.errors import CapacityError
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_streaming import (
     ColumnPlan,
     ColumnStream,
@@ -41,7 +41,7 @@ from accel.kernels.parts.column_streaming import (
 )
 from accel.kernels.parts.column_sums import STRIP, ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, present, tensors_of, values_of
 from accel.kernels.parts.row_streaming import (
     RowPlan,
     RowStream,
@@ -290,11 +290,12 @@ def build(
     CapacityError where a row or the sums over rows do not fit, UnsupportedError for resident operands.
     """
     return _program(
-        chip_of(chip), LayerNorm(rows, columns, function, dtype, out_dtype, direction, epsilon),
-        resident=operand_names(resident), **tiling,
+        chip, LayerNorm(rows, columns, function, dtype, out_dtype, direction, epsilon),
+        resident=resident, **tiling,
     )  # fmt: skip
 
 
+@builder
 def _program(chip: ChipSpec, problem: LayerNorm, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item = problem, fmt(problem.dtype).bytes

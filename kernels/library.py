@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import InputError
+from accel.errors import CapacityError, InputError, nearest
+from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
 
 if TYPE_CHECKING:
     from accel.problem import Problem
     from accel.program import Program
 
-__all__ = ["LibraryKernel", "operand_names"]
+__all__ = ["HARD", "LibraryKernel", "builder", "is_hard", "operand_names"]
+
+HARD = 1 << 40
+"""Seeds from here on ask `LibraryKernel.inputs` for hard inputs."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,9 @@ class LibraryKernel:
     inputs): the definition to the bit in plain NumPy, outputs by name. oracle_at(problem, inputs, output, places): the
     same for the product set of `places`, one array of indices a dimension, where a whole output would take minutes.
     Both also get meaning=, bias and denormals by tensor name, where a tensor has a configurable format.
-    inputs(problem, seed): legal random inputs where not any number will do. examples: small problems that span what it
-    takes; each goes through the whole battery on the chip `mini`.
+    inputs(problem, seed): legal random inputs where not any number will do; for a seed that `is_hard`, with what a user
+    should not give and the definition answers (a label that is no class, a step with an overflow). examples: small
+    problems that span what it takes; each goes through the whole battery on the chip `mini`.
     """
 
     problem: type[Problem]
@@ -35,6 +43,11 @@ class LibraryKernel:
     oracle_at: Callable[..., Any] | None = None
 
 
+def is_hard(seed: int) -> bool:
+    """Return whether the inputs of a seed are to be hard ones: only tests draw seeds from `HARD` on."""
+    return seed >= HARD
+
+
 def operand_names(resident: object) -> frozenset[str]:
     """Return the names in `resident=`: one name, or an iterable of names; InputError for anything else."""
     names = (resident,) if isinstance(resident, str) else resident
@@ -43,3 +56,45 @@ def operand_names(resident: object) -> frozenset[str]:
         if not isinstance(name, str):
             raise InputError(f"resident={resident!r} names no operand; give names of operands, or leave it out")
     return frozenset(found)
+
+
+def builder(build: Callable[..., Program]) -> Callable[..., Program]:
+    """Make `build(chip, problem, *, resident, **tiling)` a library kernel's own.
+
+    The chip may be a name of the catalog, `resident` one name or several. What does not fit is a CapacityError that
+    names the problem, the chip and the field of the chip that would have to be larger.
+    """
+    taken = inspect.signature(build).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+
+    @functools.wraps(build)
+    def built(chip: ChipSpec | str, problem: Any, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
+        spec = find_chip(chip) if isinstance(chip, str) else chip
+        for name in () if free else tiling:
+            if name not in taken:
+                known = [n for n in list(taken)[2:] if n != "resident"]
+                raise InputError(
+                    f"{problem.kind} has no parameter {name!r}{nearest(name, known)}; "
+                    f"use {' or '.join(known) if known else 'none'}"
+                )
+        try:
+            return build(spec, problem, resident=operand_names(resident), **tiling)
+        except CapacityError as error:
+            text = _too_much(spec, problem, tiling, error.message)  # without the line, which is one of the library's
+            raise CapacityError(text, allocation_map=error.allocation_map) from error
+
+    return built
+
+
+_FIELDS = {"semaphore ": "node.semaphores", "thread ": "node.threads", "the tensors ": "memory"}
+"""How messages of `accel.lang` about other things than SRAM begin, and the field of the chip that they are about."""
+
+
+def _too_much(chip: ChipSpec, problem: Any, tiling: Iterable[str], message: str) -> str:
+    why, _, way = message.partition("; ")
+    field = next((name for start, name in _FIELDS.items() if message.startswith(start)), "node.sram_bytes")
+    if field == "node.sram_bytes":
+        field += f" ({chip.node.sram_bytes:,})"
+        if why.startswith("SRAM overflow"):  # its own advice is for authors of kernels
+            way = f"lower {' or '.join(tiling)}" if tiling else "cut the problem"
+    return f"{problem.label} does not fit {chip.name}: {why}; raise {field} of the chip, or {way}"

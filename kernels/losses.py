@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_streaming import ColumnTiling
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.run_streaming import RunStream, RunSums, choose_runs
 from accel.kernels.parts.sum_orders import sum_rows
 from accel.lang import K
@@ -157,9 +157,10 @@ def build(
     block (1, 2 or 4 pieces of 2048), depth (slots). Raises InputError, UnsupportedError for resident operands.
     """
     problem = ElementLoss(elements, function, dtype, direction, delta)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: ElementLoss, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, chosen = problem, choose_runs(chip, 1, problem.elements, **tiling)

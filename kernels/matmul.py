@@ -36,8 +36,7 @@ import numpy as np
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.matmul_chains import multiply_visit
 from accel.kernels.parts.matmul_choice import TILE, choose, fill_in
 from accel.kernels.parts.matmul_formats import Formats, biases, buffer, multiply, require_supported
@@ -269,20 +268,20 @@ def build(
     return _program(chip, problem, resident=resident, bias=bias, denormals=denormals, version=version, **tiling)
 
 
+@builder
 def _program(
-    chip: ChipSpec | str,
+    spec: ChipSpec,
     problem: Matmul,
     *,
-    resident: Iterable[str] = (),
+    resident: frozenset[str] = frozenset(),
     bias: int | Mapping[str, int] | None = None,
     denormals: str = "gap",
     version: str = "stationary",
     **tiling: int,
 ) -> Program:
     """Build the program of a problem."""
-    spec = find_chip(chip) if isinstance(chip, str) else chip
     require_supported(spec, problem)
-    held = operand_names(resident)
+    held = resident
     if not held <= set(problem.operands):
         known = " or ".join(map(repr, problem.operands))
         raise InputError(f"matmul has no operand {min(held - set(problem.operands))!r} to keep resident; use {known}")

@@ -33,10 +33,10 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import fma
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder, is_hard
 from accel.kernels.parts.flat_streaming import FlatStream, FlatSums, FlatTiling, choose_flat, choose_summed
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, present, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, present, tensors_of, values_of
 from accel.kernels.parts.optimizer_steps import Update
 from accel.kernels.parts.sum_orders import sum_rows
 from accel.lang import K
@@ -160,9 +160,10 @@ def build(
     problem = Optimizer(
         size, method, dtype, weights, copy, rounding, stream, momentum, nesterov, weight_decay, beta1, beta2, epsilon
     )
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: Optimizer, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, lamb = problem, problem.method == "lamb"
@@ -179,12 +180,16 @@ def _program(chip: ChipSpec, problem: Optimizer, *, resident: frozenset[str] = f
 
 
 def random_inputs(problem: Optimizer, seed: int) -> dict[str, Any]:
-    """Return legal inputs: second moments are not negative, corrections those of a step, no overflow."""
+    """Return legal inputs: second moments are not negative, corrections those of a step; an overflow where hard."""
     rng = np.random.default_rng(seed)
     inputs = {name: o for name, o in problem.operands.items() if o.role == "in"}
     found: dict[str, Any] = {name: rng.normal(size=o.shape).astype(F) for name, o in inputs.items()}
     t = int(rng.integers(1, 50))
-    found |= {"lr": np.full(1, 0.01, F), "factor": np.full(1, 2.0**-4, F), "overflow": np.zeros(1, np.uint8)}
+    found |= {
+        "lr": np.full(1, 0.01, F),
+        "factor": np.full(1, 2.0**-4, F),
+        "overflow": np.full(1, is_hard(seed), np.uint8),
+    }
     if "v" in found:
         found["v"] **= 2
     if "correction" in found:

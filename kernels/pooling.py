@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.pool_windows import Geometry, Tap, stencil
 from accel.kernels.parts.row_bands import BandTiling, choose_bands, fill_in_bands, run_bands
 from accel.lang import K
@@ -292,12 +292,12 @@ def build(
     problem = Pool2d(
         n, h, w, c, r, s, function, stride, pad, dilation, count_include_pad, dtype, out_dtype, direction
     )  # fmt: skip
-    return _program(chip, problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
-def _program(chip: ChipSpec | str, problem: Pool2d, *, resident: Iterable[str] = (), **tiling: int) -> Program:
-    spec = chip_of(chip)
-    only_in_memory(problem, operand_names(resident))
+@builder
+def _program(spec: ChipSpec, problem: Pool2d, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
+    only_in_memory(problem, resident)
     chosen = choose_bands(spec, stencil(problem))
     if tiling:
         chosen = fill_in_bands(chosen, spec, problem.kind, **tiling)

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.hardware import ChipSpec
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.column_streaming import ColumnPlan, ColumnStream, ColumnTiling, TeamSums, choose_columns
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows
 from accel.kernels.parts.run_streaming import RunStream, RunSums, choose_runs
 from accel.kernels.parts.sum_orders import PIECE, fold_rows, sum_columns, sum_rows
@@ -256,9 +256,10 @@ def build(
     pieces do not fit, UnsupportedError for resident operands.
     """
     problem = Reduce(outer, length, inner, function, dtype, out_dtype, direction, keep)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: Reduce, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item, out = problem, fmt(problem.dtype).bytes, fmt(problem.out_dtype).bytes

@@ -27,9 +27,9 @@ import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.isa.functions import apply
-from accel.kernels.library import LibraryKernel, operand_names
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts.flows import Piece, Sweep
-from accel.kernels.parts.launch import chip_of, in_strips, one_nan, only_in_memory, tensors_of, values_of
+from accel.kernels.parts.launch import in_strips, one_nan, only_in_memory, tensors_of, values_of
 from accel.kernels.parts.row_streaming import RowPlan, RowStream, RowTiling, choose_rows
 from accel.kernels.parts.sum_orders import fold_rows, sum_rows
 from accel.lang import K
@@ -141,9 +141,10 @@ def build(
     UnsupportedError for resident operands.
     """
     problem = Softmax(rows, columns, dtype, out_dtype, direction)
-    return _program(chip_of(chip), problem, resident=operand_names(resident), **tiling)
+    return _program(chip, problem, resident=resident, **tiling)
 
 
+@builder
 def _program(chip: ChipSpec, problem: Softmax, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
     p, item, out = problem, fmt(problem.dtype).bytes, fmt(problem.out_dtype).bytes

@@ -36,8 +36,7 @@ import numpy as np
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import LibraryKernel
+from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_reference
 from accel.kernels.parts.streaming_choice import choose
 from accel.kernels.parts.streaming_node import run
@@ -108,7 +107,7 @@ def build(
 
     x (frames, h, w, c), w (kt, r, s, c, k), bias (k,) in fp32, y (frames - kt + 1, p, q, k); with several cameras x
     and y have one more dimension in front. stride, pad, dilation: one
-    int or (height, width). dtype: a float format of the chip's matrix unit; activation: "relu" or none. tiling: high
+    int or (height, width). dtype: a float format of the chip's matrix unit; activation: as of conv2d. tiling: high
     (output rows of a strip), tall and wide (of a tile), slots (frames in the ring), kept (newest frames of the window
     that stay on chip), span (pixels of a refetched block); default: chosen in closed form. Raises InputError and
     UnsupportedError.
@@ -120,8 +119,10 @@ def build(
     return _program(chip, problem, resident=resident, **tiling)
 
 
-def _program(chip: ChipSpec | str, problem: StreamingConv, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-    spec = find_chip(chip) if isinstance(chip, str) else chip
+@builder
+def _program(
+    spec: ChipSpec, problem: StreamingConv, *, resident: frozenset[str] = frozenset(), **tiling: Any
+) -> Program:
     taken = [f for f in ("bf16", "fp16") if f in spec.node.matrix.step_cycles]
     for name, value, choices in (
         ("dtype", problem.dtype, taken), ("out_dtype", problem.out_dtype, ["bf16", "fp16", "fp32"]),
@@ -131,8 +132,11 @@ def _program(chip: ChipSpec | str, problem: StreamingConv, *, resident: Iterable
                 f"streaming_conv on {spec.name} does not take {name}={value!r}; use {' or '.join(map(repr, choices))}, "
                 "or conv3d for a whole clip"
             )
-    if tuple(resident):
-        raise UnsupportedError("streaming_conv takes frames from memory as they arrive; use resident=() or conv3d")
+    if resident:
+        names = ", ".join(sorted(resident))
+        raise UnsupportedError(
+            f"streaming_conv takes frames from memory as they arrive; leave resident={names} out, or use conv3d"
+        )
     strips = choose(spec, problem, **tiling)
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     entry = streaming_bias if problem.bias else streaming
@@ -147,7 +151,7 @@ KERNEL = LibraryKernel(
     examples=(
         StreamingConv(1, 1, 1, 1, 1, 1, 1, 1),
         StreamingConv(7, 12, 10, 3, 8, 3, 3, 3, pad=1),
-        StreamingConv(9, 13, 7, 5, 12, 2, 5, 3, stride=(2, 1), pad=(2, 0), bias=True, activation="relu"),
+        StreamingConv(9, 13, 7, 5, 12, 2, 5, 3, stride=(2, 1), pad=(2, 0), bias=True, activation="tanh"),
         StreamingConv(5, 9, 12, 4, 9, 3, 2, 3, dilation=(3, 2), pad=(1, 2), out_dtype="fp32"),
         StreamingConv(4, 17, 5, 8, 16, 4, 1, 1, stride=2),
         StreamingConv(6, 13, 9, 3, 8, 3, 3, 3, stride=2, pad=1, cameras=3, activation="relu"),

@@ -46,6 +46,14 @@ def test_a_name_of_the_catalog_has_examples(name: str) -> None:
     assert [e for e in kernel.examples if all(getattr(e, field) == value for field, value in preset.items())]
 
 
+@pytest.mark.parametrize("name", ["cast", "sgd", "dropout", "cross_entropy", "grad_norm", "amax"])
+def test_all_examples_at_once_have_seeds_of_their_own(name: str) -> None:
+    """What is random is random in the definition too, and inputs that should not be given are answered."""
+    held = kernel_property(name, schedules=1).property
+    for stage in ("exact", "reference", "special"):
+        held.stage(stage)
+
+
 @pytest.mark.parametrize("kind", RELATIONS)
 def test_relations_of_a_kind(kind: str) -> None:
     name = next(n for n, entry in CATALOG.items() if entry.kind == kind)

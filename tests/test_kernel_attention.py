@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import accel
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import attention
 from accel.kernels.parts.attention_plan import cover
 from accel.kernels.parts.attention_reference import forward_at, forward_reference
@@ -282,13 +282,17 @@ def test_bad_input_is_one_line(fields: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(("chip", "fields", "message"), [
     ("d1", {"dtype": "fp16"}, "in fp16 does not run on d1"), ("mini", {"dtype": "fp32"}, "in fp32 does not run"),
     ("mini", {"out_dtype": "int8"}, "gives no int8"), ("mini", {"resident": "q"}, "takes 'q' in memory only"),
-    ("mini", {"d": 2000, "kv": 128}, "does not fit mini"),
 ])  # fmt: skip
 def test_what_a_chip_cannot_do_is_said(chip: str, fields: dict[str, Any], message: str) -> None:
     given = {"b": 1, "h": 4, "q": 16, "kv": 16, "d": 8} | fields
     with pytest.raises(UnsupportedError) as error:
         attention.build(chip, **given)
     assert message in str(error.value)
+
+
+def test_what_does_not_fit_is_said() -> None:
+    with pytest.raises(CapacityError, match=r"does not fit mini: a block of 128 keys and 8 rows need [\d,]+ B of SRAM"):
+        attention.build("mini", b=1, h=4, q=16, kv=128, d=2000)
 
 
 # --- what is counted --------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_halos_are_those_of_the_whole_image(
         ({"root": 16}, InputError, "root=16 is outside 0..15"),
         ({"dtype": "cfp8-143"}, InputError, "sums are not taken in cfp8-143"),
         ({"rows": 5}, UnsupportedError, "takes 5 x 4 nodes and mini has 4 x 4"),
-        ({"elements": 100_000, "resident": "x"}, UnsupportedError, "does not fit the SRAM of mini"),
+        ({"elements": 100_000, "resident": "x"}, CapacityError, "does not fit mini: a node holds"),
         ({"width": -1}, InputError, "width=-1 does not go here"),
         ({"resident": "z"}, InputError, "no operand 'z' to keep resident"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accel
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import conv2d
 from accel.numerics import as_storage, fmt
 from accel.problem import Conv2d
@@ -185,7 +185,7 @@ def test_against_torch() -> None:
         ({"wide": 0}, InputError, "outside 1..6"),
         ({"staged": 1, "high": 6, "resident": ("x",)}, InputError, "x is resident"),
         ({"high": 2, "bands": 2}, InputError, "bands=1 or high=1"),
-        ({"c": 200000, "groups": 1}, UnsupportedError, "does not fit mini"),
+        ({"c": 200000, "groups": 1}, CapacityError, "does not fit mini"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.errors import AccelError, InputError, UnsupportedError
+from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec, chip
 from accel.kernels import conv2d
 from accel.kernels.parts.conv_data_geometry import band, kinds, residues, schedule
@@ -265,7 +265,7 @@ def test_torch_agrees_within_the_bound_of_the_sums(shape: tuple[int, ...]) -> No
         ({"stride": 2}, {"rows": 3}, InputError, "rows=3 is no multiple of the stride 2"),
         ({}, {"share": 9}, InputError, "share=9 is more than"),
         ({"h": 300, "w": 300, "k": 64}, {"rows": 300, "columns": 300}, InputError, "of SRAM a node"),
-        ({"k": 1 << 18}, {}, UnsupportedError, "Cannot fit a data gradient with 262144 filters"),
+        ({"k": 1 << 18}, {}, CapacityError, "does not fit mini: 262144 filters a group"),
         ({}, {"resident": ("gz",)}, InputError, "gz"),
     ],
 )

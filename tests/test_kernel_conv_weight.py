@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.errors import AccelError, InputError, UnsupportedError
+from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec, chip
 from accel.kernels.parts.conv_reference import oracle
 from accel.kernels.parts.conv_weight_choice import choose
@@ -266,5 +266,5 @@ def test_what_a_chip_cannot_do() -> None:
         program(chip("d1"), Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="fp16", out_dtype="fp16", **W))
     with pytest.raises(UnsupportedError, match=r"mini has no weight gradient of int8; use"):
         program(MINI, Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="int8", out_dtype="int32", **W))
-    with pytest.raises(UnsupportedError, match=r"does not fit mini: the smallest tiling needs \d+ B of SRAM, a node"):
+    with pytest.raises(CapacityError, match=r"the smallest tiling with x resident needs [\d,]+ B of SRAM a node"):
         program(MINI, Conv2d(64, 64, 64, 512, 512, 3, 3, pad=1, **W), resident=frozenset({"x"}))

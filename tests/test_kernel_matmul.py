@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import accel
 from accel.cli.inputs import random_inputs
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import matmul
 from accel.numerics import as_storage, cast, chain_matmul, from_storage
 from accel.problem import Matmul
@@ -183,7 +183,7 @@ def test_torch_agrees_within_the_bound() -> None:
         ({"dtype": "cfp8-143", "dtype_b": "shp16"}, UnsupportedError, "does not multiply cfp8-143 by shp16"),
         ({"resident": ("bias",)}, InputError, "no operand 'bias' to keep resident"),
         ({"version": "summa", "batch": 2}, UnsupportedError, "takes plain operands in memory"),
-        ({"batch": 4000, "resident": ("a", "b", "c")}, UnsupportedError, "4000 x 64x64x64 with a, b, c resident"),
+        ({"batch": 4000, "resident": ("a", "b", "c")}, CapacityError, "with a, b, c resident needs"),
     ],
 )  # fmt: skip
 def test_bad_requests_get_one_line(options: dict[str, object], kind: type[Exception], text: str) -> None:

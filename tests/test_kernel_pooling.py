@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.errors import AccelError, InputError, UnsupportedError
+from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
 from accel.hardware import chip
 from accel.kernels import pooling
 from accel.problem import Pool2d
@@ -153,7 +153,7 @@ def test_torch_agrees(function: str, include: bool) -> None:
         ({"band": 0}, InputError, "band=0 is not in 1..2"),
         ({"rows": 2}, InputError, "no tiling parameter 'rows'"),
         ({"resident": ("x",)}, UnsupportedError, "keeps none resident"),
-        ({"w": 1 << 18, "s": 2}, UnsupportedError, "Cannot fit a row of"),
+        ({"w": 1 << 18, "s": 2}, CapacityError, "does not fit mini: a row of"),
     ],
 )
 def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[AccelError], text: str) -> None:

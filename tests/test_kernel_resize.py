@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.errors import AccelError, InputError, UnsupportedError
+from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
 from accel.hardware import chip
 from accel.kernels import resize
 from accel.kernels.parts.resize_taps import axis_taps, period_of, runs_of, turned
@@ -175,7 +175,7 @@ def test_torch_nearest_is_the_same_for_whole_factors(factor: tuple[int, int]) ->
         ({"direction": "wgrad"}, InputError, "direction='wgrad' is not one of fwd, bwd"),
         ({"tall": 2}, InputError, "no tiling parameter 'tall'"),
         ({"resident": ("y",)}, UnsupportedError, "keeps none resident"),
-        ({"w": 1 << 14, "q": 1 << 14}, UnsupportedError, "Cannot fit a row of 16384"),
+        ({"w": 1 << 14, "q": 1 << 14}, CapacityError, "does not fit mini: a row of 16384"),
     ],
 )
 def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[AccelError], text: str) -> None:

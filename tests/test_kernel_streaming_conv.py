@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accel
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import streaming_conv
 from accel.kernels.parts.streaming_choice import choose
 from accel.numerics import as_storage
@@ -159,8 +159,8 @@ def test_cuts_change_no_bit(slots: int, wide: int) -> None:
         ({"resident": ("x",)}, UnsupportedError, "frames from memory"),
         ({"slots": 3}, InputError, "slots=3 is outside 4"),
         ({"high": 1, "r": 5, "pad": 2, "kept": 3}, UnsupportedError, "halos in neighbours alone"),
-        ({"k": 5000}, UnsupportedError, "does not fit mini"),
-        ({"w": 20000, "kept": 3}, UnsupportedError, "does not fit mini"),
+        ({"k": 5000}, CapacityError, "does not fit mini"),
+        ({"w": 20000, "kept": 3}, CapacityError, "does not fit mini"),
         ({"cameras": 0}, InputError, "cameras"),
         ({"cameras": 17}, UnsupportedError, "a strip of one camera"),
         ({"kept": 4}, InputError, "kept=4 is outside 0..3"),

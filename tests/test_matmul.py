@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import accel
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import matmul
 from accel.kernels.parts.matmul_choice import choose
 from accel.kernels.parts.matmul_formats import Formats
@@ -189,14 +189,14 @@ def test_verify_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"stages": 99}, InputError, "stages=99 is too large here; use 1 to 8"),
         ({"tile": 3}, InputError, "no tiling parameter 'tile'"),
         ({"bk": 0}, InputError, "bk must be a whole number >= 1"),
-        ({"bm": 1024, "bn": 1024, "m": 4096, "n": 4096}, UnsupportedError, "in tiles of bm=1024, bn=1024 does not fit"),
+        ({"bm": 1024, "bn": 1024, "m": 4096, "n": 4096}, CapacityError, "in tiles of bm=1024, bn=1024 needs"),
         ({"bm": 8, "m": 72}, InputError, "bm=8 would leave nodes without work in some passes; use 16 or more"),
         ({"version": "summa", "m": 63}, UnsupportedError, "needs m = 4 bm"),
         ({"version": "one_node", "resident": "a"}, UnsupportedError, "takes plain operands in memory"),
         (
             {"m": 4096, "n": 4096, "resident": ("a", "b", "c")},
-            UnsupportedError,
-            "does not fit mini: the smallest tiling needs",
+            CapacityError,
+            "does not fit mini: the smallest tiling with a, b, c resident needs",
         ),
     ],
 )

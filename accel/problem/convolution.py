@@ -9,6 +9,7 @@ from msgspec.structs import force_setattr
 
 from accel.errors import InputError
 from accel.problem.checks import check_axes, check_choice, check_elements, check_flag, check_format, check_int
+from accel.problem.matmul import ACTIVATIONS
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["ACTIVATIONS", "DIRECTIONS", "Axis", "Convolution", "Geometry", "Touched", "inside", "touched"]
@@ -18,9 +19,6 @@ MAX_TAPS = 1 << 16
 
 DIRECTIONS = ("fwd", "dgrad", "wgrad")
 """Forward (x, w -> y), data gradient (gy, w -> gx), weight gradient (x, gy -> gw)."""
-
-ACTIVATIONS = ("none", "relu")
-"""What a forward convolution may apply to its fp32 sums before they are rounded."""
 
 
 class Axis(NamedTuple):

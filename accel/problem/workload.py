@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import msgspec
+from msgspec import StructMeta
 
 from accel.errors import InputError, nearest
 from accel.numerics import fmt
@@ -31,7 +32,27 @@ class Operand(NamedTuple):
         return -(-math.prod(self.shape) * fmt(self.dtype).bits // 8)
 
 
-class Problem(msgspec.Struct, frozen=True):
+class _ProblemType(StructMeta):
+    """The type of problem classes: arguments that are no fields are an InputError with the nearest field."""
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:  # noqa: N805 - its instances are classes
+        known = cls.__struct_fields__
+        kind = cast("type[Problem]", cls).kind
+        for name in fields:
+            if name not in known:
+                raise InputError(f"{kind}: unknown field {name!r}{nearest(name, known)}; fields: {', '.join(known)}")
+        if len(args) > len(known):
+            raise InputError(f"{kind}: {len(args)} values for {len(known)} fields; give {', '.join(known)}")
+        twice = [name for name in known[: len(args)] if name in fields]
+        if twice:
+            raise InputError(f"{kind}: {twice[0]} is given by position and by name; give it once")
+        missing = [name for name in cast("type[Problem]", cls).sizes()[len(args) :] if name not in fields]
+        if missing:
+            raise InputError(f"{kind}: missing {', '.join(missing)}; give every size")
+        return super().__call__(*args, **fields)
+
+
+class Problem(msgspec.Struct, frozen=True, metaclass=_ProblemType):
     """A computation named by shapes and formats alone; subclasses say what it is."""
 
     kind: ClassVar[str] = "problem"

@@ -30,8 +30,8 @@ class SumOfProducts:
         """Return the largest |kernel - model| of each output element."""
         arrays = {n: wide(a) for n, a in trial.inputs.items()}
         terms = self.terms(**arrays) if callable(self.terms) else self.terms
-        mass = trial.subject.expected(trial.case, {n: np.abs(a) for n, a in arrays.items()}, trial.program)
-        model = trial.subject.expected(trial.case, arrays, trial.program)
+        mass = trial.subject.expected(trial.case, {n: np.abs(a) for n, a in arrays.items()}, trial.program, trial.seed)
+        model = trial.subject.expected(trial.case, arrays, trial.program, trial.seed)
         found = {}
         for name, (_, dtype) in trial.program.outputs.items():
             form = fmt(dtype)

@@ -19,6 +19,7 @@ from accel.testing.shrinking import shrunk
 from accel.testing.stages import STAGES, Stage
 from accel.testing.subjects import LibrarySubject, NotApplicable, OwnSubject, Subject, subject_of
 from accel.testing.trials import Trial, build_trial, refused
+from accel.testing.variants import library_variants
 
 __all__ = ["KernelProperty", "Options", "PropertyError", "kernel_property"]
 
@@ -53,9 +54,8 @@ class Options:
                 if isinstance(case, Mapping):
                     case = {n: v for n, v in case.items() if n != "mesh"}
                 yield f"mesh {rows} x {cols}", chip.replace(**{"mesh.rows": rows, "mesh.cols": cols}), case
-        library = isinstance(trial.subject, LibrarySubject)
-        if library and chip.node.sram_bytes >= 1 << 16:  # less SRAM: the kernel chooses another tiling
-            yield "a quarter of the SRAM", chip.replace(**{"node.sram_bytes": chip.node.sram_bytes // 4}), trial.case
+        if isinstance(trial.subject, LibrarySubject):
+            yield from library_variants(trial)
         for tiling in self.tilings:
             text = ", ".join(f"{n}={v!r}" for n, v in tiling.items())
             if isinstance(trial.case, Mapping):
@@ -269,13 +269,14 @@ def kernel_property(
     cases: dicts of what `build` takes by name (tensors and parameters), one or several, or a Hypothesis strategy that
     draws them (`strategy` is another name for that; `examples` of them are drawn); for a library kernel: problems, or
     dicts of a problem's fields (default: its examples). reference: NumPy function of the input arrays by name, and of
-    parameters that it names; it returns the output or a dict. domain: "float", where the reference gets arrays in the
-    tensors' own formats and is compared to the bit, or, with a `bound` (`sum_of_products(terms)`, a number, or a
-    function of the inputs), gets float64 and is compared within it; or "int", where inputs are small whole numbers, the
-    reference computes in float64 and int64, and every bit must agree. relations: see `accel.testing.relations`, by name
-    or as functions. schedules: adversarial orders. chips: where each case is built. meshes, tilings: what else it is
-    built for (other arguments), with the same bits. inputs: a function of (rng, the drawn arrays by name) that returns
-    those that may not be any numbers. seed: of all inputs.
+    parameters that it names, `seed` among them; it returns the output or a dict. domain: "float", where the reference
+    gets arrays in the tensors' own formats and is compared to the bit, or, with a `bound` (`sum_of_products(terms)`, a
+    number, or a function of the inputs), gets float64 and is compared within it; or "int", where inputs are small whole
+    numbers, the reference computes in float64 and int64, and every bit must agree. relations: see
+    `accel.testing.relations`, by name or as functions. schedules: adversarial orders. chips: where each case is built.
+    meshes, tilings: what else it is built for (other arguments), with the same bits; kernels of the library also with
+    little SRAM and with resident operands. inputs: a function of (rng, the drawn arrays by name) that returns those
+    that may not be any numbers. seed: of all inputs.
 
     The function returned has `.property`, a `KernelProperty`: `.stages` and `.stage(name)` ask one by one. Raises
     InputError for arguments that do not fit; the test itself raises PropertyError.

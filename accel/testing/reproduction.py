@@ -53,7 +53,7 @@ def reproduction(trial: Trial, stage: str, expected: Mapping[str, Any] | None, *
         lines += ['fast, slow = program.run(inputs), program.run(inputs, engine="plain")',
                   "assert all(fast[name].tobytes() == slow[name].tobytes() for name in fast)"]  # fmt: skip
         return "\n".join(lines)
-    lines.append("got = program.run(inputs)")
+    lines.append(f"got = program.run(inputs, seed={trial.seed})" if trial.seed else "got = program.run(inputs)")
     for name, want in (expected or {}).items():
         if np.size(want) > LITERAL:
             lines.append(f"print(got[{name!r}])")

@@ -14,6 +14,7 @@ from accel.lang import TensorSpec, tensor
 from accel.numerics import fmt
 from accel.problem import Problem
 from accel.program import Kernel, Program
+from accel.testing.drawing import INPUT_KINDS
 
 if TYPE_CHECKING:
     from accel.hardware import ChipSpec
@@ -35,8 +36,8 @@ class Subject(Protocol):
     def build(self, chip: ChipSpec, case: Any) -> Program:
         """Return the program of a case on a chip."""
 
-    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program) -> dict[str, Any]:
-        """Return what the reference says of the inputs, by output; NotApplicable where there is no reference."""
+    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program, seed: int = 0) -> dict[str, Any]:
+        """Return what the reference says of a run with a seed, by output; NotApplicable where there is none."""
 
     def inputs(self, case: Any, drawn: dict[str, Any], seed: int, kind: str) -> dict[str, Any]:
         """Return legal inputs: `drawn` with what the kernel's own inputs replace."""
@@ -62,12 +63,12 @@ class OwnSubject:
         """Return the program of a dict of tensors and parameters."""
         return self.make(chip, **case)
 
-    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program) -> dict[str, Any]:
-        """Return what the reference makes of the inputs: called with them, and parameters of the case, by name."""
+    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program, seed: int = 0) -> dict[str, Any]:
+        """Return what the reference makes of inputs: called with them, parameters of the case and the seed, by name."""
         if self.reference is None:
             raise NotApplicable("there is no reference")
         try:
-            returned = _called(self.reference, case, inputs)
+            returned = _called(self.reference, case, inputs, {} if "seed" in case else {"seed": seed})
         except (AccelError, AssertionError):
             raise
         except Exception as error:
@@ -178,17 +179,29 @@ class LibrarySubject:
         built: Program = self.kernel.program(chip, case.problem, resident=case.resident, **dict(case.tiling))
         return built
 
-    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program) -> dict[str, Any]:
-        """Return what the definition of the kernel says."""
+    def expected(self, case: Any, inputs: Mapping[str, Any], program: Program, seed: int = 0) -> dict[str, Any]:
+        """Return what the definition of the kernel says; of random numbers, for the seed."""
         cfp = [t for t in program.isa.tensors if fmt(t.dtype).kind == "cfp"]
-        own = {"meaning": {t.name: {"bias": t.bias, "denormals": t.denormals} for t in cfp}} if cfp else {}
+        own: dict[str, Any] = {}
+        if cfp:
+            own["meaning"] = {t.name: {"bias": t.bias, "denormals": t.denormals} for t in cfp}
+        if "seed" in inspect.signature(self.kernel.oracle).parameters:
+            own["seed"] = seed
         return dict(self.kernel.oracle(case.problem, inputs, **own))
 
     def inputs(
-        self, case: Any, drawn: dict[str, Any], seed: int, kind: str  # noqa: ARG002 - one signature for all subjects
+        self, case: Any, drawn: dict[str, Any], seed: int, kind: str
     ) -> dict[str, Any]:  # fmt: skip
-        """Return the kernel's own legal inputs, where not any number will do, else those drawn."""
-        return dict(self.kernel.inputs(case.problem, seed)) if self.kernel.inputs is not None else drawn
+        """Return the kernel's own legal inputs, others for every kind, where not any number will do, else those drawn.
+
+        Of the kinds "cancel" and "special" they are hard: see `LibraryKernel`.
+        """
+        if self.kernel.inputs is None:
+            return drawn
+        from accel.kernels.library import HARD
+
+        number = seed * len(INPUT_KINDS) + INPUT_KINDS.index(kind)
+        return dict(self.kernel.inputs(case.problem, number + HARD if kind in ("cancel", "special") else number))
 
     def resized(self, case: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """Return the problem with operands of these shapes: one or two of its sizes changed."""

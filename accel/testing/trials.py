@@ -92,7 +92,7 @@ class Trial:
         """Return what the reference says, by output; `model`: it is given float64 or int64 in place of own formats."""
         arrays = {n: wide(a) for n, a in self.inputs.items()} if model else dict(self.inputs)
         with np.errstate(all="ignore"):
-            return self.subject.expected(self.case, arrays, self.program)
+            return self.subject.expected(self.case, arrays, self.program, self.seed)
 
 
 def build_trial(subject: Subject, case: Any, chip: ChipSpec, kind: str, seed: int) -> Trial:

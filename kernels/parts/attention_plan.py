@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Any
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.attention_strips import ROWS, Stretch, extent, load_of
 from accel.numerics import fmt
@@ -39,7 +39,7 @@ class Plan:
 
 
 def cover(chip: ChipSpec, problem: Attention) -> Plan:
-    """Return the plan with the fewest estimated cycles on `chip`, in closed form; UnsupportedError where none fits.
+    """Return the plan with the fewest estimated cycles on `chip`, in closed form; CapacityError where none fits.
 
     Whole rounds of jobs get one form of group, what is left over a form of its own, larger, so that no node waits for
     a last round; the left-over jobs come first, since few heads bring their queries sooner. Backward, queries and keys
@@ -66,9 +66,9 @@ def cover(chip: ChipSpec, problem: Attention) -> Plan:
     if best is None:
         rows = CAUSAL_GROUP if problem.causal else ROWS
         least = sram_bytes(problem, *DEPTHS[-1][:3], rows)
-        raise UnsupportedError(
-            f"{problem.label} does not fit {chip.name}: a block of {_width(problem)} keys and {rows} rows need {least} "
-            f"B of SRAM, a node has {room}; use a smaller block or head"
+        raise CapacityError(
+            f"a block of {_width(problem)} keys and {rows} rows need {least:,} B of SRAM a node; "
+            "use a smaller block or head"
         )
     return best[1]
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from accel.errors import InputError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.hardware import chip as find_chip
-from accel.kernels.library import operand_names
 from accel.lang import K
 
 __all__ = ["Group", "on_mesh"]
@@ -74,15 +71,13 @@ class Group:
         return row * self.cols + col + (row % 2) * (self.cols - 1 - 2 * col)
 
 
-def on_mesh(chip: ChipSpec | str, problem: Any, resident: Iterable[str]) -> tuple[ChipSpec, frozenset[str]]:
+def on_mesh(spec: ChipSpec, problem: Any, held: frozenset[str]) -> tuple[ChipSpec, frozenset[str]]:
     """Return the chip and the resident operands; UnsupportedError for a small mesh, InputError for unknown names."""
-    spec = find_chip(chip) if isinstance(chip, str) else chip
     if problem.rows > spec.mesh.rows or problem.cols > spec.mesh.cols:
         raise UnsupportedError(
             f"{problem.label} takes {problem.rows} x {problem.cols} nodes and {spec.name} has {spec.mesh.rows} x "
             f"{spec.mesh.cols}; use a part of its mesh"
         )
-    held = operand_names(resident)
     if not held <= {"x", "y"}:
         raise InputError(f"{problem.kind} has no operand {min(held - {'x', 'y'})!r} to keep resident; use 'x' or 'y'")
     return spec, held

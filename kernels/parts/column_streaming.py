@@ -129,8 +129,8 @@ def choose_columns(
     cut = _cut(chip.mesh_nodes, images, pixels, channels, granule, granule)
     least = plan.sram_bytes(channels, replace(cut, block=1, held=False, depth=1))
     raise CapacityError(
-        f"{channels} channels of {pixels} pixels need {least} B of SRAM a node and {chip.name} has "
-        f"{chip.node.sram_bytes}; use fewer channels or a smaller format"
+        f"{channels} channels of {pixels} pixels need {least:,} B of SRAM a node; "
+        "use fewer channels or a smaller format"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_data_tiling import MOST_SEQUENCES, Cut, Form
 from accel.kernels.parts.matmul_formats import Formats
@@ -58,7 +58,7 @@ def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
 def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str]) -> Cut:
     """Return the default cut: of those that fit SRAM, the one with the least estimated cycles.
 
-    UnsupportedError where not even one position and one unit of channels fit.
+    CapacityError where not even one position and one unit of channels fit.
     """
     narrow = [replace(form, thin=True)] if form.groups == 1 else []
     if form.groups > 1 and "gy" not in resident:  # gradients stay on the chip by whole groups
@@ -70,10 +70,10 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
         for _, _, cut in sorted(found, key=lambda item: item[:2]):
             if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
                 return cut
-    raise UnsupportedError(
-        f"Cannot fit a data gradient with {form.k // form.groups} filters a group and {form.axes[2].taps} columns of "
-        f"taps{' and its resident tensors' if resident else ''} in the {chip.node.sram_bytes} B of SRAM of a node of "
-        f"{chip.name}; use {'fewer resident tensors or ' if resident else ''}a chip with more SRAM a node"
+    raise CapacityError(
+        f"{form.k // form.groups} filters a group and {form.axes[2].taps} columns of taps"
+        f"{' and the resident operands' if resident else ''} do not fit SRAM; "
+        + ("keep fewer operands resident, or spread them over more nodes" if resident else "cut the problem")
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.kernels.parts.conv_data_geometry import Band, kinds, residues
 from accel.kernels.parts.conv_data_tiling import Cut
+from accel.kernels.parts.epilogue import Activation
 from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K
 
@@ -61,8 +62,9 @@ class Place:
         like = {"filters": w, "w_home": w, "windows": gy, "gy_home": gy, "gx_home": gx, "outs": gx}
         self.held = {
             name: buffer(k, shape, like[name], name) if name in like else k.sram(shape, dtype, name)
-            for name, (shape, dtype) in cut.buffers().items()
-        }
+            for name, (shape, dtype) in cut.buffers().items() if name not in cut.formats.buffers
+        }  # fmt: skip
+        self.activation = Activation(k, cut.formats.activation, (cut.strip,))
         near = (k.row // cut.share, k.row % cut.share)
         self.band, self.member = near if cut.near else (k.row % cut.bands, k.row // cut.bands)
 

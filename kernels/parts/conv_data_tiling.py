@@ -8,6 +8,7 @@ from math import ceil, prod
 
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_data_geometry import TRIVIAL, Band, Product, band, kinds, schedule, turns
+from accel.kernels.parts.epilogue import STRIP
 from accel.kernels.parts.matmul_formats import Formats
 from accel.lang import SRAM_ALIGN
 from accel.problem.convolution import Axis, Geometry
@@ -240,6 +241,11 @@ class Cut:
         wide = self.channels if self.form.groups == 1 else self.form.group_channels
         return min(self.width, self.form.axes[2].taps) * self.depth * wide
 
+    @property
+    def strip(self) -> int:
+        """Return the sums that an activation works on at a time."""
+        return min(STRIP, self.positions * self.channels)
+
     def buffers(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return shape and format of every buffer by name: what the kernel allocates, and in what order."""
         f, found = self.formats, dict[str, tuple[tuple[int, ...], str]]()
@@ -258,6 +264,8 @@ class Cut:
             found["outs"] = (self.outs, self.positions * self.channels), f.out_dtype
         if f.add_bias:
             found["bias"] = (self.passes, self.channels), "fp32"
+        for name in f.buffers:
+            found[name] = (self.strip,), "fp32"
         if self.form.on_vector and f.dtype != "fp32":
             found["wide_window"] = (self.window * self.depth,), "fp32"
             found["wide_filter"] = (self.chunk,), "fp32"

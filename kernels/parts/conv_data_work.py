@@ -352,8 +352,7 @@ class Work(Place):
                 if self.bias is not None:
                     rows = sums.split(0, channels.across)
                     k.vec.add(rows, rows, self.added(turn))
-                if cut.formats.activation == "relu":
-                    k.vec.relu(sums, sums)
+                self.activation.apply(sums)
                 (k.vec.copy if kept.dtype == sums.dtype else k.vec.cast)(kept[:size], sums)
                 if number + cut.sums < total:
                     k.inc(self.free[into])

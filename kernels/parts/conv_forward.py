@@ -11,6 +11,7 @@ from accel.kernels.parts.conv_filters import Filters
 from accel.kernels.parts.conv_frames import Band, Frames, first_of
 from accel.kernels.parts.conv_shape import flat, rows_of, simplified
 from accel.kernels.parts.conv_tiling import Chunk, Tiling, choose, fill_in
+from accel.kernels.parts.epilogue import Activation
 from accel.kernels.parts.matmul_formats import buffer
 from accel.lang import K, TensorRef, tensor
 from accel.numerics import FORMATS, fmt
@@ -50,15 +51,16 @@ def build(
                 f"{problem.kind} has no operand {name!r} to keep resident; use {', '.join(problem.operands)}"
             )
     shape = simplified(problem.geometry)
-    chosen = choose(chip, shape, resident=resident, dtype=dtype, out_dtype=out_dtype, bias=fields["bias"])
+    chosen = choose(
+        chip, shape, resident=resident, dtype=dtype, out_dtype=out_dtype, bias=fields["bias"],
+        activation=fields["activation"],
+    )  # fmt: skip
     if tiling:
         chosen = fill_in(chosen, chip, resident, **tiling)
     own = _meanings(problem, exponent_bias, denormals)
     tensors: dict[str, Any] = {n: tensor(o.shape, o.dtype, **own.get(n, {})) for n, o in problem.operands.items()}
     entry = conv_forward_bias if fields["bias"] else conv_forward
-    return entry.build(
-        chip, resident=resident, flops=problem.flops, tiling=chosen, activation=fields["activation"], **tensors
-    )
+    return entry.build(chip, resident=resident, flops=problem.flops, tiling=chosen, **tensors)
 
 
 def _meanings(
@@ -77,23 +79,19 @@ def _meanings(
 
 
 @kernel
-def conv_forward(k: K, x: TensorRef, w: TensorRef, y: TensorRef, *, tiling: Tiling, activation: str) -> None:
+def conv_forward(k: K, x: TensorRef, w: TensorRef, y: TensorRef, *, tiling: Tiling) -> None:
     """y = activation(conv(x, w)); see the lesson `conv2d`."""
-    _forward(k, x, w, None, y, tiling, activation)
+    _forward(k, x, w, None, y, tiling)
 
 
 @kernel
-def conv_forward_bias(
-    k: K, x: TensorRef, w: TensorRef, bias: TensorRef, y: TensorRef, *, tiling: Tiling, activation: str
-) -> None:
+def conv_forward_bias(k: K, x: TensorRef, w: TensorRef, bias: TensorRef, y: TensorRef, *, tiling: Tiling) -> None:
     """y = activation(conv(x, w) + bias); see the lesson `conv2d`."""
-    _forward(k, x, w, bias, y, tiling, activation)
+    _forward(k, x, w, bias, y, tiling)
 
 
-def _forward(
-    k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, T: Tiling, activation: str
-) -> None:
-    frames, filters, results = Frames(k, x, T), Filters(k, w, T), Results(k, y, bias, T, activation)
+def _forward(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, T: Tiling) -> None:
+    frames, filters, results = Frames(k, x, T), Filters(k, w, T), Results(k, y, bias, T)
     product = Product(k, x.dtype, T)
     if k.row >= T.grid_rows or k.col >= T.grid_cols:
         return  # fewer bands than nodes: these have nothing to do
@@ -264,8 +262,8 @@ class Product:
 class Results:
     """The accumulators and the way out: bias, activation and rounding of a tile while the next one is multiplied."""
 
-    def __init__(self, k: K, y: TensorRef, bias: TensorRef | None, tiling: Tiling, activation: str) -> None:
-        T, self.k, self.tiling, self.activation = tiling, k, tiling, activation
+    def __init__(self, k: K, y: TensorRef, bias: TensorRef | None, tiling: Tiling) -> None:
+        T, self.k, self.tiling = tiling, k, tiling
         pixels = T.bands * T.high
         self.y = rows_of(y, T.shape.w.out)
         self.acc = k.sram((T.accumulators, pixels, T.wide, T.filters), "fp32", "acc")
@@ -273,6 +271,7 @@ class Results:
         self.sent, self.waiting = k.sem(2, "sent"), [0, 0]
         self.bias, self.loaded = bias, k.sem(name="bias_loaded")
         self.bias_row = k.sram((T.filters,), "fp32", "bias_row") if bias is not None else None
+        self.activation = Activation(k, T.activation, T.strip)
         self.home = self.out = None
         if y.resident:
             self.home = buffer(k, (T.most_bands * T.high * T.wide, T.filters), y, "y_home")
@@ -318,8 +317,7 @@ class Results:
         source = self.tile(t, len(bands))
         if self.bias_row is not None:
             k.vec.add(source, source, self.bias_row[: self.count])
-        if self.activation == "relu":
-            k.vec.relu(source, source)
+        self.activation.apply(source)
         if self.home is not None:
             size = T.high * T.wide
             kept = self.home[numbers[0] * size : (numbers[-1] + 1) * size, : self.count].split(0, T.wide)

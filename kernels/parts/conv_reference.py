@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accel.kernels.parts.matmul_reference import activated
 from accel.numerics import as_storage, cast, from_storage
 from accel.problem.convolution import Axis, Convolution, Geometry
 
@@ -60,8 +61,8 @@ def oracle_at(
             sums = _forward(form, values["x"], values["w"], at, step)
             if options["bias"]:
                 sums = sums + values["bias"][at[-1]]
-            if options["activation"] == "relu":
-                sums = np.where((sums > 0) | np.isnan(sums), sums, np.float32(0))
+            if options["activation"] != "none":
+                sums = activated(options["activation"], sums)
         elif output == "gx":
             sums = _data_gradient(form, values["gy"], values["w"], at, step)
         elif output == "gw":

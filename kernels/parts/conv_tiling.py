@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_shape import Shape
 from accel.kernels.parts.conv_stage import plan_of
+from accel.kernels.parts.epilogue import strip_of, work_of
 from accel.lang import SRAM_ALIGN
 from accel.numerics import fmt
 
@@ -51,6 +52,7 @@ class Tiling:
     dtype: str
     out_dtype: str
     bias: bool
+    activation: str = "none"
     staged: bool = False
 
     def node(self, part: Any, member: Any) -> tuple[Any, Any]:
@@ -167,6 +169,11 @@ class Tiling:
         """Return the rows of w in a piece of a resident w."""
         return ceil(self.chunk_depth / min(self.members, 8))
 
+    @property
+    def strip(self) -> tuple[int, int]:
+        """Return (pixels, filters) that the activation works on at a time."""
+        return strip_of(self.wide, self.filters)
+
     def sram_bytes(self, resident: frozenset[str]) -> int:
         """Return the SRAM of one node, in bytes."""
         s, item, out_item = self.shape, fmt(self.dtype).bytes, fmt(self.out_dtype).bytes
@@ -178,6 +185,7 @@ class Tiling:
             buffers += [4 * frame, 4 * chunk]
         if self.bias:
             buffers.append(4 * self.filters)
+        buffers += [4 * prod(self.strip)] * len(work_of(self.activation))
         if "x" in resident or self.staged:
             buffers.append(item * self.homes * self.block * s.c)
         if "w" in resident:
@@ -276,14 +284,18 @@ class Tiling:
         return self.shape.w.size % self.block == 0 or self.shape.rows_in == 1
 
 
-def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str, out_dtype: str, bias: bool) -> Tiling:
+def choose(
+    chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str, out_dtype: str, bias: bool,
+    activation: str = "none",
+) -> Tiling:  # fmt: skip
     """Return the tiling with about the fewest estimated cycles that fits a node's SRAM, of equals the fewest copies.
 
-    UnsupportedError where none fits, naming the smallest and what a node has.
+    CapacityError where none fits, naming the smallest and what a node has.
     """
     base = Tiling(
-        shape, 1, chip.mesh.rows, chip.mesh.cols, 1, 1, 1, 1, 0, 1, 1, 1, dtype == "fp32", dtype, out_dtype, bias
-    )
+        shape, 1, chip.mesh.rows, chip.mesh.cols, 1, 1, 1, 1, 0, 1, 1, 1, dtype == "fp32", dtype, out_dtype, bias,
+        activation,
+    )  # fmt: skip
     if dtype != "fp32":
         probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
         base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1))
@@ -297,10 +309,9 @@ def choose(chip: ChipSpec, shape: Shape, *, resident: frozenset[str], dtype: str
                 return candidate
     least = min((c.sram_bytes(resident) for cut in plain for c in _chunked(cut)), default=0)
     kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
-    raise UnsupportedError(
-        f"a convolution of {shape.n} x {shape.t.size} x {shape.h.size} x {shape.w.size} x {shape.c} into {shape.k} "
-        f"filters{kept} does not fit {chip.name}: the smallest tiling needs {least} B of SRAM, a node has "
-        f"{chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
+    raise CapacityError(
+        f"the smallest tiling{kept} needs {least:,} B of SRAM a node; "
+        + ("keep fewer operands resident, or spread them over more nodes" if kept else "cut the problem")
     )
 
 

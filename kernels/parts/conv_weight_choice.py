@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from math import ceil
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_weight_tiling import GROUP, Tiling
 from accel.kernels.parts.conv_windows import frame_axes
@@ -36,7 +36,7 @@ def choose(
     vector: which units may do it. item, out_item: bytes of an element of x and gy, and of gw. tiling: fields that are
     given (share, frames, rows); InputError for others, or outside their range.
 
-    UnsupportedError where none fits, naming the smallest and what a node has.
+    CapacityError where none fits, naming the smallest and what a node has.
     """
     base = Tiling(
         form, item, out_item, share=1, across=1, group_parts=1, c_parts=1, t_parts=1, r_parts=1, s_parts=1, k_parts=1,
@@ -65,10 +65,9 @@ def choose(
         )
     if best is None:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
-        raise UnsupportedError(
-            f"a weight gradient of {form.n} images of {'x'.join(map(str, form.x[1:]))} by "
-            f"{'x'.join(map(str, form.w))}{kept} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
-            f"SRAM, a node has {chip.node.sram_bytes}; keep fewer operands resident or use more or larger nodes"
+        raise CapacityError(
+            f"the smallest tiling{kept} needs {least[0]:,} B of SRAM a node; "
+            + ("keep fewer operands resident, or spread them over more nodes" if kept else "cut the problem")
         )
     # More in flight hides more of the way of short segments; of long ones it only delays the first.
     found = best[1]

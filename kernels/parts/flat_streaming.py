@@ -69,7 +69,7 @@ def choose_flat(chip: ChipSpec, size: int, reads: int, writes: int, work: int, *
         own = ceil(ceil(size / GROUP) / (chip.mesh.rows * chip.mesh.cols)) * GROUP
         block = min(BLOCK, max(GROUP, ceil(own / BLOCKS / GROUP) * GROUP), most // GROUP * GROUP)
     if not 0 < block <= most:
-        raise _too_large(chip, (depth * (reads + writes) + work) * (block or GROUP), block or GROUP, depth)
+        raise _too_large((depth * (reads + writes) + work) * (block or GROUP), block or GROUP, depth)
     return FlatTiling(block, depth)
 
 
@@ -94,7 +94,7 @@ def choose_summed(
             return FlatTiling(block, depth, chunk, held=True)
         block *= 2
     if PIECE * (depth * (reads + writes) + work) > room:
-        raise _too_large(chip, PIECE * (depth * (reads + writes) + work), PIECE, depth)
+        raise _too_large(PIECE * (depth * (reads + writes) + work) + chip.node.sram_bytes - SPARE - room, PIECE, depth)
     return FlatTiling(PIECE, depth, chunk)
 
 
@@ -106,10 +106,10 @@ def _check(given: Mapping[str, int], allowed: Sequence[str]) -> None:
             raise InputError(f"flat tiling: {name}={value!r} is no size; use a whole number from 1")
 
 
-def _too_large(chip: ChipSpec, needed: int, block: int, depth: int) -> CapacityError:
+def _too_large(needed: int, block: int, depth: int) -> CapacityError:
     return CapacityError(
-        f"blocks of {block} elements in {depth} slots need {needed + SPARE} B of SRAM a node and {chip.name} has "
-        f"{chip.node.sram_bytes}; use a smaller block or depth"
+        f"blocks of {block} elements in {depth} slots need {needed + SPARE:,} B of SRAM a node; "
+        "use a smaller block or depth"
     )
 
 

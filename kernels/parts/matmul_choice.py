@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import ceil
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.matmul_formats import Formats
 from accel.kernels.parts.matmul_tiling import GROUP, Tiling
@@ -30,7 +30,7 @@ def choose(
     alone: the whole mesh is one team, which computes a batch matrix by matrix. tile: some of `TILE`, to be kept: an
     accumulator tile has at most bm rows and bn columns, in whole groups of 8, and a step is bk deep, or the whole depth
     where that is less.
-    UnsupportedError where none fits, naming the smallest and what a node has; InputError for a tile out of range.
+    CapacityError where none fits, naming the smallest; InputError for a tile out of range.
     """
     wanted = _tile(tile or {})
     rows, cols = chip.mesh.rows, chip.mesh.cols
@@ -54,13 +54,10 @@ def choose(
                 best = (cost, candidate)
     if best is None:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
-        many = f"{batch} x " if batch > 1 else ""
         cut = f" in tiles of {', '.join(f'{x}={wanted[x]}' for x in TILE if x in wanted)}" if wanted else ""
-        raise UnsupportedError(
-            f"matmul {many}{m}x{n}x{k}{kept}{cut} does not fit {chip.name}: the smallest tiling needs {least[0]} B of "
-            f"SRAM, a node has {budget}; {'use a smaller tile' if cut else 'keep fewer operands resident'} or use more "
-            "or larger nodes"
-        )
+        way = "keep fewer operands resident, or spread them over more nodes" if kept else "cut the problem"
+        way = "use a smaller tile" if cut else way
+        raise CapacityError(f"the smallest tiling{kept}{cut} needs {least[0]:,} B of SRAM a node; {way}")
     _require_kept(best[1], wanted)
     return best[1]
 

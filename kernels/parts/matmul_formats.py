@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError, UnsupportedError
+from accel.kernels.parts.epilogue import work_of
 from accel.numerics import fmt
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Formats:
     @property
     def buffers(self) -> tuple[str, ...]:
         """Return the working buffers of the activation, fp32, of the size of a strip of results."""
-        return {"gelu": ("w0", "w1"), "gelu_tanh": ("w0", "w1"), "silu": ("w0",)}.get(self.activation, ())
+        return work_of(self.activation)
 
     @property
     def on_vector(self) -> bool:

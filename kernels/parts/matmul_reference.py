@@ -107,14 +107,14 @@ def _followed(problem: Matmul, c: Any, inputs: Mapping[str, Any], where: tuple[A
         if problem.add_bias:
             c = c + np.asarray(inputs["bias"], np.float32)[cols]
         if problem.activation != "none":
-            c = _activated(problem.activation, c)
+            c = activated(problem.activation, c)
         if problem.residual:
             term = inputs["residual"] if len(where) == 2 else inputs["residual"][where[0]]
             c = c + _values(term, problem.residual_dtype, {})[np.ix_(rows, cols)]
     return np.where(np.isnan(c), NAN, c) if c.dtype == np.float32 else c
 
 
-def _activated(name: str, c: np.ndarray) -> Any:
+def activated(name: str, c: np.ndarray) -> Any:
     """Return an activation of sums, each step rounded to fp32: the definitions of `elementwise`."""
     one, half = np.float32(1), np.float32(0.5)
     match name:

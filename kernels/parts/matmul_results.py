@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from accel.kernels.parts.elementwise_steps import STEPS
+from accel.kernels.parts.epilogue import Activation
 from accel.kernels.parts.matmul_formats import Formats, buffer
 from accel.kernels.parts.matmul_tiling import Tiling
 from accel.lang import K, TensorSpec
@@ -87,7 +87,7 @@ class Results:
             self.inbox = k.sram((T.replicas, T.share, T.bn), formats.sums, "inbox")
             self.inbox_full, self.inbox_free = k.sem(1, "inbox_full"), k.sem(2, "inbox_free")
             self.shared = k.sem(1, "shared")
-        self.work = {name: k.sram((T.strip, T.bn), "fp32", name) for name in formats.buffers}
+        self.activation = Activation(k, formats.activation, (T.strip, T.bn))
         if bias is not None:
             self.bias_row = k.sram((1, T.cols), "fp32", "bias_row")
         if residual is not None:
@@ -307,11 +307,7 @@ class Results:
         if self.bias is not None:
             *_, columns = self._inner(strip)
             k.vec.add(sums, sums, self.bias_row[:, columns])
-        if self.formats.activation != "none":
-            work = {name: self._part(buffer, strip) for name, buffer in self.work.items()}
-            STEPS["fwd"][self.formats.activation](
-                k.vec, {"x": sums, "y": sums, "w1": sums, **work}
-            )  # silu has no use for w1
+        self.activation.apply(sums)
         if self.residual is None:
             return
         if self.res_slots is not None:

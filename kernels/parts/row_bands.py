@@ -14,7 +14,7 @@ from functools import cached_property
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.lang import SRAM_ALIGN, K
 from accel.numerics import fmt
@@ -191,7 +191,7 @@ class BandTiling:
 def choose_bands(chip: ChipSpec, stencil: Stencil) -> BandTiling:
     """Return the default tiling: of those that fit SRAM the one with the least estimated cycles.
 
-    UnsupportedError where not even one row of the result and what it reads fit, one channel at a time.
+    CapacityError where not even one row of the result and what it reads fit, one channel at a time.
     """
     found: list[tuple[float, int, BandTiling]] = []
     blocks = dict.fromkeys(ceil(stencil.channels / n) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128))
@@ -208,9 +208,8 @@ def choose_bands(chip: ChipSpec, stencil: Stencil) -> BandTiling:
         for _, _, tiling in sorted(found, key=lambda item: item[:2]):
             if tiling.sequences <= MOST_SEQUENCES:
                 return tiling
-    raise UnsupportedError(
-        f"Cannot fit a row of {stencil.width} results and what it reads in the {chip.node.sram_bytes} B of SRAM of a "
-        f"node of {chip.name}; use smaller images or a chip with more SRAM a node"
+    raise CapacityError(
+        f"a row of {stencil.width} results and what it reads do not fit SRAM; use smaller images, or cut them"
     )
 
 

@@ -131,8 +131,7 @@ def choose_rows(chip: ChipSpec, rows: int, columns: int, plan: RowPlan, *, chunk
             return tiling
     least = plan.sram_bytes(columns, replace(tries[-1]))
     raise CapacityError(
-        f"rows of {columns} columns need {least} B of SRAM a node and {chip.name} has {chip.node.sram_bytes}; "
-        "use fewer columns or a smaller format"
+        f"rows of {columns} columns need {least:,} B of SRAM a node; use fewer columns or a smaller format"
     )
 
 

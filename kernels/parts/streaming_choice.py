@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.streaming_strips import Strips, axes
 from accel.problem import StreamingConv
@@ -28,7 +28,7 @@ def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
     The whole window stays on chip where that fits a node's SRAM in tiles of 64 pixels or more; where it does not, the
     cut with the fewest cycles in closed form (`cycles`) is taken, or one within 2 % of it in larger tiles. given: high,
     wide, slots, kept, tall, span where they are to be other than the default. InputError for values out of range,
-    UnsupportedError where no cut fits.
+    CapacityError where no cut fits, UnsupportedError where none has its halos in neighbours, or cameras are too many.
     """
     _check(problem, given)
     nodes, room = chip.mesh.rows * chip.mesh.cols, chip.node.sram_bytes
@@ -45,10 +45,13 @@ def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
     if times:
         close = [s for s, time in times.items() if time <= CLOSE * min(times.values())]
         return min(close, key=lambda s: (-s.tall * s.wide, times[s], _traffic(s), -s.kept, s.span))
-    needs = f"the smallest cut needs {min(cuts.values())} B" if cuts else "no cut has its halos in neighbours alone"
-    raise UnsupportedError(
-        f"{problem.label} does not fit {chip.name}: {needs}, a node has {chip.node.sram_bytes} B of SRAM; use smaller "
-        "frames, fewer filters or a chip with more or larger nodes"
+    if not cuts:
+        raise UnsupportedError(
+            f"{problem.label} does not fit {chip.name}: no cut has its halos in neighbours alone; use higher strips"
+        )
+    raise CapacityError(
+        f"the smallest cut needs {min(cuts.values()):,} B of SRAM a node; "
+        "use smaller frames, fewer filters or more nodes"
     )
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from accel.kernels.parts.epilogue import Activation, strip_of
 from accel.kernels.parts.streaming_strips import Block, Strips
 from accel.lang import K, TensorRef
 
@@ -48,7 +49,7 @@ class Stream:
         self, k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, strips: Strips, activation: str
     ) -> None:
         S, P = strips, strips.problem
-        self.k, self.strips, self.activation = k, S, activation
+        self.k, self.strips = k, S
         self.x: View = x  # of this node's camera
         self.y: View = y
         self.mesh_rows = ceil(S.nodes / k.mesh[1])
@@ -68,6 +69,7 @@ class Stream:
         if bias is not None:
             self.bias_row = k.sram((P.k,), "fp32", "bias_row")
             self.constants.append((self.bias_row, bias))
+        self.activation = Activation(k, activation, strip_of(S.wide, P.k))
         self.known = k.sem(name="known")
         self.outputs = P.frames - P.kt + 1
         self.pixels = slice(S.width.pad, S.width.pad + P.w)
@@ -273,8 +275,7 @@ class Stream:
                     sums = whole[:rows, :columns]
                     if self.bias_row is not None:
                         k.vec.add(sums, sums, self.bias_row)
-                    if self.activation == "relu":
-                        k.vec.relu(sums, sums)
+                    self.activation.apply(sums)
                     if self.out is None:
                         k.copy(target, sums)
                         continue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
+from accel.kernels.parts.epilogue import strip_of, work_of
 from accel.lang import SRAM_ALIGN
 from accel.numerics import fmt
 from accel.problem import StreamingConv
@@ -156,6 +157,7 @@ class Strips:
         buffers = [self.ring_bytes, item * P.kt * P.r * P.s * P.c * P.k]
         buffers += [2 * 4 * tile, 4 * P.k if P.bias else 0, 2 * out * tile if P.out_dtype != "fp32" else 0]
         buffers += [item * older * rows * pixels * channels] * 2
+        buffers += [4 * prod(strip_of(self.wide, P.k))] * len(work_of(P.activation))
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
 
     @property
