@@ -78,6 +78,8 @@ WRONG = [
     (AXES + "chip.name = ['a']\n", "[axes] chip.name: unknown name 'chip.name'; use chip.base"),
     (AXES + "noc.hop_cycles = []\n", "[axes] noc.hop_cycles is an empty list"),
     (AXES + "noc.hop_cycles = [1, 2, 1]\n", "[axes] noc.hop_cycles has the value 1 twice"),
+    (AXES + "noc.hop_cycles = [1, 1]\nnode.issue_cycles = [2, 2]\n[zip]\na = ['noc.hop_cycles', 'node.issue_cycles']\n",
+     "[axes] noc.hop_cycles and node.issue_cycles has the value [1, 2] twice"),
     (AXES + "noc.hop_cycles = [1, 1.0]\n", "[axes] noc.hop_cycles has the value 1.0 twice"),
     (AXES + "noc.hop_cycles = [1, 'a']\n", "[axes] noc.hop_cycles mixes numbers and text"),
     (AXES + "noc.hop_cycles = [1, true]\n", "[axes] noc.hop_cycles mixes flags and numbers"),

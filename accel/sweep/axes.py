@@ -37,7 +37,7 @@ def plain_value(value: Any) -> Any:
 def axis_of(name: str, given: object, where: str) -> Axis:
     """Return the axis that a list or a range of the TOML says; SpecError, beginning with `where`, for any other.
 
-    name: the dotted path. given: a list of values of one kind, none twice, or a table with `from`, `to` and one of
+    name: the dotted path. given: a list of values of one kind, or a table with `from`, `to` and one of
     `step`, `factor` and `count` (with `scale` and `multiple`).
     """
     if isinstance(given, Mapping):
@@ -50,11 +50,7 @@ def axis_of(name: str, given: object, where: str) -> Axis:
         raise SpecError(f"{where} is an empty list; give at least one value, or leave the axis out")
     if len(values) > MOST_VALUES:
         raise SpecError(f"{where} has {len(values):,} values; give at most {MOST_VALUES:,}")
-    values = _of_one_kind(values, where)
-    if len(set(values)) < len(values):
-        twice = next(value for place, value in enumerate(values) if value in values[:place])
-        raise SpecError(f"{where} has the value {plain_value(twice)!r} twice; give each value once")
-    return Axis(name, values)
+    return Axis(name, _of_one_kind(values, where))
 
 
 def _frozen(value: object, where: str, depth: int = 4) -> Value:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from accel.errors import SpecError, nearest
-from accel.sweep.axes import Axis, Value, axis_of
+from accel.sweep.axes import Axis, Value, axis_of, plain_value
 from accel.sweep.expressions import Expression, parse
 from accel.sweep.point import Limits
 from accel.sweep.sampling import METHODS, Sampling
@@ -187,8 +188,19 @@ def _groups(table: Mapping[str, Any], axes: tuple[Axis, ...], where: str) -> tup
             told = ", ".join(f"{known[place]} has {len(axes[place].values)}" for place in places)
             raise SpecError(f"{where} {name}: {told} values; axes that advance together have equally many")
         group_of |= dict.fromkeys(places, tuple(places))
-    found = [group_of.get(place, (place,)) for place in range(len(axes))]
-    return tuple(dict.fromkeys(found))
+    found = tuple(dict.fromkeys(group_of.get(place, (place,)) for place in range(len(axes))))
+    for group in found:
+        _check_repeats([axes[place] for place in group], where.replace("[zip]", "[axes]"))
+    return found
+
+
+def _check_repeats(group: Sequence[Axis], where: str) -> None:
+    """Refuse a value that an axis has twice; of axes that advance together, a combination."""
+    combinations = group[0].values if len(group) == 1 else tuple(zip(*(axis.values for axis in group), strict=True))
+    if len(set(combinations)) < len(combinations):
+        twice = next(value for value, count in Counter(combinations).items() if count > 1)
+        names = " and ".join(axis.name for axis in group)
+        raise SpecError(f"{where} {names} has the value {plain_value(twice)!r} twice; give each value once")
 
 
 def _sampling(table: Mapping[str, Any], where: str) -> Sampling:
