@@ -97,7 +97,7 @@ def _figures(job: Mapping[str, Any]) -> dict[str, Any]:
         "energy_j": energy_j,
         "usd": chip_usd(chip, seconds, energy_j),
         "bound_seconds": sum(part.times * part.bound_seconds for part in parts),
-        "bound_cause": max(parts, key=lambda part: part.times * part.bound_seconds).bound_cause,
+        "bound_cause": _most(parts),
         "flops": flops,
         "memory_bytes": _bytes(parts, "memory_read") + _bytes(parts, "memory_write"),
         "mesh_bytes": _bytes(parts, "mesh_byte_hops"),
@@ -112,6 +112,14 @@ def _figures(job: Mapping[str, Any]) -> dict[str, Any]:
         "events": sum(part.times * part.timing.events for part in parts),
         "build_s": build_s, "time_s": time_s,
     }  # fmt: skip
+
+
+def _most(parts: list[_Part]) -> str:
+    """Return the cause of most of the bounds' seconds; of equals the earlier of compute, memory and cut."""
+    seconds = dict.fromkeys(("compute", "memory", "cut"), 0.0)
+    for part in parts:
+        seconds[part.bound_cause] += part.times * part.bound_seconds
+    return max(seconds, key=lambda cause: seconds[cause])
 
 
 def _bytes(parts: list[_Part], name: str) -> int:

@@ -192,8 +192,9 @@ class _Run:
 
         chosen = self.writer.selected()
         if chosen is None:
-            from accel.sweep.screening import screen_all
+            from accel.sweep.screening import notes, screen_all
 
+            self.writer.notice = "; ".join(filter(None, (self.writer.notice, *notes(self.space))))
             self._state = replace(self._state, doing="screening by the closed form")
             self._report(force=True)
             chosen = screen_all(self.space, order, self._bulk)

@@ -15,7 +15,7 @@ from accel.sweep.chip_columns import ChipColumns, named_ports
 from accel.sweep.factors import Codes, Factor
 from accel.sweep.problem_columns import ProblemColumns, Work
 from accel.sweep.space import Space
-from accel.timing.rooflines import C_CLOCK, C_PEAK, CAUSES, UNSUPPORTED, best_seconds
+from accel.timing.rooflines import C_CLOCK, C_PEAK, CAUSES, DEMAND, UNSUPPORTED, best_seconds
 
 __all__ = ["CAUSES", "CHUNK", "Screened", "screen"]
 
@@ -30,7 +30,8 @@ class Screened:
     indices: numbers of the points. seconds: the bound, that of `Problem.bound` on the point's chip, summed over the
     problems with their counts; NaN for an illegal point. cause: 0 compute, 1 memory, 2 cut (`CAUSES`), of most of these
     seconds; -1 for an illegal point. legal, reason: whether there is such a point, and else why not. cycles: seconds in
-    cycles of the chip. utilization: useful flops over what the chip could do in these seconds.
+    cycles of the chip. flops: useful ones. utilization: these over what the chip could do in the seconds, and tflops a
+    second: no kernel reaches more.
     """
 
     indices: NDArray[np.int64]
@@ -40,6 +41,13 @@ class Screened:
     reason: NDArray[np.object_]
     cycles: NDArray[np.float64]
     utilization: NDArray[np.float64]
+    flops: NDArray[np.float64]
+
+    @property
+    def tflops(self) -> NDArray[np.float64]:
+        """Useful flops a second in the least time, in 10^12."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.flops / self.seconds / 1e12
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -55,8 +63,7 @@ def screen(space: Space, indices: ArrayLike | None = None) -> Screened:
     wanted = _numbers(space, indices)
     tables = _tables_of(space)
     parts = [tables.chunk(wanted[at : at + CHUNK]) for at in range(0, len(wanted), CHUNK)] or [tables.chunk(wanted)]
-    seconds, cause, legal, reason, cycles, utilization = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Screened(wanted, seconds, cause, legal, reason, cycles, utilization)
+    return Screened(wanted, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _numbers(space: Space, indices: ArrayLike | None) -> Codes:
@@ -93,33 +100,26 @@ class _Tables:
         return self._number_of_text[text]
 
     def chunk(self, indices: Codes) -> tuple[NDArray[Any], ...]:
-        """Return seconds, cause, legal, reason, cycles and utilization of some points."""
+        """Return the fields of `Screened` after the first, for some points."""
         count = len(indices)
         errors = np.zeros(count, np.int32)
-        seconds, ideal, clock = (np.full(count, np.nan) for _ in range(3))
+        seconds, ideal, clock, flops = (np.full(count, np.nan) for _ in range(4))
         cause = np.full(count, UNSUPPORTED, np.int8)
         held, broken = self._space.legal(indices)
         for number in np.unique(broken[~held]).tolist():
-            errors[~held & (broken == number)] = self._number(self._broken(number))
+            errors[~held & (broken == number)] = self._number(self._space.rule(number))
         rows = np.flatnonzero(held)
         if len(rows):
             found = self._legal_chunk(indices[rows])
-            seconds[rows], ideal[rows], clock[rows], cause[rows], errors[rows] = found
+            seconds[rows], ideal[rows], clock[rows], flops[rows], cause[rows], errors[rows] = found
         legal = errors == 0
-        seconds[~legal], cause[~legal] = np.nan, UNSUPPORTED
+        seconds[~legal], flops[~legal], cause[~legal] = np.nan, np.nan, UNSUPPORTED
         reason = np.array(self._texts, object)[errors]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return seconds, cause, legal, reason, seconds * clock, ideal / seconds
-
-    def _broken(self, number: int) -> str:
-        """Say which constraint a point breaks, or which expression has no value there."""
-        constraints = self._space.document.constraints
-        if number < len(constraints):
-            return f"{constraints[number][0]}: {constraints[number][1].text!r} does not hold"
-        return f"{self._space.constraints[number]}: its expression has no value; resolve the point to see why"
+            return seconds, cause, legal, reason, seconds * clock, ideal / seconds, flops
 
     def _legal_chunk(self, indices: Codes) -> tuple[NDArray[Any], ...]:
-        """Seconds, seconds at the peak, clock, cause and error of points that keep all constraints."""
+        """Seconds, seconds at the peak, clock, flops, cause and error of points that keep all constraints."""
         count = len(indices)
         settings = {name: Factor.of(column) for name, column in self._space.settings(indices).items()}
         of_problem = {name: factor for name, factor in settings.items() if name.startswith("problem.")}
@@ -140,7 +140,7 @@ class _Tables:
         good = errors == 0
         best_seconds(chips, np.where(good, first, 0), np.where(good, last, 0), demands, seconds, ideal, cause)
         self._unsupported(indices, np.flatnonzero(good & (cause == UNSUPPORTED)), errors)
-        return seconds, ideal, chips[C_CLOCK], cause, errors
+        return seconds, ideal, chips[C_CLOCK], _flops(demands, first, last), cause, errors
 
     def _unsupported(self, indices: Codes, rows: Codes, errors: NDArray[np.int32]) -> None:
         """Note why chips do not compute in the format of a problem, as the first of them says it."""
@@ -151,6 +151,15 @@ class _Tables:
                     problem.bound(point.chip, point.resident)
             except AccelError as error:
                 errors[rows] = self._number(str(error))
+
+
+def _flops(demands: NDArray[np.float64], first: Codes, last: Codes) -> NDArray[np.float64]:
+    """Useful flops of each point: those of its demands, as often as they occur."""
+    each = np.append(demands[:, DEMAND.index("useful_flops")] * demands[:, DEMAND.index("count")], 0.0)
+    if ((last - first) == 1).all():
+        return each[first]
+    ends = np.stack([first, last], axis=1).reshape(-1)
+    return np.where(last > first, np.add.reduceat(each, ends)[::2], 0.0)
 
 
 _held: list[tuple[weakref.ref[Space], _Tables]] = []  # of the space that was screened last: it comes in chunks

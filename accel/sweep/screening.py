@@ -14,11 +14,11 @@ from accel.sweep.rows import best_first
 if TYPE_CHECKING:
     from accel.sweep.space import Space
 
-__all__ = ["kept", "screen_all"]
+__all__ = ["kept", "notes", "screen_all"]
 
 CHUNK = 65536  # points at once
 _DEFAULT_KEEP = 64
-_BOUNDED = ("seconds", "cycles", "utilization")  # of which there is a closed form
+_BOUNDED = ("seconds", "cycles", "utilization", "tflops")  # of which there is a closed form
 
 Bulk = Callable[[Any, str, list[str], Mapping[str, list[Any]]], None]
 
@@ -26,9 +26,9 @@ Bulk = Callable[[Any, str, list[str], Mapping[str, list[Any]]], None]
 def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
     """Store every point of `order` as "illegal" or "screened", and return the numbers of the best, best first.
 
-    Best is by the bound of the objective where that is seconds, cycles or utilization, else the least bound in seconds;
-    of equals the one that comes first in `order`. store(numbers, status, reasons,
-    more columns) is called for many points at once.
+    Best is by the bound of the objective where that is seconds, cycles, utilization or tflops, by itself where it is an
+    axis of numbers, else by the least bound in seconds; of equals the one that comes first in `order`. store(numbers,
+    status, reasons, more columns) is called for many points at once.
     """
     from accel.sweep.screen import CAUSES, screen  # here, because it loads the compiler
 
@@ -43,12 +43,36 @@ def screen_all(space: Space, order: Any, store: Bulk) -> list[int]:
         bounds = np.asarray(found.seconds)[legal]
         more = {"bound_seconds": bounds.tolist(), "bound_cause": names[np.asarray(found.cause)[legal]].tolist()}
         store(chunk[legal], "screened", [""] * len(bounds), more)
-        figure = np.asarray(getattr(found, column) if column in _BOUNDED else found.seconds)[legal]
-        rank[first : first + len(chunk)][legal] = figure if less or column not in _BOUNDED else -figure
+        known = _known(space)
+        figure = (
+            getattr(found, column) if column in _BOUNDED else space.column(column, chunk) if known else found.seconds
+        )
+        rank[first : first + len(chunk)][legal] = figure[legal] if less or not known else -figure[legal]
     count = kept(space.keep, int(np.isfinite(rank).sum()))
     best = np.argsort(rank, kind="stable")[:count]
     chosen: list[int] = order[best].tolist()
     return chosen
+
+
+def notes(space: Space) -> list[str]:
+    """Return what a reader of a screening must know: which axes and which objective the closed form does not see."""
+    found = []
+    blind = [axis.name for axis in space.axes if axis.name.startswith("kernel.") and axis.name != "kernel.resident"]
+    if blind:
+        found.append(
+            f"the closed form does not know {', '.join(blind)}: points that differ in nothing else are equal to it, and "
+            "of equals the first of the run are kept"
+        )
+    if not _known(space):
+        found.append(f"the closed form does not know {space.objective}: the points with the least seconds are kept")
+    return found
+
+
+def _known(space: Space) -> bool:
+    """Whether points can be ranked by the objective without timing them."""
+    column, _ = best_first(space.objective)
+    numbers = [axis for axis in space.axes if axis.name == column and type(axis.values[0]) in (int, float)]
+    return column in _BOUNDED or bool(numbers)
 
 
 def kept(keep: object, legal: int) -> int:
