@@ -60,8 +60,8 @@ def notes(space: Space) -> list[str]:
     blind = [axis.name for axis in space.axes if axis.name.startswith("kernel.") and axis.name != "kernel.resident"]
     if blind:
         found.append(
-            f"the closed form does not know {', '.join(blind)}: points that differ in nothing else are equal to it, and "
-            "of equals the first of the run are kept"
+            f"the closed form does not know {', '.join(blind)}: points that differ in nothing else are equal to it, "
+            "and of equals the first of the run are kept"
         )
     if not _known(space):
         found.append(f"the closed form does not know {space.objective}: the points with the least seconds are kept")
