@@ -1,15 +1,17 @@
 """The utilization table of the kernel library on d1: every target, what was reached, and what limits it.
 
-    python benchmarks/utilization.py [--only conv2d,attention] [--markdown FILE]
+    python benchmarks/utilization.py [--only conv2d,attention] [--page docs/utilization.md]
 
 Operands are resident where inputs and outputs fit in 400 MB and the kernel takes them so. Otherwise the goal is the
 smaller of the target and 95 % of what the closed-form `bound` fidelity of the same program allows; the table prints
 which. Utilization is over all 354 nodes; of elementwise kernels and norms it is compulsory bytes over bandwidth.
+--page: a page with a section for each family, whose tables get the rows that were measured; its text stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -122,15 +124,32 @@ def measured(case: Case) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def updated(page: str, families: dict[str, list[tuple[str, ...]]]) -> str:
+    """Return the page with the rows of `families` in its tables, and how many of all rows meet their goal."""
+    for family, rows in families.items():
+        table = "\n".join(_row(cells[1:-1]) for cells in rows)
+        page, found = re.subn(rf"(## {re.escape(family)}\n\n\|.*\n\|.*\n)(?:\|.*\n)*", rf"\g<1>{table}\n", page)
+        if not found:
+            raise SystemExit(f"the page has no section '## {family}' with a table; add one")
+    verdicts = re.findall(r"\| (yes|NO) \|", page)
+    counted = f"{verdicts.count('yes')} of {len(verdicts)} rows meet their goal."
+    return re.sub(r"\d+ of \d+ rows meet their goal\.", counted, page)
+
+
 def main() -> int:
     """Print the table as it grows; exit code 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", default="", help="families that begin with one of these, commas between")
-    parser.add_argument("--markdown", type=Path, help="write the table there too")
+    parser.add_argument("--page", type=Path, help="put the rows into the tables of this page")
     options = parser.parse_args()
     wanted = tuple(options.only.split(",")) if options.only else ("",)
     head = ("family", "shape", "operands", "cycles", "reached", "goal", "met", "largest losses", "host")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    print("| " + " | ".join(head) + " |", "|" + "---|" * len(head), sep="\n")
+    families: dict[str, list[tuple[str, ...]]] = {}
     missed = 0
     for case in cases():
         if not case.family.startswith(wanted):
@@ -140,10 +159,10 @@ def main() -> int:
         except accel.AccelError as error:
             cells = (case.family, case.name, "", "", "", "", "NO", str(error), "")
         missed += cells[6] != "yes"
-        lines.append("| " + " | ".join(cells) + " |")
-        print(lines[-1], flush=True)
-    if options.markdown:
-        options.markdown.write_text("\n".join(lines) + "\n")
+        families.setdefault(case.family, []).append(cells)
+        print(_row(cells), flush=True)
+    if options.page:
+        options.page.write_text(updated(options.page.read_text(encoding="utf-8"), families), encoding="utf-8")
     return 1 if missed else 0
 
 
