@@ -90,10 +90,10 @@ def build(
     """Return the program of one direction of a convolution of n images h x w x c with k filters r x s, for `chip`.
 
     direction: "fwd" (x, w -> y), "dgrad" (gy, w -> gx) or "wgrad" (x, gy -> gw); x (n, h, w, c), w (r, s, c / groups,
-    k), gy and y (n, p, q, k). stride, pad, dilation: one int or (height, width). dtype: of the inputs, a float format
-    of the chip's matrix unit, or fp32, which the vector unit multiplies; out_dtype: of the result. bias: forward adds
-    bias (k,) in fp32, wgrad returns its gradient gb too. activation: relu, gelu, gelu_tanh, silu, sigmoid or
-    tanh, forward, in fp32 before the one rounding.
+    k), gy and y (n, p, q, k). stride, pad, dilation: one int or (height, width). dtype: of the inputs, a format of the
+    chip's matrix unit (sums of integers are int32 modulo 2^32), or fp32, which the vector unit multiplies; out_dtype:
+    of the result. bias: forward adds bias (k,) in fp32, wgrad returns its gradient gb too. activation: relu, gelu,
+    gelu_tanh, silu, sigmoid or tanh, forward, in fp32 before the one rounding.
     resident: operands that lie in SRAM, in shards. exponent_bias, denormals (forward): of operands in cfp8-143,
     cfp8-152, shp16 and uhp16, one bias for all or a dict by name ("x", "w", "y"). tiling: fields of the direction's
     tiling (default: chosen in closed form). Raises InputError and UnsupportedError.
@@ -130,6 +130,7 @@ KERNEL = LibraryKernel(
         Conv2d(1, 5, 9, 4, 4, 3, 3, pad=1, groups=4, activation="silu", dtype="fp32", out_dtype="fp32"),
         Conv2d(1, 7, 9, 6, 20, 1, 1, stride=2, out_dtype="fp32"),
         Conv2d(2, 8, 6, 8, 9, 3, 3, pad=1, dtype="cfp8-143", out_dtype="cfp8-152"),
+        Conv2d(1, 6, 7, 12, 9, 3, 3, pad=1, stride=2, dtype="int8", out_dtype="int32"),
         Conv2d(5, 9, 7, 13, 11, 3, 3, pad=1, direction="dgrad"),
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
         Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),

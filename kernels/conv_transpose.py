@@ -37,7 +37,7 @@ from accel.kernels.parts.conv_data_tiling import Cut
 from accel.kernels.parts.matmul_formats import Formats
 from accel.kernels.parts.matmul_reference import activated
 from accel.lang import K, TensorSpec, tensor
-from accel.numerics import cast, from_storage
+from accel.numerics import cast, fmt, from_storage
 from accel.problem.conv_transpose import ConvTranspose2d
 from accel.program import Program, kernel
 
@@ -61,7 +61,8 @@ def oracle_at(
 ) -> Any:  # fmt: skip
     """Return the elements `np.ix_(*index)` of the output, where the whole would take too long."""
     known = {} if meaning is None else meaning
-    adjoint = type(problem.adjoint).from_dict({**problem.adjoint.to_dict(), "out_dtype": "fp32"})
+    sums_dtype = "int32" if fmt(problem.dtype).kind == "int" else "fp32"
+    adjoint = type(problem.adjoint).from_dict({**problem.adjoint.to_dict(), "out_dtype": sums_dtype})
     sums = conv_reference.oracle_at(
         adjoint, problem.renamed(inputs), problem.names[output], index, meaning=problem.renamed(known)
     )
@@ -73,7 +74,7 @@ def oracle_at(
             sums = np.where(np.isnan(sums), np.uint32(0x7FC00000).view(np.float32), sums)
     dtype = problem.out_dtype
     own = known.get(output, {})
-    return sums if dtype == "fp32" else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
+    return sums if dtype == sums_dtype else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
 
 
 @kernel

@@ -264,7 +264,7 @@ def test_what_a_chip_cannot_do() -> None:
         program(MINI, Conv2d(2, 8, 8, 16, 16, 3, 3, **W), resident=frozenset({"y"}))
     with pytest.raises(UnsupportedError, match=r"d1 has no weight gradient of fp16; use dtype='bf16' or"):
         program(chip("d1"), Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="fp16", out_dtype="fp16", **W))
-    with pytest.raises(UnsupportedError, match=r"mini has no weight gradient of int8; use"):
-        program(MINI, Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="int8", out_dtype="int32", **W))
+    with pytest.raises(UnsupportedError, match=r"mini has no weight gradient of int32; use"):
+        program(MINI, Conv2d(2, 8, 8, 16, 16, 3, 3, dtype="int32", out_dtype="int32", **W))
     with pytest.raises(CapacityError, match=r"the smallest tiling with x resident needs [\d,]+ B of SRAM a node"):
         program(MINI, Conv2d(64, 64, 64, 512, 512, 3, 3, pad=1, **W), resident=frozenset({"x"}))

@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 from accel.errors import InputError
 from accel.problem.checks import check_axes, check_choice, check_elements, check_flag, check_format, check_int
 from accel.problem.conv import Conv2d
-from accel.problem.convolution import ACTIVATIONS, DIRECTIONS, MAX_TAPS
+from accel.problem.convolution import ACTIVATIONS, DIRECTIONS, MAX_TAPS, check_sums
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["ConvTranspose2d"]
@@ -65,6 +65,7 @@ class ConvTranspose2d(Problem, frozen=True):
             force_setattr(self, name, check_format(kind, name, getattr(self, name)))
         check_choice(kind, "direction", self.direction, DIRECTIONS)
         check_choice(kind, "activation", self.activation, ACTIVATIONS)
+        check_sums(kind, self.dtype, bias=self.bias, activation=self.activation)
         if self.direction != "fwd" and (check_flag(kind, "bias", self.bias) or self.activation != "none"):
             raise InputError(
                 f"{kind}: bias and activation have no part in direction {self.direction!r}; leave them out"

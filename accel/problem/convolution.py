@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
+from accel.numerics import fmt
 from accel.problem.checks import check_axes, check_choice, check_elements, check_flag, check_format, check_int
 from accel.problem.matmul import ACTIVATIONS
 from accel.problem.workload import Operand, Problem
@@ -91,6 +92,7 @@ class Convolution(Problem, frozen=True):
             raise InputError(
                 f"{kind}: activation={self._get('activation')!r} has no part in direction {direction!r}; use 'none'"
             )
+        check_sums(kind, self._get("dtype"), bias=self._get("bias"), activation=self._get("activation"))
         form = self.geometry
         if form.c % form.groups or form.k % form.groups:
             raise InputError(
@@ -193,6 +195,13 @@ class Touched(NamedTuple):
     inputs: int
     outputs: int
     taps: int
+
+
+def check_sums(kind: str, dtype: str, *, bias: bool, activation: str) -> None:
+    """InputError for what follows sums of integers, which are int32."""
+    follows = "bias" if bias else "activation" if activation != "none" else ""
+    if follows and fmt(dtype).kind == "int":
+        raise InputError(f"{kind}: sums of {dtype} are int32 and have no {follows}; leave it out")
 
 
 def _spans(axis: Axis) -> list[tuple[int, int, int]]:

@@ -38,8 +38,8 @@ def build(
     """Return the program of `problem`, forward; see `conv2d.build`."""
     fields = problem.to_dict()
     dtype, out_dtype = fields["dtype"], fields["out_dtype"]
-    taken = [f for f in chip.node.matrix.step_cycles if fmt(f).kind != "int"] + ["fp32"]
-    results = [name for name, known in FORMATS.items() if known.kind != "int"]
+    taken = [*chip.node.matrix.step_cycles, "fp32"]
+    results = [name for name, known in FORMATS.items() if known.kind != "int" or fmt(dtype).kind == "int"]
     for name, value, choices in (("dtype", dtype, taken), ("out_dtype", out_dtype, results)):
         if value not in choices:
             raise UnsupportedError(
@@ -266,7 +266,7 @@ class Results:
         T, self.k, self.tiling = tiling, k, tiling
         pixels = T.bands * T.high
         self.y = rows_of(y, T.shape.w.out)
-        self.acc = k.sram((T.accumulators, pixels, T.wide, T.filters), "fp32", "acc")
+        self.acc = k.sram((T.accumulators, pixels, T.wide, T.filters), T.sums, "acc")
         self.full, self.free = k.sem(T.accumulators, "acc_full"), k.sem(T.accumulators, "acc_free")
         self.sent, self.waiting = k.sem(2, "sent"), [0, 0]
         self.bias, self.loaded = bias, k.sem(name="bias_loaded")
@@ -275,7 +275,7 @@ class Results:
         self.home = self.out = None
         if y.resident:
             self.home = buffer(k, (T.most_bands * T.high * T.wide, T.filters), y, "y_home")
-        elif y.dtype != "fp32":
+        elif y.dtype != T.sums:
             self.out = buffer(k, (2, pixels, T.wide, T.filters), y, "out")
 
     def place(self, begin: Any, mine: int, first: Any, count: int) -> None:
@@ -321,7 +321,7 @@ class Results:
         if self.home is not None:
             size = T.high * T.wide
             kept = self.home[numbers[0] * size : (numbers[-1] + 1) * size, : self.count].split(0, T.wide)
-            (k.vec.copy if kept.dtype == "fp32" else k.vec.cast)(kept, source)
+            (k.vec.copy if kept.dtype == T.sums else k.vec.cast)(kept, source)
         else:
             if self.out is not None:
                 self._settle(t % 2)

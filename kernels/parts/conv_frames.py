@@ -126,7 +126,7 @@ class Frames:
         at = 0
         for low, high in [(p.at, p.at + p.length) for p in self.variants[0][2]] + [(self.tiling.columns, 0)]:
             if at < low:
-                self.k.vec.fill(rows[:, at:low], 0.0)
+                self.k.vec.fill(rows[:, at:low], 0)
             at = high
 
     def load(self, tile: int, bands: list[Band]) -> None:
@@ -167,7 +167,7 @@ class Frames:
         padded = inside is not True
         if padded:
             with k.when(~inside if inside is not False else True):
-                k.vec.fill(frame, 0.0)
+                k.vec.fill(frame, 0)
                 k.inc(full, self.pieces)
         for low, high, pieces in self.variants:
             here = inside
@@ -177,7 +177,7 @@ class Frames:
                 continue
             with k.when(here):
                 if len(self.variants) > 1 and self._padded(pieces):
-                    k.vec.fill(frame, 0.0)
+                    k.vec.fill(frame, 0)
                 for piece in pieces:
                     self._bring(frame[piece.at : piece.at + piece.length], band, row, piece, full)
                 if len(pieces) < self.pieces:

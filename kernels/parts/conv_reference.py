@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.kernels.parts.matmul_reference import activated
-from accel.numerics import as_storage, cast, from_storage
+from accel.numerics import as_storage, cast, fmt, from_storage
 from accel.problem.convolution import Axis, Convolution, Geometry
 
 __all__ = ["oracle", "oracle_at", "tree_sum"]
@@ -28,7 +28,8 @@ def oracle(problem: Convolution, inputs: Mapping[str, Any], *, meaning: Meaning 
     filter taps in order and then the channels of the group, padding taking part as +0; data gradient over the taps
     that land on an output gradient and then the filters of the group; weight gradient over the outputs of one image,
     then images by a balanced tree (`tree_sum`). A bias is added to the fp32 sum, then the activation, then one
-    rounding. meaning: bias and denormals by operand name, of operands in a configurable format.
+    rounding. Integers: in 64 bits, then modulo 2^32, then saturated to the result's format.
+    meaning: bias and denormals by operand name, of operands in a configurable format.
     """
     return {
         name: oracle_at(problem, inputs, name, [np.arange(size) for size in operand.shape], meaning=meaning)
@@ -54,7 +55,10 @@ def oracle_at(
         if operand.role == "in"
     }
     form, options = problem.geometry, problem.to_dict()
-    step = _fused if options["dtype"] == "fp32" else _short
+    whole = fmt(options["dtype"]).kind == "int"
+    step = _fused if options["dtype"] == "fp32" else _integer if whole else _short
+    if whole:
+        values = {name: array.astype(np.int64) for name, array in values.items()}
     at = [np.asarray(i) for i in index]
     with np.errstate(all="ignore"):
         if output == "y":
@@ -69,10 +73,15 @@ def oracle_at(
             sums = tree_sum(_weight_gradient(form, values["x"], values["gy"], at, step))
         else:
             sums = tree_sum(_bias_gradient(form, values["gy"], at[0]))
-    sums = np.ascontiguousarray(sums)
-    sums.view(np.uint32)[np.isnan(sums)] = FP32_NAN
+    if whole:
+        sums = sums.astype(np.int32)  # modulo 2^32
+    else:
+        sums = np.ascontiguousarray(sums)
+        sums.view(np.uint32)[np.isnan(sums)] = FP32_NAN
     dtype, own = problem.operands[output].dtype, known.get(output, {})
-    return sums if dtype == "fp32" else from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
+    if dtype == ("int32" if whole else "fp32"):
+        return sums
+    return from_storage(cast(sums, dtype, **own), dtype, as_="ml_dtypes", **own)
 
 
 def tree_sum(parts: Array) -> Array:
@@ -91,6 +100,12 @@ def tree_sum(parts: Array) -> Array:
 def _short(c: Array, a: Array, b: Array) -> Array:
     """c + a b with one rounding to fp32, where a and b have at most 11 significant bits: exact in float64."""
     return (c.astype(np.float64) + a.astype(np.float64) * b.astype(np.float64)).astype(np.float32)
+
+
+def _integer(c: Array, a: Array, b: Array) -> Array:
+    """c + a b of integers in 64 bits."""
+    total: Array = c + a * b
+    return total
 
 
 def _fused(c: Array, a: Array, b: Array) -> Array:
@@ -117,7 +132,7 @@ def _forward(form: Geometry, x: Array, w: Array, at: Sequence[Array], step: Step
     """y at images, output positions and filters `at`."""
     filters, per_group = at[-1], form.c // form.groups
     first = filters // (form.k // form.groups) * per_group  # first channel of each filter's group
-    padded, acc = _pad(form, x), np.zeros([len(i) for i in at], np.float32)
+    padded, acc = _pad(form, x), np.zeros([len(i) for i in at], x.dtype)
     for taps in _taps(form):
         rows = [o * a.stride + t * a.dilation for o, a, t in zip(at[1:-1], form.axes, taps, strict=True)]
         for c in range(per_group):
@@ -138,7 +153,7 @@ def _data_gradient(form: Geometry, gy: Array, w: Array, at: Sequence[Array], ste
     channels, per_group = at[-1], form.k // form.groups
     first = channels // (form.c // form.groups) * per_group  # first filter of each channel's group
     own = channels % (form.c // form.groups)
-    acc = np.zeros([len(i) for i in at], np.float32)
+    acc = np.zeros([len(i) for i in at], gy.dtype)
     for taps in _taps(form):
         found = [_landing(a, i, t) for a, i, t in zip(form.axes, at[1:-1], taps, strict=True)]
         lands = np.ones((1,) * len(at), bool)
@@ -155,7 +170,7 @@ def _weight_gradient(form: Geometry, x: Array, gy: Array, at: Sequence[Array], s
     channels, filters = at[-2], at[-1]
     first = filters // (form.k // form.groups) * (form.c // form.groups)
     place = channels[:, None] + first[None, :]  # the channel of x for each channel and filter of gw
-    padded, acc = _pad(form, x), np.zeros([form.n, *(len(i) for i in at)], np.float32)
+    padded, acc = _pad(form, x), np.zeros([form.n, *(len(i) for i in at)], x.dtype)
     for outputs in itertools.product(*(range(axis.out) for axis in form.axes)):
         rows = [o * a.stride + t * a.dilation for o, a, t in zip(outputs, form.axes, at, strict=False)]
         patch = padded[np.ix_(np.arange(form.n), *rows)][..., place]

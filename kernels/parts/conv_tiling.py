@@ -170,6 +170,11 @@ class Tiling:
         return ceil(self.chunk_depth / min(self.members, 8))
 
     @property
+    def sums(self) -> str:
+        """Return the format of the accumulators."""
+        return "int32" if fmt(self.dtype).kind == "int" else "fp32"
+
+    @property
     def strip(self) -> tuple[int, int]:
         """Return (pixels, filters) that the activation works on at a time."""
         return strip_of(self.wide, self.filters)
@@ -193,7 +198,7 @@ class Tiling:
             buffers.append(item * ceil(pieces / self.members) * self.piece * self.filters)
         if "y" in resident:
             buffers.append(out_item * self.most_bands * self.high * self.wide * self.filters)
-        elif self.out_dtype != "fp32":
+        elif self.out_dtype != self.sums:
             buffers.append(2 * out_item * pixels * self.filters)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
 
@@ -243,7 +248,7 @@ class Tiling:
         pixels = self.bands * self.high * self.wide
         frame = item * self.bands * s.t.taps * self.rows * min(self.columns, s.w.size) * s.c
         w_bytes = item * s.depth * self.filters * (1 if self.kept else self.tiles)
-        drain = (1 + self.bias + (self.out_dtype != "fp32")) * ceil(pixels * self.filters * 4 / node.port_bytes)
+        drain = (1 + self.bias + (self.out_dtype != self.sums)) * ceil(pixels * self.filters * 4 / node.port_bytes)
         busy: float = self.multiply_cycles(chip) + (self.tiles * drain if self.accumulators == 1 else 0)
         # Rows of x that nodes of all parts want come from all over a column: half of them cross its middle.
         crowd = max(1.0, self.grid_rows / 4) if self.parts > 1 and "x" in resident else 1.0
@@ -296,7 +301,7 @@ def choose(
         shape, 1, chip.mesh.rows, chip.mesh.cols, 1, 1, 1, 1, 0, 1, 1, 1, dtype == "fp32", dtype, out_dtype, bias,
         activation,
     )  # fmt: skip
-    if dtype != "fp32":
+    if dtype != "fp32" and fmt(dtype).kind != "int":  # the vector unit has no fused multiply-add of integers
         probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
         base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1))
     plain = [cut for cut in _cuts(base) if _legal(cut, resident)]

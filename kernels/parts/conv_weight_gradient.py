@@ -50,16 +50,15 @@ def program(
         )
     options, form = problem.to_dict(), problem.geometry
     dtype, matrix = options["dtype"], chip.node.matrix.step_cycles
-    if fmt(dtype).kind == "int" or (dtype not in matrix and dtype != "fp32"):
-        taken = [name for name in matrix if fmt(name).kind != "int"]
+    if dtype not in matrix and dtype != "fp32":
         raise UnsupportedError(
             f"{problem.kind} on {chip.name} has no weight gradient of {dtype}; "
-            f"use dtype={' or '.join(map(repr, [*taken, 'fp32']))}"
+            f"use dtype={' or '.join(map(repr, [*matrix, 'fp32']))}"
         )
     if dtype == "fp32":
         units = [True]
     elif vector is None:  # a group with a few channels leaves most of the matrix unit idle
-        units = [False, True] if form.groups > 1 else [False]
+        units = [False, True] if form.groups > 1 and fmt(dtype).kind != "int" else [False]
     else:
         units = [vector]
     best = choose(
@@ -73,9 +72,9 @@ def program(
 @kernel
 def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any, *, tiling: Tiling) -> None:
     """gw (and gb, where it is a tensor) of x and gy; see the module text."""
-    T = tiling
-    inputs, outputs = Inputs(k, x, gy, T), Outputs(k, gw, gb, T)
-    beside = Outputs(k, gw, None, T, corner=True) if T.rest else None
+    T, sums = tiling, "int32" if fmt(x.dtype).kind == "int" else "fp32"
+    inputs, outputs = Inputs(k, x, gy, T), Outputs(k, gw, gb, T, sums)
+    beside = Outputs(k, gw, None, T, sums, corner=True) if T.rest else None
     mine = share_of(k, T)
     if mine is None:
         return

@@ -178,7 +178,7 @@ class X(Side):
             for low, high in ((0, new.low), (new.high, size)):
                 box = [*(slice(s.low, s.high) for s in inside), slice(low, high), *rest]
                 if all(part.stop > part.start for part in box):
-                    k.vec.fill(self.slots[(g % self.stages, *box, slice(0, self.width))], 0.0)
+                    k.vec.fill(self.slots[(g % self.stages, *box, slice(0, self.width))], 0)
             inside.append(new)
         t, h, w = inside
         self.clean[g % self.stages] = t, h, w

@@ -20,15 +20,17 @@ PIECE = 768  # elements of a tile added at once: a product waits for the ports b
 class Outputs:
     """Tiles of gw (and slices of gb) that are being made, wait in the tree, travel between teams, and leave."""
 
-    def __init__(self, k: K, gw: TensorSpec, gb: Any, tiling: Tiling, *, corner: bool = False) -> None:
+    def __init__(
+        self, k: K, gw: TensorSpec, gb: Any, tiling: Tiling, sums: str, *, corner: bool = False
+    ) -> None:  # fmt: skip
         T, self.tiling, self.gw, self.gb = tiling, tiling, gw, gb if tiling.bias else None
         name = "corner_" if corner else ""
         tile, kept = (T.corner, T.corner) if corner else (T.tile, T.slice_shape)
-        self.tiles = k.sram((T.pool, *tile), "fp32", name + "tiles")
+        self.tiles = k.sram((T.pool, *tile), sums, name + "tiles")
         self.full, self.free = k.sem(name=name + "tile_full"), k.sem(T.pool, name + "tile_free")
         self.arrived, self.stored = k.sem(2, name + "arrived"), k.sem(name=name + "stored")
-        self.inbox = k.sram((T.teams, *T.slice_shape), "fp32", name + "inbox") if T.teams > 1 else None
-        self.out = k.sram(kept, gw.dtype, name + "out") if gw.dtype != "fp32" else None
+        self.inbox = k.sram((T.teams, *T.slice_shape), sums, name + "inbox") if T.teams > 1 else None
+        self.out = k.sram(kept, gw.dtype, name + "out") if gw.dtype != sums else None
         self.biases = k.sram((T.pool, T.bias_width), "fp32", name + "biases") if T.bias else None
         self.bias_inbox = (
             k.sram((T.teams, T.bias_width), "fp32", name + "bias_inbox") if T.bias and T.teams > 1 else None
