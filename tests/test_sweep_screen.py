@@ -295,6 +295,37 @@ def test_constraints_and_what_they_say() -> None:
     assert reason == "whole: 'problem.m % kernel.strip == 0' does not hold"
 
 
+ODD: list[tuple[dict[str, Any], tuple[int, int]]] = [
+    # expressions whose result is a whole number here and a fraction there
+    ({"problem": {"kind": "matmul", "n": 64, "k": "= problem.m // 3"},
+      "chip": {"base": "mini", "node.sram_bytes": "= problem.m * 1000.5"}, "kernel": {"resident": ["a"]},
+      "axes": {"problem.m": [1, 2, 3, 64, 500], "clock_hz": [10**9, 2 * 10**9]}}, (4, 6)),
+    # an expression without a value
+    ({"problem": {"kind": "matmul", "n": 64, "k": "= 7 / (problem.m - 3)"},
+      "axes": {"problem.m": [1, 2, 3, 4, 10]}}, (2, 3)),
+    # fp32 on the vector unit, and on a matrix unit that takes it
+    ({"problem": {"kind": "matmul", "m": 64, "n": 64, "k": 64, "dtype": "fp32"},
+      "chip": {"base": "mini", "node.vector.flops_per_lane": 3},
+      "axes": {"node.vector.bytes_per_cycle": [3, 4, 64, 0], "node.matrix.step_cycles.fp32": [1, 4, 0]}}, (4, 8)),
+    # a port that gets another name while the old one is used
+    ({"problem": {"kind": "matmul", "m": 64, "n": 64, "k": 64}, "chip": {"base": "mini"},
+      "axes": {"ports.west.name": ["west", "east"], "ports.west.bytes_per_cycle": [2.0, 3.0]}}, (2, 2)),
+    # fields of one record that rules tie together
+    ({"problem": {"kind": "matmul", "m": 64, "n": 64, "k": 64}, "chip": {"base": "mini"},
+      "axes": {"name": ["a", " "], "node.matrix.accumulator_rows": [16, 12], "node.matrix.m": [8, 4, 3],
+               "noc.packet_bytes": [1024, 100]}}, (4, 20)),
+    # fractions where only whole numbers go
+    ({"problem": {"kind": "matmul", "n": 64, "k": 64}, "axes": {"problem.m": [64.5, 2.0]}}, (0, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("few", [0, 4096])
+@pytest.mark.parametrize(("text", "counts"), ODD)
+def test_odd_spaces(text: dict[str, Any], counts: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem_columns, "FEW", few)
+    assert compare(Space.from_dict(text)) == counts
+
+
 def test_parameters_of_kernels_do_not_tell_points_apart() -> None:
     text = {
         "problem": {"kind": "matmul", "m": 64, "n": 64, "k": 64},
@@ -342,6 +373,17 @@ def test_indices_that_are_none(indices: Any) -> None:
     space = Space.from_dict({"problem": {"kind": "matmul", "n": 7, "k": 9}, "axes": {"problem.m": [1, 2, 3, 4]}})
     with pytest.raises(InputError, match="screen"):
         screen(space, indices)
+
+
+def test_a_space_that_is_too_large_for_arrays() -> None:
+    axes = {
+        f"node.{name}": {"from": 1, "to": 2000, "step": 1}
+        for name in ("issue_cycles", "copy_issue_cycles", "load_ports")
+    }
+    space = Space.from_dict({"problem": {"kind": "matmul", "m": 7, "n": 7, "k": 9}, "axes": axes})
+    with pytest.raises(InputError, match="Cannot screen 8,000,000,000 points at once"):
+        screen(space)
+    assert screen(space, [0, len(space) - 1]).legal.all()
 
 
 def test_too_many_problems_without_a_form(monkeypatch: pytest.MonkeyPatch) -> None:

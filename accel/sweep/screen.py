@@ -21,6 +21,7 @@ __all__ = ["CAUSES", "CHUNK", "Screened", "screen"]
 
 _OTHERS = ("problem", "kernel", "frame", "chip")  # what names that are no paths of a chip begin with
 CHUNK = 1 << 16  # points whose columns are held at once
+LARGEST = 50_000_000  # points of one screen: its arrays have some 60 bytes a point
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ def screen(space: Space, indices: ArrayLike | None = None) -> Screened:
 
 
 def _numbers(space: Space, indices: ArrayLike | None) -> Codes:
+    many = len(space) if indices is None else np.size(indices)
+    if many > LARGEST:
+        raise InputError(f"Cannot screen {many:,} points at once, at most {LARGEST:,}; give indices, some at a time")
     if indices is None:
         return np.arange(len(space), dtype=np.int64)
     given = np.asarray(indices)
