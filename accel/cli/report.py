@@ -8,6 +8,7 @@ import click
 
 from accel.cli.arguments import KernelOptions, kernel_options, parse_names
 from accel.cli.output import deliver, json_option, say
+from accel.cli.sweep_report import SweepView, is_sweep, report_sweep, sweep_options
 from accel.errors import InputError
 
 __all__ = ["report"]
@@ -21,13 +22,15 @@ __all__ = ["report"]
     "--fidelity", type=click.Choice(["packet", "bound"]), default="packet", show_default=True,
     help="packet: the cycle model; bound: a closed form, without nodes, links and a critical path.",
 )  # fmt: skip
-@click.option("-o", "--output", metavar="FILE|FOLDER", help="FILE.html or FILE.md, else a folder. "
-              "[default: accel-report.html, accel-report.md or accel-report]")  # fmt: skip
+@click.option("-o", "--output", "--out", metavar="FILE|FOLDER", help="FILE.html or FILE.md (of a sweep also FILE.svg "
+              "or FILE.png), else a folder. [default: accel-report.html, accel-report.md or accel-report]")  # fmt: skip
 @click.option("--format", "formats", metavar="html,md,csv,png,svg", help="What to write (default: by the name of -o).")
 @click.option("--title", metavar="TEXT", help="Heading of the report (default: the kernel and the chip).")
+@sweep_options
 @json_option
 def report(vs: str | None, baseline: str | None, fidelity: str, output: str | None, formats: str | None,
-           title: str | None, json_to: str | None, **options: Any) -> int:  # fmt: skip
+           title: str | None, json_to: str | None, figure: str | None, x: str | None, y: str | None,
+           value: str | None, series: str | None, fix: tuple[str, ...], **options: Any) -> int:  # fmt: skip
     """Time KERNEL on a chip and write what there is to show about it, in files that need no network.
 
     html is one page with its figures inside (needs plotly); md has the tables; csv one tidy table a file; png and svg
@@ -36,9 +39,20 @@ def report(vs: str | None, baseline: str | None, fidelity: str, output: str | No
     \b
     accel report matmul --shape 4096x4096x4096 --vs a100-sxm-80gb,h100-sxm -o matmul.html
     accel report matmul --shape 512x512x512 --chip mini --format md,csv,svg -o mini-report
+
+    Of the store of a sweep it makes a page with heatmaps, lines with their knees, ledgers and fronts; --figure and
+    what follows it say what they show first.
+
+    \b
+    accel report sweep.db -o sweep.html
+    accel report sweep.db --figure lines --x node.sram_bytes --value utilization -o knee.svg
     """
     chosen = KernelOptions(**options)
     wanted = parse_names(formats) or None
+    view = SweepView(figure, x, y, value, series, fix)
+    if is_sweep(chosen.kernel):
+        return report_sweep(chosen, view, output, wanted, title, json_to, vs=vs, baseline=baseline)
+    view.refuse(chosen.kernel)
     path = output if output is not None else _default(wanted)
     from accel.report.writing import check_plan, write_report
 

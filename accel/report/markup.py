@@ -37,13 +37,17 @@ def escaped(value: object) -> str:
     return html.escape(str(value))
 
 
-def head(title: str, lede: str, *, drawn: bool) -> str:
-    """Return the page up to its main part; drawn: whether Plotly is in it, else it says how to get it."""
+def head(title: str, lede: str, *, drawn: bool, style: str = "") -> str:
+    """Return the page up to its main part; drawn: whether Plotly is in it, else it says how to get it.
+
+    style: more rules after those of every page.
+    """
     bare = "" if drawn else f'<p class="warn">{escaped(NO_PLOTLY)}</p>\n'
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{escaped(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escaped(POLICY)}">\n<style>{asset("page.css")}</style>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escaped(POLICY)}">\n'
+        f"<style>{asset('page.css')}{style}</style>\n"
         f'</head><body>\n<a class="skip" href="#main">Skip to the results</a>\n<header><h1>{escaped(title)}</h1>\n'
         '<div class="tools" hidden><button type="button" id="theme">Theme: auto</button> '
         '<button type="button" id="print">Print</button></div></header>\n'

@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from accel.errors import InputError, UnsupportedError, nearest
 from accel.files import write_folder, write_whole
 from accel.report import page
 from accel.report import text as plain_text
 from accel.report.subject import Reportable, Subject, subjects_of
+
+if TYPE_CHECKING:
+    from accel.sweep.result import SweepResult
+    from accel.sweep.store import Store
 
 __all__ = ["FORMATS", "INSTALL", "check_plan", "plotly_source", "require_folder", "write_page", "write_report"]
 
@@ -24,24 +29,30 @@ FACTS = Sequence[tuple[str, str]]
 
 
 def write_report(
-    what: Reportable | Iterable[Reportable],
+    what: Reportable | Iterable[Reportable] | str | os.PathLike[str] | Store | SweepResult,
     path: str | os.PathLike[str] = "accel-report.html",
     *,
     formats: Iterable[str] | None = None,
     title: str | None = None,
     fidelity: str = "packet",
 ) -> tuple[Path, ...]:
-    """Write a report on a Program, on the Comparison that `accel.bench` returns, or on several; return its files.
+    """Write a report on a Program, a Comparison of `accel.bench`, several of them, or a sweep; return its files.
 
-    what: one of these, or an iterable of them. title: headline (default: what it is about). path: FILE.html or FILE.md;
+    what: one of these, or an iterable of them; or a sweep: the path of its store, a Store, what `accel.sweep` returns
+    (see `accel.report.sweeps.write_sweep`, which can also say what its figures show first). title: headline (default:
+    what it is about). path: FILE.html or FILE.md;
     or, with `formats` of more than one file, a folder. formats: any of html (one self-contained page under 6 MB), md
     (the tables), csv (one tidy table a file), png and svg (each figure, by matplotlib); None takes it from the ending
     of `path`. fidelity: at which programs are timed. Files are written whole or not at all. Raises InputError for bad
     arguments or a place that cannot be written, UnsupportedError where plotly (html) or matplotlib (png, svg) is not
     installed.
     """
+    if isinstance(what, str | os.PathLike) or type(what).__module__.startswith("accel.sweep."):
+        from accel.report.sweeps import write_sweep
+
+        return write_sweep(what, path, formats=formats, title=title)
     chosen, single = check_plan(path, formats)
-    subjects = subjects_of(what, fidelity)
+    subjects = subjects_of(cast("Reportable", what), fidelity)
     headline = title or _title(subjects)
     contents: dict[str, bytes] = {}
     for name in chosen:
