@@ -19,7 +19,7 @@ PATIENCE = 120.0  # seconds for one answer: the machine may be busy
 
 
 class Browser:
-    """One browser with one page. `complaints` collects what the page logged, threw or was refused; `asked` addresses."""
+    """One browser with one page; `complaints`: what the page logged, threw or was refused, `asked`: addresses."""
 
     def __init__(self, folder: Path, width: int = 1200, height: int = 900) -> None:
         assert BROWSER is not None
@@ -39,7 +39,8 @@ class Browser:
         self._process = subprocess.Popen(
             [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars",
              f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}", "about:blank"],
-            preexec_fn=place, pass_fds=(3, 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=place,  # noqa: PLW1509 - the one way to give a child the handles 3 and 4
+            pass_fds=(3, 4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
         for handle in (read_end, write_end, *high):
@@ -127,8 +128,9 @@ class Browser:
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Click with the mouse at a share of the width and height of an element, scrolled into view first."""
         box = self.js(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}}); "
-            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect(); "
+            "return [b.x, b.y, b.width, b.height]; })()"
         )
         self.click_at(box[0] + box[2] * x, box[1] + box[3] * y)
 
@@ -144,7 +146,9 @@ class Browser:
         """Press a key where the focus is."""
         codes = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowDown": 40, " ": 32}
         extra = {"text": "\r"} if key == "Enter" else {"text": " "} if key == " " else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=codes[key], **extra)
+        self.send(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=codes[key], **extra
+        )
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=codes[key])
 
     def downloaded(self, name: str) -> bytes:

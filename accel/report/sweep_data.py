@@ -22,6 +22,8 @@ __all__ = ["Packed", "pack", "unpacked"]
 
 DIGITS = 7  # significant digits of a number in a page that would be too big with all of them
 MARGIN = 0.94  # of the rows that should fit, those that are tried
+MOST_TRIED = 40_000  # rows that a page can hold at the very most: those of a screen, whose few figures pack well
+SAMPLE = 2_000  # rows from which it is told how many fit
 PLAIN = 300_000  # bytes up to which the data stands in the page as it is, for whoever reads the source
 
 
@@ -41,24 +43,31 @@ def pack(results: Results, choice: Choice, room: int) -> Packed:
     that the figures need for the best of every cell over any two axes and for the fronts come first, then the others
     evenly spaced.
     """
-    every = np.arange(len(results.rows))
-    text = _json(_data(results, choice, every))
-    if len(text) <= min(PLAIN, room):
-        return Packed(text, "json", "", len(every))
-    text = _deflated(text)
-    if len(text) <= room:
-        return Packed(text, "deflate", "", len(every))
-    text = _deflated(_json(_data(results, choice, every, digits=DIGITS)))
-    said = f"Numbers in this page have {DIGITS} significant digits; the store has all of them."
-    if len(text) <= room:
-        return Packed(text, "deflate", said, len(every))
+    total = len(results.rows)
     ranked = _ranked(results)
-    count = len(every)
-    while len(text) > room and count > 1:
-        count = min(count - 1, max(1, int(MARGIN * count * room / len(text))))
+    chips = sweep_chips.pack([_index(results, int(row)) for row in ranked[:MOST_TRIED]], results.chip)
+    every = np.arange(total)
+    if total <= MOST_TRIED:
+        text = _json(_data(results, choice, every, ranked, chips))
+        if len(text) <= min(PLAIN, room):
+            return Packed(text, "json", "", total)
+        text = _deflated(text)
+        if len(text) <= room:
+            return Packed(text, "deflate", "", total)
+    said = f"Numbers in this page have {DIGITS} significant digits; the store has all of them."
+    count = min(total, MOST_TRIED)
+    if count > SAMPLE:  # how many fit, from some of them
+        some = np.sort(ranked[:count][:: count // SAMPLE])
+        size = len(_deflated(_json(_data(results, choice, some, ranked, {**chips, "chips": []}, digits=DIGITS))))
+        count = min(count, int(1.1 * len(some) * room / size))
+    while True:
         kept = np.sort(ranked[:count])
-        text = _deflated(_json(_data(results, choice, kept, digits=DIGITS)))
-    total = len(every)
+        text = _deflated(_json(_data(results, choice, kept, ranked, chips, digits=DIGITS)))
+        if len(text) <= room or count == 1:
+            break
+        count = min(count - 1, max(1, int(MARGIN * count * room / len(text))))
+    if count == total:
+        return Packed(text, "deflate", said, total)
     return Packed(
         text, "deflate",
         f"This page holds {count:,} of {total:,} points, because with all of them it would be too big: the best in "
@@ -104,7 +113,17 @@ def _numbers(results: Results, measure: Measure, kept: np.ndarray, digits: int |
     return {"all": found[0]} if found and all(one == found[0] for one in found) else found
 
 
-def _data(results: Results, choice: Choice, kept: np.ndarray, digits: int | None = None) -> dict[str, Any]:
+def _index(results: Results, row: int) -> int:
+    """Return the number of a row's point in the space."""
+    return int(results.rows[row].get("index", row))
+
+
+def _data(
+    results: Results, choice: Choice, kept: np.ndarray, ranked: np.ndarray, chips: dict[str, Any],
+    digits: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the data with the rows `kept`; chips: packed, of the first of the rows in the order `ranked`."""
+    of = dict(zip(ranked.tolist(), chips["of"], strict=False))
     rows = [results.rows[int(row)] for row in kept]
     reasons, reason = _coded(str(row.get("reason") or "") for row in rows)
     fidelities, fidelity = _coded(str(row.get("fidelity") or "") for row in rows)
@@ -113,7 +132,6 @@ def _data(results: Results, choice: Choice, kept: np.ndarray, digits: int | None
     for name in results.words:
         texts, codes = _coded("" if row.get(name) is None else str(row[name]) for row in rows)
         words.append({"name": name, "label": WORDS.get(name, name), "texts": texts, "codes": codes})
-    indices = [int(row.get("index", at)) for at, row in zip(kept, rows, strict=True)]
     objective = results.objective
     return {
         "title": results.title, "total": len(results.rows), "choice": choice._asdict(),
@@ -127,13 +145,13 @@ def _data(results: Results, choice: Choice, kept: np.ndarray, digits: int | None
             for axis in results.axes
         ],
         "measures": [{**m._asdict(), "values": _numbers(results, m, kept, digits)} for m in results.measures],
-        "words": words, "index": indices, "statuses": results.statuses,
+        "words": words, "index": [_index(results, int(row)) for row in kept], "statuses": results.statuses,
         "status": [place[results.status[int(row)]] for row in kept], "reasons": reasons, "reason": reason,
         "fidelities": fidelities, "fidelity": fidelity,
         "causes": [
             {"name": cause, "column": LOSS + cause, **_swatch(cause)._asdict()} for cause in results.causes
         ],
-        "chips": sweep_chips.pack(indices, results.chip),
+        "chips": {**chips, "of": [of.get(int(row), -1) for row in kept]},
     }  # fmt: skip
 
 
@@ -148,19 +166,18 @@ def _cell(value: Any) -> Cell:
 
 
 def _ranked(results: Results) -> np.ndarray:
-    """Return all rows, those first that the page needs most: winners of cells, fronts, then points with figures."""
+    """Return all rows, those first that the page needs most: winners of cells, fronts, then an even spread."""
     total = len(results.rows)
-    tier = np.full(total, 3)
-    tier[results.eligible] = 2
+    tier = np.full(total, 2)
     objective = results.objective
     if objective is not None:
         signed = results.numbers(objective.name) * (-1 if objective.more else 1)
         usable = np.flatnonzero(results.eligible & ~np.isnan(signed))
         by_worth = usable[np.lexsort((usable, signed[usable]))]
         axes = results.varied
-        groups: list[tuple[Any, ...]] = [tuple(axis for axis in axes if axis.work)]
-        work = groups[0]
-        groups += [(*{*pair, *work},) for pair in itertools.combinations(axes, 2)] if len(axes) > 1 else [axes]
+        work = [axis for axis in axes if axis.work]
+        pairs = itertools.combinations(axes, 2) if len(axes) > 1 else iter([axes])
+        groups = [work, *([*pair, *(axis for axis in work if all(axis is not one for one in pair))] for pair in pairs)]
         for group in groups:
             codes = (
                 np.stack([axis.codes[by_worth] for axis in group], axis=1) if group else np.zeros((len(by_worth), 1))
@@ -170,7 +187,7 @@ def _ranked(results: Results) -> np.ndarray:
         for rows in _fronts(results, usable):
             tier[rows] = np.minimum(tier[rows], 1)
     spread = np.empty(total)
-    for level in range(4):
+    for level in range(3):
         rows = np.flatnonzero(tier == level)
         # The golden ratio spreads any leading part of a tier evenly over it.
         spread[rows] = (np.arange(len(rows)) * 0.6180339887498949) % 1.0

@@ -92,7 +92,7 @@ def choose(results: Results) -> Choice:
     ranked = sorted(results.varied, key=rank)
     names = [axis.name for axis in ranked]
     numeric = [axis.name for axis in ranked if axis.numeric and len(axis.values) > 2]
-    line_x = next(iter((*numeric, *names)), None)
+    line_x = next(iter((*numeric, *names, *(axis.name for axis in results.axes))), None)
     others = [axis for axis in ranked if axis.name != line_x and len(axis.values) <= MOST_LINES]
     series = next((axis.name for axis in (*(a for a in others if a.work), *others)), None)
     across = next((name for name in TRADES if name != objective.name and _varies(results, name)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ FIGURES = ("heat", "lines", "ledger", "front")
 ENDINGS = {"html": (".html", ".htm"), "md": (".md", ".markdown"), "png": (".png",), "svg": (".svg",)}
 FORMATS = ("html", "md", "csv", "png", "svg")
 NEEDS = {"png": "matplotlib", "svg": "matplotlib"}
+MOST_CHIPS = 4_000
+EXPRESSION = re.compile(r"""["']\s*=""")
 INSTALL = "pip install 'accel-codesign[report]'"
 
 
@@ -63,25 +66,37 @@ def results_of(what: Any) -> Results:
 
 
 def _chips(toml: str, folder: Path, rows: Iterable[Mapping[str, Any]]) -> Callable[[int], str | None]:
-    """Return what gives the TOML of a point's chip by index; None where the space cannot build it here."""
+    """Return what gives the TOML of a point's chip by index; None where the space cannot build it here.
+
+    A chip is built once for all points that can only differ in kernel and problem: 4,000 different ones at most, which
+    take seconds.
+    """
     from accel.sweep.space import Space
 
-    illegal = {row["index"] for row in rows if row.get("status") == "illegal"}
+    known = {row["index"]: row for row in rows if row.get("status") != "illegal"}
     spaces: list[Space | None] = []
+    made: dict[tuple[str, ...], str] = {}
 
     def chip(index: int) -> str | None:
-        if index in illegal:
-            return None
         if not spaces:
             try:
                 spaces.append(Space.from_toml(toml, folder=folder) if toml else None)
             except AccelError:  # a file that the sweep names is not here
                 spaces.append(None)
         space = spaces[0]
-        try:
-            return None if space is None else space.resolve(index).chip.to_toml()
-        except AccelError:
+        if space is None or index not in known:
             return None
+        # An expression ("= frame.height") may carry any axis into the chip.
+        free = () if EXPRESSION.search(toml) else ("kernel.", "problem.")
+        key = tuple(repr(known[index].get(axis.name)) for axis in space.axes if not axis.name.startswith(free))
+        if key not in made:
+            if len(made) >= MOST_CHIPS:
+                return None
+            try:
+                made[key] = space.resolve(index).chip.to_toml()
+            except AccelError:
+                return None
+        return made[key]
 
     return chip
 

@@ -52,7 +52,7 @@
   // ---- choices above the figures
   const measures = () => [...S.measures.values()].filter((m) => m.values.all === undefined || S.measures.size < 4 || m.name === S.objective?.name);
   const quantities = () => [...measures().filter((m) => !m.name.startsWith("loss.")), ...S.data.axes.filter((axis) => axis.numeric && axis.values.length > 1)].map((q) => [q.name, S.label(q.name)]);
-  const axes = () => S.varied.map((name) => [name, name]);
+  const axes = () => (S.varied.length ? S.varied : [...S.axes.keys()]).map((name) => [name, name]);
   const values = () => measures().map((m) => [m.name, m.label]);
   const NONE = ["", "none"];
 
@@ -96,8 +96,7 @@
       return select(axis, [[-1, name === "front" ? "all" : "best of all"], ...order.map((code) => [code, texts[code]])], own.fixed[axis] ?? -1, (value) => { own.fixed[axis] = Number(value); redraw(name); });
     });
     box.replaceChildren(element("div", { className: "row" }, ...made), ...(rest.length ? [element("div", { className: "row rest", role: "group", ariaLabel: "Other axes" }, element("span", { className: "note", textContent: "other axes" }), ...rest)] : []));
-    box.hidden = !own.x && !S.varied.length; // one point: nothing to choose
-    if (name === "heat" && S.varied.length < 2) box.hidden = true;
+    box.hidden = S.varied.length < { heat: 2, lines: 1, ledger: 1, front: 1 }[name]; // nothing to choose
   }
 
   function numbers(name) {
@@ -106,7 +105,6 @@
     if (DRAWS) for (const format of ["svg", "png"]) tools.append(button(format.toUpperCase(), () => picture($(`${name}-plot`), name, format)));
     tools.hidden = false;
     const details = $(`${name}-numbers`);
-    details.hidden = false;
     details.addEventListener("toggle", () => list(name));
     if (!DRAWS) details.open = true;
   }
@@ -127,6 +125,7 @@
     $(`${name}-a`).textContent = made.alt;
     $(`${name}-files`).querySelectorAll("button").forEach((one) => { one.disabled = !made.records.length; });
     list(name);
+    $(`${name}-numbers`).hidden = !made.records.length;
     box.hidden = !DRAWS || !made.data;
     $(`${name}-key`)?.replaceChildren(...(made.legend ?? []).map((cause) => {
       const spot = element("i", { "data-hatch": cause.hatch });
@@ -236,7 +235,7 @@
     page = Math.min(last, Math.max(0, page));
     document.querySelectorAll("#points-head th[data-name]").forEach((head) => head.setAttribute("aria-sort", head.dataset.name === sorted.name ? (sorted.down ? "descending" : "ascending") : "none"));
     $("points-body").replaceChildren(...order.slice(page * PAGE, (page + 1) * PAGE).map((row) => {
-      const opener = button(String(S.data.index[row]), () => show(row, opener), { className: "link", ariaLabel: `Show point ${S.data.index[row]}` });
+      const opener = button(String(S.data.index[row]), () => show(row, opener), { className: "link", ariaLabel: `Show point ${S.data.index[row]}`, "data-row": row });
       const cells = columns().map((name) => element("td", { className: S.axes.get(name)?.numeric === false ? "text" : "", textContent: S.axes.has(name) ? S.cut(S.axisText(name, row), 40) : S.text(name, S.value(name, row)) }));
       return element("tr", { className: row === S.chosen ? "chosen" : "" }, element("th", { scope: "row" }, opener), element("td", { textContent: S.cut(S.status(row), 24) }), ...cells, element("td", { className: "text", textContent: S.cut(S.reason(row), 90) }));
     }));
@@ -279,10 +278,11 @@
   function close() {
     if ($("design").hidden) return;
     $("design").hidden = true;
+    const again = `#points-body button[data-row="${S.chosen}"]`; // the rows of the table are made anew
     S.chosen = -1;
     rows();
     redraw();
-    if (opener?.isConnected) opener.focus({ preventScroll: true });
+    (opener?.isConnected ? opener : document.querySelector(again))?.focus({ preventScroll: true });
   }
 
   // ---- theme, print, size of the window

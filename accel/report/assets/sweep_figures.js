@@ -211,7 +211,7 @@
 
     ledger(state, width) {
       const { x, by, fixed } = state, causes = S.data.causes;
-      if (!causes.length || !x) return nothing("No point has a loss ledger: a sweep of bounds alone has none.");
+      if (!causes.length || !x || !by) return nothing(causes.length ? "No point that passes the filters has figures." : "No point has a loss ledger: bounds alone have none.");
       const axis = S.axes.get(x);
       const found = S.best(fixed, [x], by, by), rows = axis.order.map((code) => found[code]).filter((row) => row >= 0 && causes.some((cause) => S.value(cause.column, row) !== null));
       if (!rows.length) return nothing(`No point that passes the filters has a loss ledger${others(fixed, [x])}.`);
