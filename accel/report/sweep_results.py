@@ -195,6 +195,9 @@ class Results:
                     label = CAUSES[cause].label if cause in CAUSES else cause
                     known = Measure(name, f"loss: {label}", "share", more=cause == "useful")
                 found.append(known)
+        given = str(self.meta.get("objective") or "").removeprefix("-")
+        if any(axis.name == given and axis.numeric for axis in self.axes):  # least SRAM that keeps the constraints
+            found.append(Measure(given, given, "B" if given.endswith("_bytes") else ""))
         return tuple(found)
 
     @cached_property
