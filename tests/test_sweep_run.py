@@ -22,7 +22,7 @@ from accel.comparison import build
 from accel.errors import InputError, UnsupportedError
 from accel.problem import Matmul
 from accel.sweep import Space
-from accel.sweep.evaluate import evaluate
+from accel.sweep.evaluate import _chip, evaluate
 from accel.sweep.planning import plan
 from accel.sweep.rows import FIGURES, LOSSES, WALL_TIMES
 from accel.sweep.screening import kept
@@ -107,6 +107,16 @@ def test_problems_of_one_point_add_up() -> None:
     assert found["utilization"] == pytest.approx(useful / cycles, rel=1e-15)
     assert sum(found[name] for name in LOSSES) == pytest.approx(1.0, abs=1e-12)
     assert set(found) == {"status", "reason", *FIGURES}
+
+
+def test_a_chip_is_the_same_whatever_came_before() -> None:
+    text = SMALL.replace("[16384, 65536, 131072, 262144]", "[65536, 131072]\n'noc.hop_cycles' = [1, 2]")
+    space = Space.from_toml(
+        text.replace('[chip]\nbase = "mini"\n', "").replace("[16, 32, 48, 64]", "[16]\n'chip.base' = ['d1', 'mini']")
+    )
+    chips = [space.resolve(index).chip for index in range(len(space))]
+    assert len(set(chips)) == 8
+    assert [_chip(chip.to_dict()) for chip in (*chips, *reversed(chips))] == [*chips, *reversed(chips)]
 
 
 def test_what_goes_wrong_in_a_point_is_its_outcome() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "one_line"]
 
 LONGEST_REASON = 500  # characters
+_PARTS = ("mesh", "node", "noc", "ports", "energy", "cost", "host")
 
 
 class _Part(NamedTuple):
@@ -55,15 +56,23 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:LONGEST_REASON]
 
 
-_chips: list[tuple[Any, ChipSpec]] = []  # the last one: a sweep over kernel parameters has the same chip throughout
+_last: dict[str, tuple[Mapping[str, Any], ChipSpec]] = {}  # the chip of the point before
 
 
-def _chip(data: Any) -> ChipSpec:
+def _chip(data: Mapping[str, Any]) -> ChipSpec:
+    """Return a chip from plain data; the parts that are those of the last one are taken from it, already checked."""
     from accel.hardware import ChipSpec
 
-    if not _chips or _chips[0][0] != data:
-        _chips[:] = [(data, ChipSpec.from_dict(data))]
-    return _chips[0][1]
+    before = _last.get("chip")
+    if before is None:
+        chip = ChipSpec.from_dict(data)
+    elif before[0] == data:
+        return before[1]
+    else:
+        same = {name: getattr(before[1], name) for name in _PARTS if before[0].get(name) == data.get(name)}
+        chip = ChipSpec.from_dict({**data, **same})
+    _last["chip"] = data, chip
+    return chip
 
 
 def _figures(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ class _Run:
             self._state, begun=before, done=len(self.space) - len(order), best=self.writer.best(self.space.objective)
         )
         self._report(force=True)
-        return iter(order.tolist())
+        return _one_by_one(order)
 
     def _refuse(self, indices: Any, broken: Any) -> None:
         rules = {number: self.space.rule(number) for number in set(broken.tolist())}
@@ -309,6 +309,11 @@ class _Run:
         if force or now - self._told >= TELL_S:
             self._told = now
             self._tell(self._state)
+
+
+def _one_by_one(order: Any) -> Iterator[int]:
+    for first in range(0, len(order), CHUNK):
+        yield from order[first : first + CHUNK].tolist()
 
 
 def _host() -> str:
