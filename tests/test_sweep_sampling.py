@@ -95,3 +95,30 @@ def test_a_latin_hypercube_is_stratified_in_every_dimension(sizes: list[int], co
             assert set(times.values()) == {1}
             slices = {place * count // size for place in column.tolist()}  # the slice in which its left end lies
             assert slices == set(range(count))
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sampled_from(["product", "random", "latin_hypercube"]),
+    st.integers(0, 1 << 62),
+    st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_columns_and_legality_of_any_sample_are_those_of_single_points(
+    sizes: list[int], method: str, seed: int, data: st.DataObject
+) -> None:
+    every = int(np.prod(sizes))
+    text = MATMUL + axes_of(*(list(range(1, size + 1)) for size in sizes))
+    if method != "product":
+        count = data.draw(st.integers(1, every))
+        text += f"[sample]\nmethod = '{method}'\ncount = {count}\nseed = {seed}\n"
+    text += "[constraints]\neven = 'noc.hop_cycles % 2 == 0 or noc.hop_cycles * 3 < 10'\n"
+    space = Space.from_toml(text)
+    indices = data.draw(st.lists(st.integers(0, len(space) - 1), max_size=8))
+    columns, (legal, _) = space.columns(indices), space.legal(indices)
+    for at, index in enumerate(indices):
+        values = space.values(index)
+        assert {name: column[at] for name, column in columns.items()} == values
+        assert legal[at] == (values["noc.hop_cycles"] % 2 == 0 or values["noc.hop_cycles"] * 3 < 10)
+        if legal[at]:
+            assert space.resolve(index).chip.noc.hop_cycles == values["noc.hop_cycles"]
