@@ -422,3 +422,16 @@ def test_names_are_text_and_never_attributes() -> None:
     assert parse("problem.m.__class__ + kernel.bk * max(a.b, 2)", "here").names == (
         "problem.m.__class__", "kernel.bk", "a.b",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["a * b", "a * b * c", "d + d", "-d - d", "a ** 2", "2 ** e", "(-2) ** e", "-(a * b)"])
+def test_integers_end_below_2_to_the_62(text: str) -> None:
+    values = {"a": 1 << 31, "b": 1 << 31, "c": 1, "d": 1 << 61, "e": 62}
+    for columns in ({name: constant(value) for name, value in values.items()},
+                    {name: Column("int", np.array([1, value])) for name, value in values.items()}):  # fmt: skip
+        found = evaluate(parse(text, "here"), columns.__getitem__, Faults())
+        assert found.faults is not None
+        assert found.faults[-1] > 0
+        less = {**columns, "b": constant((1 << 31) - 1), "d": constant((1 << 61) - 1), "e": constant(61)}
+        if "a ** 2" not in text:
+            assert evaluate(parse(text, "here"), less.__getitem__, Faults()).faults is None

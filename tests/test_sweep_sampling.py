@@ -86,10 +86,12 @@ def test_random_samples_spread_over_a_huge_space() -> None:
 def test_a_latin_hypercube_is_stratified_in_every_dimension(sizes: list[int], count: int, seed: int) -> None:
     count = min(count, int(np.prod(sizes)))
     found = places(Sampling("latin_hypercube", count, seed), sizes, np.arange(count))
-    for size, column in zip(sizes, found, strict=True):
+    for dimension, (size, column) in enumerate(zip(sizes, found, strict=True)):
         times = Counter(column.tolist())
         assert set(times) <= set(range(size))
         if count >= size:
+            middles = [(2 * shuffled(i, count, seed, dimension + 1) + 1) * size // (2 * count) for i in range(count)]
+            assert column.tolist() == middles
             assert {times[place] for place in range(size)} <= {count // size, -(-count // size)}
         else:
             assert set(times.values()) == {1}

@@ -293,6 +293,15 @@ def test_paths_lead_to_the_chip_and_the_more_exact_one_holds() -> None:
     assert space.column("noc.packet_bytes", [0]).tolist() == [accel.chip("mini").noc.packet_bytes]
 
 
+def test_a_port_reads_what_all_ports_are_given() -> None:
+    axis = MATMUL + "[axes]\n'ports.*.bytes_per_cycle' = [10.0, 20.0]\n"
+    fixed = MATMUL + "'ports.*.bytes_per_cycle' = '= problem.k + 1'\n"
+    assert Space.from_toml(axis).column("ports.west.bytes_per_cycle", [0, 1]).tolist() == [10.0, 20.0]
+    assert Space.from_toml(fixed).column("ports.west.bytes_per_cycle", [0]).tolist() == [33]
+    held = Space.from_toml(axis + "[constraints]\na = 'ports.west.bytes_per_cycle < 15'\n").legal([0, 1])[0]
+    assert held.tolist() == [True, False]
+
+
 def test_a_job_is_plain_data_and_a_key_covers_what_decides_the_figures() -> None:
     body = MATMUL + "[kernel]\nstages = 2\nresident = 'a'\n[axes]\nproblem.trans_b = [false, true]\n"
     point = Space.from_toml(body).resolve(0)
