@@ -9,7 +9,9 @@ do the parts of `conv2d`, whose lesson this continues). What is new:
    height tap, tap of the row and channel).
 2. *Factored filters are what video networks use.* R(2+1)D (Tran et al., 2018) takes 1x3x3 then 3x1x1. The first is a
    2-D convolution of every frame. The second looks along time only: height and width are merged, so that its "rows" are
-   whole frames, cut anywhere; its taps are frames, and no halo exists inside a frame.
+   whole frames, cut anywhere; its taps are frames, and no halo exists inside a frame. Blocks of pixels are dealt
+   through time, block after block, so that a node has most of the frames it reads: with few channels a product is
+   over sooner than its frames would come through the mesh.
 3. *Time is the outermost axis*, so that a clip is a run of frames: a node that holds neighbouring rows of one frame
    reads the same rows of the frames before and after from the nodes that keep them.
 

@@ -63,6 +63,26 @@ def test_forward_is_its_definition(problem: Conv3d, mesh: tuple[int, int], resid
     assert_bits(problem, conv3d.KERNEL.program(chip, problem, resident=tuple(resident)), draw_inputs(problem))
 
 
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 3), (4, 4)])
+@pytest.mark.parametrize("resident", [(), ("x",), ("y",), ("x", "w", "y")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("problem", "tiling"),
+    [
+        (Conv3d(2, 5, 6, 4, 8, 12, 3, 1, 1, pad=(1, 0, 0)), {"wide": 8}),
+        (Conv3d(3, 7, 4, 4, 5, 9, 5, 1, 1, pad=(4, 0, 0), dilation=(2, 1, 1), bias=True), {"wide": 4, "bands": 3}),
+        (Conv3d(1, 9, 4, 6, 8, 8, 2, 1, 1, pad=(1, 0, 0), dilation=(2, 1, 1), groups=2), {"wide": 6, "bands": 2}),
+    ],
+)
+def test_bands_that_follow_each_other_in_time(
+    problem: Conv3d, tiling: dict[str, int], resident: tuple[str, ...], mesh: tuple[int, int]
+) -> None:
+    """Blocks of pixels that divide a frame are dealt through time: frames of other nodes come from where they lie."""
+    chip = MINI.replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
+    program = conv3d.KERNEL.program(chip, problem, resident=resident, parts=1, high=1, staged=0, **tiling)
+    assert_bits(problem, program, draw_inputs(problem), schedule=2)
+    program.check()
+
+
 def test_three_directions_are_adjoint_in_exact_integers() -> None:
     shape = {"n": 2, "t": 4, "h": 6, "w": 5, "c": 6, "k": 8, "kt": 3, "r": 3, "s": 2}
     options: dict[str, Any] = {"stride": (1, 2, 1), "pad": (1, 1, 0), "groups": 2, "out_dtype": "fp32"}

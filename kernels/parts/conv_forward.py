@@ -103,7 +103,7 @@ def _forward(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: Tensor
     mine = int(first_of(member + 1, T.all_bands, T.members) - begin)
 
     filters.place(first=first, count=count, part=part, member=member)
-    results.place(begin, mine, first, count)
+    results.place(begin, [frames.band(begin + b) for b in range(mine)], first, count)
     tiles = [range(low, min(mine, high)) for low, high in T.cuts() if low < mine]
     frames.place(part, member, len(tiles))
     places = [[frames.band(begin + b) for b in tile] for tile in tiles]
@@ -278,16 +278,21 @@ class Results:
         elif y.dtype != T.sums:
             self.out = buffer(k, (2, pixels, T.wide, T.filters), y, "out")
 
-    def place(self, begin: Any, mine: int, first: Any, count: int) -> None:
+    def place(self, begin: Any, bands: list[Band], first: Any, count: int) -> None:
         """Say which bands and filters are this node's."""
         T, self.first, self.count = self.tiling, first, count
         self.waiting = [0, 0]
         if self.bias is not None and self.bias.resident:
             assert self.bias_row is not None
             self.k.preload(self.bias_row[:count], self.bias[first : first + count])
-        if self.home is not None:
+        if self.home is not None and T.by_block:
+            for index, band in enumerate(bands):
+                row, left = band.n * T.shape.t.out + band.t, band.across * T.wide
+                part = self.y[row, left : left + T.wide, first : first + count]
+                self.k.collect(part, self.home[index * T.wide : (index + 1) * T.wide, :count])
+        elif self.home is not None:
             whole, size = self.y.merge(0), T.high * T.wide
-            start, run = begin * size, mine * size
+            start, run = begin * size, len(bands) * size
             if start + run > whole.shape[0]:  # one long row, whose last band is short
                 run = int(whole.shape[0] - start)
             self.k.collect(whole[start : start + run, first : first + count], self.home[:run, :count])

@@ -94,6 +94,12 @@ class Frames:
             self.k.preload(self.home[:count], source)
             return
         count = T.homes if left >= T.homes else int(left)
+        if T.by_block:
+            for index in range(count):
+                clip, block, time = self._in_time(unit + index)
+                left = block * T.block
+                self.k.preload(self.home[index], self.x[clip * T.shape.t.size + time, left : left + T.block])
+            return
         whole, pixels = self.x.merge(0), self.x.shape[0] * self.x.shape[1]
         start, run = unit * T.block, count * T.block
         if start + run > pixels:  # one long row, whose last block is short
@@ -103,6 +109,9 @@ class Frames:
     def band(self, index: Any) -> Band:
         """Return where band `index` lies."""
         down, across = self.tiling.blocks
+        if self.tiling.by_block:
+            clip, at, time = self._in_time(index)
+            return Band(clip, time, 0, at)
         rest = index // across if across > 1 else index
         row = rest // down if down > 1 else rest
         clip = row // self.tiling.shape.t.out if self.tiling.shape.t.out > 1 else row
@@ -112,6 +121,11 @@ class Frames:
             rest % down if down > 1 else 0,
             index % across if across > 1 else 0,
         )
+
+    def _in_time(self, index: Any) -> tuple[Any, Any, Any]:
+        """Return (clip, block, time) of a band or of a piece of x where they follow each other in time."""
+        frames, across = self.tiling.shape.t.out, self.tiling.blocks[1]
+        return index // (frames * across), index // frames % across, index % frames
 
     def clear(self) -> None:
         """Fill all slots with +0 once, where padding then stays untouched."""
@@ -189,8 +203,11 @@ class Frames:
             start = block * self.tiling.block + piece.start
             self.k.copy(frame, self.x[row, start : start + piece.length], done=full)
             return
-        unit = row * self.blocks + block
         T = self.tiling
+        unit = row * self.blocks + block
+        if T.by_block:  # rows are frames; clips follow each other as before
+            frames = T.shape.t.size
+            unit = (band.n * self.blocks + block) * frames + (row - band.n * frames)
         owner = dealt(unit, T.units, T.members)
         place = unit - first_of(owner, T.units, T.members)
         part, slot = (place % T.parts, place // T.parts) if self.spread else (place // T.homes, place % T.homes)

@@ -21,6 +21,7 @@ __all__ = ["Chunk", "Tiling", "choose", "fill_in"]
 GROUP = 8  # filters are dealt in groups of one matrix-unit step
 SHORTER = 1.02  # a tiling this much slower is as good if its program is shorter
 COPY_CYCLES = 32  # of a row on its way in, beside its bytes: conditions, issue, and a packet's way
+MOST_RUNS = 64  # of a node's part of a resident tensor, each declared by itself
 MOST_PIXELS = 1024  # of a tile: more brings nothing
 Chunk = tuple[int, int, int, int, int, int]  # row taps [0:2], taps along the row [2:4], channels [4:6] of a piece of w
 
@@ -148,6 +149,17 @@ class Tiling:
     def kept(self) -> bool:
         """Return whether all filters of a node stay in its SRAM."""
         return self.stages >= self.chunk_count
+
+    @cached_property
+    def by_block(self) -> bool:
+        """Return whether bands follow each other in time, block of pixels by block, instead of frame by frame.
+
+        So they do where only time has taps: most of the frames that a node reads are then its own.
+        """
+        s, (_, across) = self.shape, self.blocks
+        even = s.t.stride == 1 and s.t.size == s.t.out and s.w.size == s.w.out == across * self.wide
+        plain = s.h.size == s.h.out == s.w.taps == s.w.stride == self.parts == 1
+        return s.t.taps > 1 < across and plain and even and not self.staged and self.most_bands <= MOST_RUNS
 
     @property
     def block(self) -> int:
