@@ -21,6 +21,7 @@ __all__ = ["Plan", "plan"]
 BUDGET_S = 10.0  # for timing samples
 SAMPLES = 3
 CHUNK = 65536
+LONGEST_START_S = 60.0  # of a process on a busy machine
 START_S = 2.0  # for processes to start and to load what is compiled
 
 
@@ -104,7 +105,7 @@ def _samples(space: Space, order: Any) -> tuple[dict[int, float], bool, str]:
             continue  # illegal for its chip: no time either
     if not points:
         return {}, False, "no sample is legal, so nothing was timed"
-    until = time.monotonic() + BUDGET_S
+    until = time.monotonic() + LONGEST_START_S
     sampled: dict[int, float] = {}
     crew = Workers(1, Limits(), [problem.kind for point in points for _, _, problem in point.problems])
     try:
@@ -113,6 +114,7 @@ def _samples(space: Space, order: Any) -> tuple[dict[int, float], bool, str]:
             if waiting and not crew.busy and crew.wants():
                 point = waiting.pop(0)
                 begun = time.monotonic()
+                until = begun + BUDGET_S if not sampled else until  # the clock runs from the first point on
                 crew.submit(point.index, point.job())
             for index, _outcome in crew.results(0.1):
                 sampled[index] = time.monotonic() - begun
