@@ -130,7 +130,6 @@ KERNEL = LibraryKernel(
         Conv2d(1, 5, 9, 4, 4, 3, 3, pad=1, groups=4, activation="silu", dtype="fp32", out_dtype="fp32"),
         Conv2d(1, 7, 9, 6, 20, 1, 1, stride=2, out_dtype="fp32"),
         Conv2d(2, 8, 6, 8, 9, 3, 3, pad=1, dtype="cfp8-143", out_dtype="cfp8-152"),
-        Conv2d(1, 6, 7, 12, 9, 3, 3, pad=1, stride=2, dtype="int8", out_dtype="int32"),
         Conv2d(5, 9, 7, 13, 11, 3, 3, pad=1, direction="dgrad"),
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
         Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),

@@ -90,12 +90,15 @@ class Filters:
                 with self.k.when(self.turn == owner):
                     if self.begun is not None and g > 0 and owner not in late:
                         self.k.wait(self.begun)
+                        self.k.inc(self.begun)  # for the end of this thread
                     if g >= T.stages:
                         self.k.wait(self.free[slot], T.members)
                     panel = self.buffer[slot, low - self.start(j) : high - self.start(j), : self.count]
                     self.k.copy(panel, source, to=self.nodes, done=self.full[slot])
                 if g > 0:
                     late.add(owner)
+        if self.begun is not None:
+            self.k.wait(self.begun)  # some nodes send nothing late, and no token may be left
 
     def begin(self) -> None:
         """Say that the rows of the first tile are here."""
