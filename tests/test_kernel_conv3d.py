@@ -83,6 +83,17 @@ def test_bands_that_follow_each_other_in_time(
     program.check()
 
 
+@pytest.mark.parametrize("mesh", [(2, 3), (4, 4)])
+@pytest.mark.parametrize("resident", [("x",), ("x", "w", "y")], ids=" ".join)
+def test_bands_in_time_with_filters_dealt_over_the_mesh(resident: tuple[str, ...], mesh: tuple[int, int]) -> None:
+    """The pieces of x that nodes with other filters want as well are dealt over all of these."""
+    chip = MINI.replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
+    problem = Conv3d(2, 7, 6, 4, 8, 20, 3, 1, 1, pad=(1, 0, 0))
+    program = conv3d.KERNEL.program(chip, problem, resident=resident, parts=2, high=1, wide=6, bands=2)
+    assert_bits(problem, program, draw_inputs(problem), schedule=2)
+    program.check()
+
+
 def test_three_directions_are_adjoint_in_exact_integers() -> None:
     shape = {"n": 2, "t": 4, "h": 6, "w": 5, "c": 6, "k": 8, "kt": 3, "r": 3, "s": 2}
     options: dict[str, Any] = {"stride": (1, 2, 1), "pad": (1, 1, 0), "groups": 2, "out_dtype": "fp32"}

@@ -88,18 +88,19 @@ class Frames:
             return
         if left <= 0:
             return
+        step = T.parts if self.spread else 1
+        if T.by_block:
+            for index in range(min(T.homes, int((left + step - 1) // step))):
+                clip, block, time = self._in_time(unit + index * step)
+                first = block * T.block
+                self.k.preload(self.home[index], self.x[clip * T.shape.t.size + time, first : first + T.block])
+            return
         if self.spread:
             count = int((left + T.parts - 1) // T.parts)
             source = self.x.merge(0).split(0, T.block)[unit : unit + (count - 1) * T.parts + 1 : T.parts]
             self.k.preload(self.home[:count], source)
             return
         count = T.homes if left >= T.homes else int(left)
-        if T.by_block:
-            for index in range(count):
-                clip, block, time = self._in_time(unit + index)
-                left = block * T.block
-                self.k.preload(self.home[index], self.x[clip * T.shape.t.size + time, left : left + T.block])
-            return
         whole, pixels = self.x.merge(0), self.x.shape[0] * self.x.shape[1]
         start, run = unit * T.block, count * T.block
         if start + run > pixels:  # one long row, whose last block is short

@@ -158,7 +158,7 @@ class Tiling:
         """
         s, (_, across) = self.shape, self.blocks
         even = s.t.stride == 1 and s.t.size == s.t.out and s.w.size == s.w.out == across * self.wide
-        plain = s.h.size == s.h.out == s.w.taps == s.w.stride == self.parts == 1
+        plain = s.h.size == s.h.out == s.w.taps == s.w.stride == 1
         return s.t.taps > 1 < across and plain and even and not self.staged and self.most_bands <= MOST_RUNS
 
     @property
