@@ -291,6 +291,24 @@ def test_tables_are_tidy(six: Results, tmp_path: Path) -> None:
     assert "# Buffers for eight cameras" in files["report.md"].read_text("utf-8")
 
 
+def test_of_equally_hard_work_the_last_is_shown() -> None:
+    made = results({"node.sram_bytes": SIZES, "frame.height": (960, 1876, 2160)}, illegal=False)
+    for row in made.rows:
+        row["seconds"] = 1e-3 * row["node.sram_bytes"]  # type: ignore[index]  # whatever the height
+    assert choose(made).fixed == {"frame.height": 2}
+
+
+def test_an_axis_may_be_the_objective() -> None:
+    made = results({"node.sram_bytes": SIZES, "kernel.bk": (64, 128)}, objective="node.sram_bytes")
+    assert made.objective is not None
+    assert choose(made).value == "node.sram_bytes"
+    best = sweep_sheets.best(made, {})
+    assert best is not None
+    ok = [row["node.sram_bytes"] for row in made.rows if row["status"] == "ok"]
+    assert ("node.sram_bytes", axis_text("node.sram_bytes", min(ok))) in best.rows
+    assert data_of(sweep_page.render(made, script="//"))["objective"] == {"name": "node.sram_bytes", "more": False}
+
+
 def test_an_objective_may_want_much() -> None:
     made = results({"node.sram_bytes": SIZES}, objective="-utilization")
     best = sweep_sheets.best(made, {})

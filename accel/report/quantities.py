@@ -50,7 +50,8 @@ def percent(share: float) -> str:
 
 def usd(value: float | None) -> str:
     """Return a price: 0.00123 USD would show as 1.23 mUSD; a dash where there is none."""
-    return "-" if value is None else _scaled(value, "USD", ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n")))
+    scales = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
+    return "-" if value is None else _scaled(value, "USD", scales)
 
 
 def ratio(value: float) -> str:

@@ -20,6 +20,7 @@ from accel.sweep.fronts import pareto
 
 __all__ = ["Packed", "pack", "unpacked"]
 
+TRADED = ("seconds", "utilization", "energy_j", "chip_sram_bytes", "memory_bytes_per_s", "memory_bytes", "area_mm2")
 DIGITS = 7  # significant digits of a number in a page that would be too big with all of them
 MARGIN = 0.94  # of the rows that should fit, those that are tried
 MOST_TRIED = 40_000  # rows that a page can hold at the very most: those of a screen, whose few figures pack well
@@ -195,12 +196,13 @@ def _ranked(results: Results) -> np.ndarray:
 
 
 def _fronts(results: Results, usable: np.ndarray) -> Iterable[np.ndarray]:
+    goal = results.objective.name if results.objective is not None else ""
     ways: Mapping[str, bool] = {
-        m.name: bool(m.more) for m in results.measures if m.more is not None and not m.name.startswith(LOSS)
+        m.name: bool(m.more) for m in results.measures if m.more is not None and m.name in {*TRADED, goal}
     }
     columns = {name: results.numbers(name)[usable] for name in ways}
     for pair in itertools.combinations(ways, 2):
-        if all(np.isfinite(columns[name]).any() for name in pair):
+        if all(np.nanmax(columns[name], initial=-np.inf) > np.nanmin(columns[name], initial=np.inf) for name in pair):
             kept = pareto(
                 {name: columns[name] for name in pair},
                 minimise=[n for n in pair if not ways[n]], maximise=[n for n in pair if ways[n]],

@@ -39,7 +39,7 @@ def render(results: Results, *, title: str | None = None, script: str | None, ch
         _summary(results, choice)
         + _filters()
         + "".join(_figure(name) for name in FIGURES)
-        + _tables(results)
+        + _tables(results, choice)
         + _panel()
     )
     code = "".join(asset(name) for name in SCRIPTS)
@@ -123,12 +123,12 @@ def _figure(name: str) -> str:
     )
 
 
-def _tables(results: Results) -> str:
+def _tables(results: Results, choice: Choice) -> str:
     made = []
     lost = sweep_sheets.reasons(results)
     if lost.rows:
         made.append(f'<section id="reasons"><h2>{lost.title}</h2>\n{table_html(lost)}</section>\n')
-    points = sweep_sheets.points(results)
+    points = sweep_sheets.points(results, sweep_sheets.LISTED_POINTS)
     made.append(
         '<section id="points"><div class="figure-head"><h2>Points</h2><div class="files" id="points-files" '
         'role="group" aria-label="Files of the points that pass the filters" hidden></div></div>\n'
@@ -141,7 +141,7 @@ def _tables(results: Results) -> str:
         '<button type="button" id="points-on" aria-label="Next page">&#8594;</button>'
         '<button type="button" id="points-last" aria-label="Last page">&#8677;</button></div></div></section>\n'
     )
-    reach = sweep_sheets.effects(results)
+    reach = sweep_sheets.effects(results, choice.fixed)
     if reach is not None:
         made.append(
             f'<section id="effects"><h2>{reach.title}</h2>\n<details><summary>Every value of every axis</summary>'

@@ -188,7 +188,7 @@ class Results:
         """The outcome columns that hold numbers, with at least one number in them."""
         found = []
         for name in self.columns:
-            if np.isfinite(self.numbers(name)).any() and not any(isinstance(row.get(name), str) for row in self.rows):
+            if name not in self.words and np.isfinite(self.numbers(name)).any():
                 cause = name.removeprefix(LOSS)
                 known = _KNOWN.get(name, Measure(name, name, more=None))
                 if name.startswith(LOSS):
@@ -203,7 +203,7 @@ class Results:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The outcome columns that hold words, such as the cause of the bound."""
-        return tuple(name for name in self.columns if any(isinstance(row.get(name), str) for row in self.rows))
+        return tuple(name for name in self.columns if str in {type(row.get(name)) for row in self.rows})
 
     @cached_property
     def causes(self) -> tuple[str, ...]:
@@ -215,8 +215,12 @@ class Results:
         """Return a column as float64, NaN where a row has no finite number."""
         held = self.__dict__.setdefault("_numbers", {})
         if name not in held:
-            found = (row.get(name) for row in self.rows)
-            made = np.array([v if _is_number(v) else math.nan for v in found], dtype=np.float64)
+            found = [row.get(name) for row in self.rows]
+            if {type(value) for value in found} <= {int, float, type(None)}:  # the usual case, without a call a row
+                made = np.array(found, dtype=np.float64)
+                made[~np.isfinite(made)] = math.nan
+            else:
+                made = np.array([v if _is_number(v) else math.nan for v in found], dtype=np.float64)
             held[name] = made
         return cast("np.ndarray", held[name])
 

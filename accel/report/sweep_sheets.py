@@ -9,9 +9,9 @@ import numpy as np
 
 from accel.report.sheet import Cell, Column, Sheet, shortened
 from accel.report.sweep_results import LOSS, WORDS, Measure, Results, measure_text
-from accel.report.sweep_views import best_row, best_rows
+from accel.report.sweep_views import best_row, best_rows, inside
 
-__all__ = ["best", "effects", "points", "provenance", "reasons", "space", "status_counts"]
+__all__ = ["LISTED_POINTS", "best", "effects", "points", "provenance", "reasons", "space", "status_counts"]
 
 LISTED_POINTS = 50  # rows of the table that stands in a page without JavaScript, and in Markdown
 LISTED_VALUES = 12  # values of an axis that the summary writes out
@@ -70,9 +70,12 @@ def best(results: Results, fixed: Mapping[str, int]) -> Sheet | None:
     pairs += [
         (WORDS.get(name, name), str(results.rows[at][name])) for name in results.words if results.rows[at].get(name)
     ]
-    held = ", ".join(f"{axis.name} = {axis.texts[fixed[axis.name]]}" for axis in results.axes if axis.name in fixed)
-    note = f"Of the points with {shortened(held, 200)}: the hardest work of the sweep." if held else ""
-    return Sheet.of_pairs("best", f"The best point: {direction(results.objective)}", pairs, note)
+    return Sheet.of_pairs("best", f"The best point: {direction(results.objective)}", pairs, _held(results, fixed))
+
+
+def _held(results: Results, fixed: Mapping[str, int]) -> str:
+    told = ", ".join(f"{axis.name} = {axis.texts[fixed[axis.name]]}" for axis in results.axes if axis.name in fixed)
+    return f"Of the points with {shortened(told, 200)}." if told else ""
 
 
 def direction(measure: Measure) -> str:
@@ -80,16 +83,20 @@ def direction(measure: Measure) -> str:
     return f"{'most' if measure.more else 'least'} {measure.label}"
 
 
-def effects(results: Results) -> Sheet | None:
-    """Return for every value of every axis how many points have figures and the best objective among them."""
+def effects(results: Results, fixed: Mapping[str, int]) -> Sheet | None:
+    """Return for every value of every axis how many points have figures and the best objective among them.
+
+    The other axes are free but for those in `fixed`.
+    """
     objective = results.objective
     if objective is None or not results.varied:
         return None
     rows: list[tuple[Cell, ...]] = []
     values = results.numbers(objective.name)
-    usable = results.eligible & ~np.isnan(values)
     for axis in results.varied:
-        found = best_rows(results, {}, objective, axis)
+        held = {name: code for name, code in fixed.items() if name != axis.name}
+        found = best_rows(results, held, objective, axis)
+        usable = inside(results, held) & ~np.isnan(values)
         for code in axis.order:
             row = int(found[code])
             count = int((usable & (axis.codes == code)).sum())
@@ -104,11 +111,11 @@ def effects(results: Results) -> Sheet | None:
         Column(objective.name, direction(objective), lambda value: measure_text(objective, value)),
         Column("index", "at point", str),
     )  # fmt: skip
-    return Sheet("effects", "What each value can reach", columns, tuple(rows), listed=120)
+    return Sheet("effects", "What each value can reach", columns, tuple(rows), _held(results, fixed), listed=120)
 
 
-def points(results: Results) -> Sheet:
-    """Return all points with all columns, the best in the objective first, those without figures last."""
+def points(results: Results, most: int | None = None) -> Sheet:
+    """Return all points (or the `most` best) with all columns, the best in the objective first, those without last."""
     objective = results.objective
     order = np.arange(len(results.rows))
     if objective is not None:
@@ -128,7 +135,7 @@ def points(results: Results) -> Sheet:
             columns.append(Column(name, name, str, text=True, page=False))
     columns.append(Column("reason", "reason", lambda text: shortened(str(text), 90), text=True))
     names = [column.name for column in columns]
-    rows = tuple(tuple(_plain(results.rows[int(at)].get(name)) for name in names) for at in order)
+    rows = tuple(tuple(_plain(results.rows[int(at)].get(name)) for name in names) for at in order[:most])
     return Sheet("points", "Points", tuple(columns), rows, listed=LISTED_POINTS)
 
 

@@ -118,7 +118,8 @@ def _hardest(results: Results, objective: Measure) -> dict[str, int]:
         reached = {
             int(code): _best(values[left & (axis.codes == code)], objective) for code in np.unique(axis.codes[left])
         }
-        hardest = (min if objective.more else max)(reached, key=lambda code: reached[code], default=None)
+        worse = -1 if objective.more else 1  # of equals the last: sweeps list what they aim at last
+        hardest = max(reached, key=lambda code: (worse * reached[code], code), default=None)
         if hardest is not None and (left & (axis.codes == hardest)).sum() > 1:
             left = left & (axis.codes == hardest)
             fixed[axis.name] = hardest

@@ -221,8 +221,10 @@ def _made(form: str, results: Results, choice: Choice, title: str, figure: str |
 def _sheets(results: Results, choice: Choice) -> tuple[Sheet, ...]:
     from accel.report import sweep_sheets as made
 
-    found = (made.space(results), made.status_counts(results), made.best(results, choice.fixed), made.effects(results),
-             made.reasons(results), made.points(results), made.provenance(results))  # fmt: skip
+    found = (
+        made.space(results), made.status_counts(results), made.best(results, choice.fixed),
+        made.effects(results, choice.fixed), made.reasons(results), made.points(results), made.provenance(results),
+    )  # fmt: skip
     return tuple(sheet for sheet in found if sheet is not None and sheet.rows)
 
 

@@ -190,7 +190,7 @@
     said();
     $("filters").hidden = false;
   }
-  const said = () => { $("filter-said").textContent = `${whole(S.passing)} of ${whole(S.count)} points`; $("reset").disabled = S.filter.axes.size === 0 && S.passing === S.first; };
+  const said = () => { $("filter-said").textContent = `${whole(S.passing)} of ${whole(S.count)} points${S.count < S.data.total ? ` on this page, ${whole(S.data.total)} in the store` : ""}`; $("reset").disabled = S.filter.axes.size === 0 && S.passing === S.first; };
   function changed() { S.refilter(); said(); page = 0; rows(); redraw(); }
 
   // ---- the table of points

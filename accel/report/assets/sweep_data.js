@@ -39,7 +39,7 @@ const accelSweep = {};
     const [scale, prefix] = scales.find(([size]) => Math.abs(value) >= size * 0.9995) ?? scales[scales.length - 1];
     return `${S.number(value / scale)} ${prefix}${unit}`;
   };
-  const SMALL = [[1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
+  const SMALL = [[1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
   const UNITS = {
     s: (v) => scaled(v, "s", SMALL), USD: (v) => scaled(v, "USD", SMALL), J: (v) => scaled(v, "J", [[1e3, "k"], ...SMALL]),
     share: (v) => `${(100 * v).toFixed(1)} %`,

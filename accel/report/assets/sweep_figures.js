@@ -63,10 +63,10 @@
     let low = Infinity, high = -Infinity;
     for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
     const what = S.quantity(name);
-    const log = low > 0 && (choice === "log" || (choice === "auto" && (what.kind === "axis" ? what.log : high / low > LARGE)));
-    let ticks;
+    const log = low > 0 && high > low && (choice === "log" || (choice === "auto" && (what.kind === "axis" ? what.log : high / low > LARGE)));
+    let ticks = low === high ? [low] : null;
     if (!(high >= low)) return { log: false, axis: {}, ticks: [] };
-    if (what.kind === "axis") {
+    if (!ticks && what.kind === "axis") {
       const own = what.values.filter((value) => value >= low && value <= high).sort((a, b) => a - b);
       if (own.length <= 12) ticks = own;
     }
