@@ -58,6 +58,11 @@ def results_of(what: Any) -> Results:
             raise InputError("Cannot report on a sweep that was not kept; give accel.sweep a store=FILE.db")
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"Cannot report on {type(what).__name__}; give the path of a sweep's store")
+        if not os.path.exists(path):  # noqa: PTH110 - a text that no Path takes is no file either
+            raise InputError(
+                f"Cannot report on {str(path)!r}: there is no such file; give the store of a sweep, a Program or a "
+                "Comparison"
+            )
         with Store.open(path) as store:
             rows, meta, folder = store.rows(), store.meta(), Path(path).parent
     if not rows:
