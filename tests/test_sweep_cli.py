@@ -69,6 +69,7 @@ MISTAKES = [
     (["nowhere.toml"], "cannot read sweep file 'nowhere.toml'"),
     (["small.toml", "--workers", "0"], "Cannot time on workers=0: use an integer from 1 to"),
     (["small.toml", "--limit", "-1"], "limit must be a whole number of at least 1"),
+    (["small.toml", "--again", "late"], "Cannot time points of status 'late' again"),
     (["small.toml", "--export", "rows.xls"], "use .csv or .parquet"),
     (["small.toml", "--store", "."], "it is a folder; give a file in it"),
     (["small.toml", "--store", "there/is/none.db"], "there is no folder 'there/is'; make it first"),

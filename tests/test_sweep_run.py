@@ -173,10 +173,15 @@ def test_an_interrupt_keeps_what_has_come(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(more.asked) == POINTS - kept_rows
 
 
-def test_a_lost_future_is_a_failed_point() -> None:
-    result = accel.sweep(Space.from_toml(SMALL), executor=Instant(fail=3))
+def test_a_lost_future_is_a_failed_point_until_it_is_asked_for_again(tmp_path: Path) -> None:
+    space, path, executor = Space.from_toml(SMALL), tmp_path / "s.db", Instant(fail=3)
+    result = accel.sweep(space, store=path, executor=executor)
     assert result.counts == {"ok": POINTS - 1, "failed": 1}
     assert [row["reason"] for row in result.rows if row["status"] == "failed"] == ["RuntimeError: lost on the way"]
+    assert accel.sweep(space, store=path, executor=executor).timed == 0
+    assert accel.sweep(space, store=path, executor=executor, again=["timeout"]).timed == 0
+    result = accel.sweep(space, store=path, executor=executor, again=["timeout", "failed"])
+    assert (result.timed, result.counts) == (1, {"ok": POINTS})
 
 
 class Broken(Executor):
@@ -360,6 +365,8 @@ def test_a_plan_says_what_would_be_done() -> None:
         ({"space": 3}, "Cannot sweep 3; give a Space, the path"),
         ({"space": "nowhere.toml"}, "nowhere.toml"),
         ({"workers": 0}, "use an integer from 1 to"),
+        ({"again": ["ok"]}, "Cannot time points of status 'ok' again; use timeout, memory, failed, or fresh for all"),
+        ({"again": "failed"}, "again must be a list of statuses"),
         ({"limit": 0}, "limit must be a whole number of at least 1"),
         ({"store": 3}, "Cannot use 3 as a sweep store"),
     ],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from accel.cli.arguments import parse_names
 from accel.cli.output import deliver, json_option, say
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ SHOWN = 8  # points that a dry run shows
 @click.option("--workers", type=int, metavar="N", help="Processes (default: one for each processor).")
 @click.option("--limit", type=int, metavar="N", help="Stop after timing N more points.")
 @click.option("--fresh", is_flag=True, help="Begin anew; what the store holds is moved aside.")
+@click.option("--again", metavar="STATUS,STATUS", help="Time points once more that ended as timeout, memory or failed.")
 @click.option("--export", "exports", multiple=True, metavar="ROWS.csv|.parquet", help="Write all rows to a table too.")
 @json_option
 def sweep(
     file: str, store: str | None, dry_run: bool, workers: int | None, limit: int | None, fresh: bool,
-    exports: tuple[str, ...], json_to: str | None,
+    again: str | None, exports: tuple[str, ...], json_to: str | None,
 ) -> int:  # fmt: skip
     """Time every design point that FILE.toml describes, on all cores, and keep the rows in a store.
 
@@ -59,7 +61,10 @@ def sweep(
 
     try:
         with watch(space) as progress:
-            result = run(space, store=target, workers=workers, progress=progress, fresh=fresh, limit=limit)
+            result = run(
+                space, store=target, workers=workers, progress=progress, fresh=fresh, limit=limit,
+                again=parse_names(again),
+            )  # fmt: skip
     except KeyboardInterrupt:
         _tell_how_to_go_on(target)
         raise
@@ -99,8 +104,6 @@ def _finite(value: Any) -> Any:
 def _show(space: Space, result: SweepResult) -> None:
     from accel.cli.sweeping import point_text, value_text
 
-    if result.notice:
-        say(result.notice)
     counted = ", ".join(f"{count:,} {status}" for status, count in result.counts.items())
     say(f"{space.title or space.source}: {len(space):,} points: {counted or 'none yet'}")
     if result.timed:

@@ -41,6 +41,9 @@ def watch(space: Space) -> Iterator[Callable[[Progress], None]]:
     def progress(state: Progress) -> None:
         nonlocal said, compiling
         first = not seen
+        if state.notice and state.notice != (seen[-1].notice if seen else "") and sys.stderr is not None:
+            line.clear()
+            sys.stderr.write(f"accel: {state.notice}\n")
         seen[:] = [state]
         if line.live or sys.stderr is None:
             return

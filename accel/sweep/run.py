@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.batch import worker_count
-from accel.errors import AccelError, InputError
+from accel.errors import AccelError, InputError, nearest
 from accel.sweep.evaluate import one_line
 from accel.sweep.result import SweepResult
 from accel.sweep.rows import better
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "sweep"]
 
 CHUNK = 65536  # points whose constraints are looked at together
-COMMIT_SHARE = 10  # commits may take a tenth of the time...
-COMMIT_S = 0.5  # ...and what has come waits no longer than this for one
+COMMIT_WAIT = 3  # times as long as the last commit took is what rows wait for the next one at most...
+COMMIT_S = 0.1  # ...and this
+AGAIN = ("timeout", "memory", "failed")  # ends of a point that another try may change
 TELL_S = 0.1  # between two reports of progress
 
 
@@ -39,7 +40,7 @@ class Progress:
 
     done of total points have a row; begun: those that had one when this run began; timed: points that this run has
     timed, in `seconds`; best: the best row so far by `objective`, None before one is timed; doing: what else is going
-    on, such as compiling.
+    on, such as compiling; notice: what became of rows that were there before, or what the executor cannot do.
     """
 
     total: int
@@ -50,6 +51,7 @@ class Progress:
     objective: str = "seconds"
     best: Mapping[str, Any] | None = None
     doing: str = ""
+    notice: str = ""
 
     @property
     def rate(self) -> float:
@@ -71,6 +73,7 @@ def sweep(
     progress: Callable[[Progress], None] | None = None,
     fresh: bool = False,
     limit: int | None = None,
+    again: Iterable[str] = (),
 ) -> SweepResult:
     """Time every point of a space and return the rows.
 
@@ -79,7 +82,7 @@ def sweep(
     processor unless given. executor: any open `concurrent.futures.Executor` to time points on instead; `workers` then
     says how many it has, where it does not say so itself. progress: called now and then with a `Progress`, in the
     calling thread. fresh: begin anew; what the store holds is moved aside. limit: stop after so many points with a new
-    row from a worker.
+    row from a worker. again: statuses ("timeout", "memory", "failed") whose points are timed once more.
 
     A point that is illegal, takes too long, too much memory, or breaks has a row that says so. Whatever ends the sweep
     early (an exception of `progress`, Ctrl-C), rows that have come are committed. SpecError for a wrong space,
@@ -94,7 +97,7 @@ def sweep(
     count = None if executor is not None and workers is None else worker_count(workers)
     writer = Writer.begin(None if store is None else path_of(store), chosen, fresh=fresh)
     try:
-        run = _Run(chosen, writer, executor, count, progress or (lambda _progress: None), limit)
+        run = _Run(chosen, writer, executor, count, progress or (lambda _progress: None), limit, _again(again))
         return run.to_end()
     finally:
         writer.close()
@@ -110,23 +113,34 @@ def _space(space: object) -> Space:
     raise InputError(f"Cannot sweep {space!r}; give a Space, the path of a TOML file or its content as a dict")
 
 
+def _again(statuses: object) -> tuple[str, ...]:
+    if isinstance(statuses, str) or not isinstance(statuses, Iterable):
+        raise InputError(f"again must be a list of statuses, got {statuses!r}; use {', '.join(AGAIN)}")
+    found = tuple(statuses)
+    for status in found:
+        if status not in AGAIN:
+            raise InputError(f"Cannot time points of status {status!r} again{nearest(str(status), AGAIN)}; "
+                             f"use {', '.join(AGAIN)}, or fresh for all")  # fmt: skip
+    return found
+
+
 class _Run:
     """One run of a sweep: rows flow from the space, the store and the crew into the store."""
 
     def __init__(
         self, space: Space, writer: Writer, executor: Executor | None, count: int | None,
-        progress: Callable[[Progress], None], limit: int | None,
+        progress: Callable[[Progress], None], limit: int | None, again: tuple[str, ...],
     ) -> None:  # fmt: skip
         self.space, self.writer = space, writer
         self._executor, self._count = executor, count
-        self._tell, self._limit = progress, limit
+        self._tell, self._limit, self._again = progress, limit, again
         self._pending: list[dict[str, Any]] = []
         self._committed, self._commit_s = 0.0, 0.0
         self._points: dict[int, tuple[Point, str]] = {}
         self._twins: dict[str, list[Point]] = {}  # by key of what is being timed: other points with that key
         self._told = 0.0
         self._handed: float | None = None  # when the first point began
-        self._state = Progress(len(space), objective=space.objective)
+        self._state = Progress(len(space), objective=space.objective, notice=writer.notice)
 
     def to_end(self) -> SweepResult:
         """Time what is left, and return everything; on the way out of any exception, commit what has come."""
@@ -153,7 +167,7 @@ class _Run:
         import numpy as np
 
         done = np.zeros(len(self.space), np.bool_)
-        done[self.writer.done()] = True
+        done[self.writer.done(self._again)] = True
         before = int(done.sum())
         order = self.space.order()
         if self.space.screen is not None:
@@ -213,6 +227,7 @@ class _Run:
             return
         crew = self._crew(ahead[0])
         self.writer.notice = "; ".join(filter(None, (self.writer.notice, crew.notice)))
+        self._state = replace(self._state, notice=self.writer.notice)
         try:
             noted = False
             while True:
@@ -293,7 +308,7 @@ class _Run:
     def _commit_if_due(self) -> None:
         if self._pending:
             waited = time.monotonic() - self._committed
-            if waited >= min(COMMIT_S, COMMIT_SHARE * self._commit_s):
+            if waited >= min(COMMIT_S, COMMIT_WAIT * self._commit_s):
                 self._commit()
 
     def _commit(self) -> None:

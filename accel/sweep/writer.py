@@ -226,10 +226,12 @@ class Writer(Store):
                 "put it back and give the same command again"
             )
 
-    def done(self) -> list[int]:
-        """Return the numbers of the points that need no more work."""
+    def done(self, again: Iterable[str] = ()) -> list[int]:
+        """Return the numbers of the points that need no more work; of those in status `again`, they do."""
+        left = ("screened", *again)
+        marks = ", ".join("?" * len(left))
         with told(self.path, write=False):
-            found = self._connection.execute("SELECT \"index\" FROM points WHERE status <> 'screened'")
+            found = self._connection.execute(f'SELECT "index" FROM points WHERE status NOT IN ({marks})', left)  # noqa: S608 - only marks
             return [index for (index,) in found]
 
     def find(self, key: str) -> dict[str, Any] | None:
