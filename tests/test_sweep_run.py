@@ -138,11 +138,14 @@ def test_what_goes_wrong_in_a_point_is_its_outcome() -> None:
 def test_points_that_hang_die_or_swell_are_rows_and_the_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_CHILD", CHILD.format(tests=str(Path(__file__).parent)))
     text = SMALL.replace("[16384, 65536, 131072, 262144]", "[65536]")
-    result = accel.sweep(Space.from_toml(text + "[limits]\ntimeout_s = 1.0\nmemory_bytes = 300_000_000\n"), workers=2)
+    result = accel.sweep(Space.from_toml(text + "[limits]\ntimeout_s = 5.0\nmemory_bytes = 300_000_000\n"), workers=2)
+    died = (
+        "the process that timed it died twice, by signal SIGKILL: the last words; the system may have run out of memory"
+    )
     assert {row["problem.k"]: (row["status"], row["reason"]) for row in result.rows} == {
         16: ("ok", ""),
-        32: ("timeout", "it took longer than 1 s"),
-        48: ("failed", "the process that timed it died twice, by signal SIGSEGV: the last words"),
+        32: ("timeout", "it took longer than 5 s"),
+        48: ("failed", died),
         64: ("memory", "it needs more memory than there is, or than limits.memory_bytes"),
     }
 
