@@ -20,6 +20,7 @@ from accel.machine import matmul
 from accel.machine.dotkernel import DOT, PAIR_PITCH
 from accel.machine.fast import Trial, fast_path, trials, try_matmul
 from accel.machine.guard import fits
+from accel.machine.microkernel import chains_at
 from accel.plain_twins import twin
 
 needs_dot = pytest.mark.skipif(not DOT, reason="this processor has no bf16 dot product: its guard cannot be tried here")
@@ -174,7 +175,7 @@ def test_without_its_guard_the_dot_product_is_wrong_in_plain_python(plain_unit, 
 
 
 @njit
-def _let_all_through(work32, panel, a_least, a_greatest, chains, at, pitch, rows, wide, keep):
+def _let_all_through(work32, panel, a_least, a_greatest, chains, at, table, rows, wide, keep):
     return a_least >= -1
 
 
@@ -183,11 +184,16 @@ def unguarded_harm():
 
     The twin has the symbol of the original, and what is linked later in the process may find either.
     """
-    fn = matmul.run_matmul.py_func
-    # Under another file name, so that it is neither taken from the compile cache nor kept there.
-    code = fn.__code__.replace(co_filename=__file__)
-    unguarded = FunctionType(code, {**fn.__globals__, "_proven": _let_all_through}, fn.__name__)
-    return harm(njit(_nrt=False)(unguarded))
+
+    def again(function, **names):
+        fn = function.py_func
+        # Under another file name, so that it is neither taken from the compile cache nor kept there.
+        code = fn.__code__.replace(co_filename=__file__)
+        return njit(_nrt=False)(FunctionType(code, {**fn.__globals__, **names}, fn.__name__))
+
+    advance = again(matmul._advance, _proven=_let_all_through)
+    multiply = again(matmul._multiply_pairs, _advance=advance)
+    return harm(again(matmul.run_matmul, _multiply_pairs=multiply))
 
 
 @needs_dot
@@ -199,9 +205,8 @@ def test_without_its_guard_the_dot_product_is_wrong_on_the_processor():
     assert set(done.stdout.splitlines()) == set(HARMFUL)
 
 
-def _dot(a, b, ia, ib, c, at, rows, columns, pitch, pairs, keep, step):
+def _dot(a, b, ia, ib, c, at, rows, columns, pairs, keep, step):
     """Run `step(chains, (a, b) of the upper halves, (a, b) of the lower halves)` in float64 for every pair."""
-    at = at + pitch * np.arange(rows)[:, None] + np.arange(columns)
     chains = c[at].astype(np.float64) if keep else np.zeros((rows, columns))
     step_pitch = PAIR_PITCH
     for k in range(pairs):
@@ -247,8 +252,20 @@ PROCESSORS = {
 def test_the_test_at_load_finds_other_processors(name, plain_unit, monkeypatch):
     unit, scope = plain_unit
 
-    def tile_pairs(rows, wide, a, ia, b, ib, c, ic, pitch, pairs, keep):
-        _dot(a, b, ia, ib, c, ic, rows, 32 if wide else 16, pitch, pairs, keep, PROCESSORS[name])
+    def tile_pairs(rows, wide, a, ia, b, ib, c, ic, t, it, pairs, keep):
+        _dot(
+            a,
+            b,
+            ia,
+            ib,
+            c,
+            chains_at(ic, t, it, rows, 32 if wide else 16),
+            rows,
+            32 if wide else 16,
+            pairs,
+            keep,
+            PROCESSORS[name],
+        )
 
     monkeypatch.setitem(scope, "tile_pairs", tile_pairs)
     found = [trial.name for trial in trials() if trial.a.shape[0] <= 14 and wrong(trial, unit)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accel.errors import CapacityError, Finding, InputError, UnwrittenError, nearest
+from accel.isa.layout import H_DST, H_SRC, SPACE_MEMORY, V_OBJECT, V_SPACE, W_OPCODE
+from accel.isa.table import BY_OPCODE
 from accel.numerics.formats import fmt
 
 if TYPE_CHECKING:
@@ -41,12 +43,47 @@ def _rounded(count: int) -> int:
     return -(-count // LINE) * LINE
 
 
+def _address(array: Any) -> int:
+    return int(array.ctypes.data)
+
+
+def _apart(program: Program) -> list[int]:
+    """Return the inputs and outputs, but not both, that share no byte with another tensor."""
+    spans = sorted((t.address, t.address + t.nbytes, i) for i, t in enumerate(program.tensors))
+    found, reach = [], 0
+    for (begin, end, i), (after, _, _) in zip(spans, [*spans, (1 << 63, 0, 0)][1:], strict=True):
+        if reach <= begin and end <= after and program.tensors[i].is_input != program.tensors[i].is_output:
+            found.append(i)
+        reach = max(reach, end)
+    return found
+
+
+def _moved(program: Program) -> tuple[set[int], set[int]]:
+    """Return the tensors that a row or a shard of the program reads, and those that one writes."""
+    ids: tuple[list[Any], list[Any]] = ([], [])
+    if len(program.shards):
+        ids[0].append(program.shards[:, H_SRC])
+        ids[1].append(program.shards[:, H_DST])
+    for number in np.unique(program.code[:, W_OPCODE]).tolist():
+        row = BY_OPCODE[number]
+        rows = program.code[program.code[:, W_OPCODE] == number]
+        for o in row.views:
+            ids[o.name == "dst"].append(rows[:, row.word(o.name)])
+    found = []
+    for kind in ids:
+        views = program.views[np.unique(np.concatenate([np.zeros(0, np.int64), *kind]))]
+        found.append(set(views[views[:, V_SPACE] == SPACE_MEMORY, V_OBJECT].tolist()))
+    return found[0], found[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Arena:
     """One flat array: memory first, then the SRAM of each allocated node.
 
     bases[node]: byte where a node's SRAM begins, -1 where it has none. shadow: a byte for every element of every
-    output tensor, 1 once stored; shadows[tensor]: where its bytes begin, -1 for tensors that are no output.
+    output tensor, 1 once stored; shadows[tensor]: where its bytes begin, -1 for tensors that are no output. The second
+    half of `shadows` says how far from its place in the array a tensor lies: 0, but for those of `lent`, inputs taken
+    where the caller has them and outputs made where the caller gets them, which spares copies of both.
     """
 
     program: Program
@@ -57,13 +94,18 @@ class Arena:
     stage: int = 0
     ring: int = 0
     log: int = 0
+    apart: frozenset[int] = frozenset()  # tensors that may be lent
+    lent: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, program: Program, allocated: Any, *, stages: int = 0, rings: int = 0, log: int = 0) -> Arena:
+    def build(cls, program: Program, allocated: Any, *, stages: int = 0, rings: int = 0, log: int = 0,
+              lend: bool = False, whole: bool = False) -> Arena:  # fmt: skip
         """Allocate and poison: memory, SRAM where `allocated[node]`, and bytes for what belongs to no node.
 
-        These are `stages` bytes at `stage` for copies under way, `rings` at `ring` for operands made straight, `log` at
-        `log` for what probes record.
+        lend: whether tensors may lie elsewhere, for code that knows the second half of `shadows`. whole: whether
+        nobody sees an output unless every element was stored, so that one the program never reads needs no poison.
+        Bytes of no node are `stages` bytes at `stage` for copies under way, `rings` at `ring` for operands made
+        straight, `log` at `log` for what probes record.
 
         CapacityError if the host has no room.
         """
@@ -75,7 +117,15 @@ class Arena:
         ring = stage + _rounded(stages)
         kept = ring + _rounded(rings)
         size = kept + _rounded(log)
-        shadows = np.full(max(1, len(program.tensors)), -1, np.int64)
+        tensors = max(1, len(program.tensors))
+        shadows = np.full(2 * tensors, -1, np.int64)
+        shadows[tensors:] = 0
+        apart, unread = frozenset(_apart(program) if lend else ()), frozenset[int]()
+        if apart:
+            read, stored = _moved(program)
+            apart -= {i for i in stored if program.tensors[i].is_input}  # the caller's array stays as it is
+            unread = apart - read if whole else unread
+        lent = {}
         total = 0
         for i, tensor in enumerate(program.tensors):
             if tensor.is_output:
@@ -88,15 +138,21 @@ class Arena:
             u8 = room[skip : skip + size]
             words = u8.view(np.uint16)
             words[memory // 2 :] = POISON
-            for tensor in program.tensors:
-                if not tensor.is_input:
+            for i, tensor in enumerate(program.tensors):
+                if i in apart and not tensor.is_input:
+                    lent[i] = array = np.empty(tensor.shape, fmt(tensor.dtype).storage)
+                    shadows[tensors + i] = _address(array) - _address(u8) - tensor.address
+                    if i not in unread:
+                        flat = array.reshape(-1).view(np.uint8)
+                        flat[:] = np.resize(np.array([POISON]).view(np.uint8), flat.size)
+                elif not tensor.is_input:
                     u8[tensor.address : tensor.address + tensor.nbytes // 2 * 2].view(np.uint16)[:] = POISON
                     if tensor.nbytes % 2:
                         u8[tensor.address + tensor.nbytes - 1] = POISON & 0xFF
             shadow = np.zeros(max(1, total), np.uint8)
         except MemoryError:
             raise _too_large(program, size) from None
-        return cls(program, u8, bases, shadow, shadows, stage, ring, kept)
+        return cls(program, u8, bases, shadow, shadows, stage, ring, kept, apart, lent)
 
     def load(self, inputs: Mapping[str, Any]) -> None:
         """Copy the input tensors (arrays of storage codes) into memory; InputError for wrong names, shapes or types."""
@@ -105,7 +161,10 @@ class Arena:
             if name not in wanted:
                 hint = nearest(name, wanted) or f"; its inputs are {', '.join(wanted) or 'none'}"
                 raise InputError(f"program {self.program.name!r} has no input {name!r}{hint}")
-        for name, tensor in wanted.items():
+        for i, tensor in enumerate(self.program.tensors):
+            if not tensor.is_input:
+                continue
+            name = tensor.name
             if name not in inputs:
                 raise InputError(f"program {self.program.name!r} needs input {name!r}; pass an array of {tensor.shape}")
             array, storage = np.asarray(inputs[name]), np.dtype(fmt(tensor.dtype).storage)
@@ -113,7 +172,11 @@ class Arena:
                 raise InputError(
                     f"input {name!r} has shape {array.shape} of {array.dtype}; it must be {tensor.shape} of {storage}"
                 )
-            self._place(tensor)[...] = array
+            if i in self.apart and not tensor.is_output and array.flags.c_contiguous:
+                self.lent[i] = array
+                self.shadows[len(self.shadows) // 2 + i] = _address(array) - _address(self.u8) - tensor.address
+            else:
+                self._place(tensor)[...] = array
 
     def _place(self, tensor: Tensor) -> Any:
         flat = self.u8[tensor.address : tensor.address + tensor.nbytes]
@@ -126,8 +189,12 @@ class Arena:
         return self.shadow[start : start + count].view(np.bool_).reshape(tensor.shape)
 
     def outputs(self) -> dict[str, Any]:
-        """Return copies of the output tensors, as storage codes."""
-        return {t.name: self._place(t).copy() for t in self.program.tensors if t.is_output}
+        """Return the output tensors, as storage codes; call it once."""
+        return {
+            t.name: self.lent[i] if i in self.lent else self._place(t).copy()
+            for i, t in enumerate(self.program.tensors)
+            if t.is_output
+        }
 
     def require_written(self) -> None:
         """Raise UnwrittenError if an element of an output that is no input as well was never stored."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from accel.jit import host_cpu, intrinsic, ir, types
-from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, LANES, TARGET, Emitter, emit_tile
+from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, LANES, TARGET, Emitter, chains_at, emit_tile
 
 __all__ = ["DOT", "PAIR_PITCH", "tile_pairs"]
 
@@ -28,11 +28,11 @@ def _flushed(numbers: Any) -> Any:
     return np.where(np.abs(numbers) < SMALLEST_NORMAL, np.copysign(np.float32(0), numbers), numbers)
 
 
-def _tile_pairs_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, pitch: int, pairs: int,
-                      keep: int) -> None:  # fmt: skip
+def _tile_pairs_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, it: int,
+                      pairs: int, keep: int) -> None:  # fmt: skip
     """The instruction as it is on the processors it is used on, its flushes included: what the guard must exclude."""
     columns = COLUMNS if wide else LANES
-    at = ic + pitch * np.arange(rows)[:, None] + np.arange(columns)
+    at = chains_at(ic, t, it, rows, columns)
     chains = c[at] if keep else np.zeros((rows, columns), np.float32)
     upper = np.uint32(0xFFFF0000)
     for k in range(pairs):
@@ -75,15 +75,15 @@ class _PairEmitter(Emitter):
 
 
 @intrinsic(plain=_tile_pairs_plain)
-def tile_pairs(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, pitch: Any,
-               pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+def tile_pairs(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, t: Any,
+               it: Any, pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """Advance a block of chains by 2 * pairs steps: as `tile`, with uint32 panels a (rows of PAIR_PITCH) and b.
 
     a[ia + r * PAIR_PITCH + p] holds steps 2 p (upper half) and 2 p + 1 of row r, b[ib + p * COLUMNS + n] those of
     column n. Only where DOT holds, and only for blocks that `guard.fits`.
     """
     word = types.int64
-    signature = types.void(word, word, a, word, b, word, c, word, word, word, word)
+    signature = types.void(word, word, a, word, b, word, c, word, t, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit_tile(context, builder, sig, args, _PairEmitter)

@@ -7,16 +7,22 @@ from typing import Any
 from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_OBJECT, V_SPACE, W_FIRST, W_OPCODE
 from accel.machine import words as s
 from accel.machine.codes import AT_LEAVES
-from accel.machine.inner import inner
+from accel.machine.inner import inner, spliced
 from accel.machine.moves import move, touch
 from accel.machine.raw import peek
 from accel.machine.rings import straight, turn_back, wraps
 from accel.machine.units import AT_RINGS, VIEWS, call_rings, call_unit
 
-__all__ = ["compute", "land", "part"]
+__all__ = ["compute", "land", "lent", "part"]
 
 
-@inner
+@spliced
+def lent(shadows: Any, tensor: int) -> Any:
+    """Return how many bytes beyond its place in the arena a tensor lies (`arena.Arena`)."""
+    return shadows[(shadows.shape[0] >> 1) + tensor]
+
+
+@spliced
 def part(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, dst_view: int, dst: int,
          src_view: int, src: int, issuer: int, node: int, config: Any) -> None:  # fmt: skip
     """Move the bits of one copy to one destination node (the issuer itself where dst is memory).
@@ -30,16 +36,18 @@ def part(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any
             src = straight(views, src_view, src, bases[issuer], u8, config, s.ONE)
         else:
             src += bases[issuer]
+    else:
+        src += lent(shadows, views[src_view, V_OBJECT])
     land(u8, shadow, shadows, views, bases, needed, nest, dst_view, dst, src_view, src, node, config)
 
 
-@inner
+@spliced
 def land(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any, nest: Any, dst_view: int, dst: int,
          src_view: int, src: int, node: int, config: Any) -> None:  # fmt: skip
     """Write bits that begin at byte `src` of the arena to one destination node, if they matter there."""
     dst_object = views[dst_view, V_OBJECT]
     if views[dst_view, V_SPACE] == SPACE_MEMORY:
-        move(u8, views[dst_view], dst, views[src_view], src, nest)
+        move(u8, views[dst_view], dst + lent(shadows, dst_object), views[src_view], src, nest)
         if shadows[dst_object] >= 0:
             at = shadows[dst_object] + (dst - views[dst_view, s.X_BEGIN]) // views[dst_view, s.X_ITEM]
             touch(shadow, views[dst_view], at, nest)
@@ -60,7 +68,7 @@ def _mark(needed: Any, config: Any, node: int, buffer: int) -> None:
         config[s.C_CHANGED] = 1
 
 
-@inner
+@spliced
 def compute(code: Any, pc: int, value: Any, views: Any, needed: Any, node: int, base: int, config: Any, units: Any,
             leaves: Any, u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, nest: Any,
             error: Any) -> None:  # fmt: skip

@@ -202,9 +202,10 @@ def _all_buffers(program: Program) -> Any:
     return np.ones((program.nodes, max(1, len(program.buffers))), np.uint8)
 
 
-def _prepared(program: Program, allocated: Any, seed: int | None, record: Recorder | None,
-              threads: int) -> tuple[Arena, Stages]:  # fmt: skip
-    """Return the arena of a run, with all the room it needs, and its stages."""
+def _prepared(program: Program, allocated: Any, seed: int | None, record: Recorder | None, threads: int, *,
+              engine: str, whole: bool) -> tuple[Arena, Stages]:  # fmt: skip
+    """Return the arena of a run, with all the room it needs, and its stages; whole: as `Arena.build`."""
+    from accel.machine.interpreter import interpret
     from accel.machine.probes import log_bytes
     from accel.machine.rings import SLOTS, scratch_bytes
 
@@ -212,7 +213,8 @@ def _prepared(program: Program, allocated: Any, seed: int | None, record: Record
     log = log_bytes(program, views) if record else 0
     stages = stages_for(program, views, seed, probes=log > 0)
     rings = SLOTS * scratch_bytes(views) * threads
-    return Arena.build(program, allocated, stages=stages.slots * stages.nbytes, rings=rings, log=log), stages
+    return Arena.build(program, allocated, stages=stages.slots * stages.nbytes, rings=rings, log=log,
+                       lend=engine == "jit" and hasattr(interpret, "overloads"), whole=whole), stages  # fmt: skip
 
 
 def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int = "natural", engine: str = "jit",
@@ -230,7 +232,7 @@ def execute(program: Program, inputs: Mapping[str, Any], *, schedule: str | int 
     """
     seed = _seed(schedule)
     threads = min(thread_count(threads), max(1, program.nodes))
-    arena, stages = _prepared(program, program.role_of >= -1, seed, record, threads)
+    arena, stages = _prepared(program, program.role_of >= -1, seed, record, threads, engine=engine, whole=True)
     arena.load(inputs)
     _Run(program, arena, stages, _all_buffers(program), engine=engine, seed=seed, limit=semaphore_limit,
          random_seed=_key(random_seed), record=record, threads=threads).go()  # fmt: skip
@@ -282,7 +284,7 @@ def needed(program: Program, regions: Mapping[str, Sequence[Box]], *, engine: st
     kept = np.zeros((max(1, len(program.tensors)), 2), np.int64)
     kept[: len(program.tensors), 0] = [t.is_output for t in program.tensors]
     empty = Arena(program, np.zeros(64, np.uint8), np.full(program.nodes, -1, np.int64), np.zeros(1, np.uint8),
-                  np.full(max(1, len(program.tensors)), -1, np.int64))  # fmt: skip
+                  np.full(2 * max(1, len(program.tensors)), -1, np.int64))  # fmt: skip
     while True:
         run = _Run(program, empty, Stages(0, 0, views, len(views)), buffers, engine=engine, seed=None,
                    limit=semaphore_limit, wanted=wanted, kept=kept)  # fmt: skip
@@ -302,7 +304,7 @@ def execute_sample(program: Program, inputs: Mapping[str, Any], what: Needed, *,
     if what.buffers.shape != _all_buffers(program).shape:
         raise UnsupportedError("the needed map belongs to another program; call needed() with this one")
     seed = _seed(schedule)
-    arena, stages = _prepared(program, what.buffers.any(axis=1), seed, record, 1)
+    arena, stages = _prepared(program, what.buffers.any(axis=1), seed, record, 1, engine=engine, whole=False)
     arena.load(inputs)
     run = _Run(program, arena, stages, what.buffers, engine=engine, seed=seed, limit=semaphore_limit,
                random_seed=_key(random_seed), record=record)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel.machine.inner import inner
 from accel.machine.microkernel import BLOCK_DEPTH
 
-__all__ = ["fits"]
+__all__ = ["BF16_INFINITY", "fits"]
 
 # Biased exponents; docs/decisions/0011 derives each. A code's magnitude shifted by its fraction bits is its exponent.
 LEAST_SUM = 142  # least exponents of a and b together: every product is a multiple of 2^-126, the least normal number

@@ -27,7 +27,7 @@ from accel.jit import types
 from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
 from accel.machine.codes import AT_CODES, AT_LEAVES, CODES, CODES_ARGUMENTS
-from accel.machine.effects import compute, land, part
+from accel.machine.effects import compute, land, lent, part
 from accel.machine.inner import entry, inner
 from accel.machine.links import address, link
 from accel.machine.moves import move
@@ -62,7 +62,8 @@ for _row in ROWS:
 
 
 @inner
-def _read(copies: Any, slot: int, config: Any, u8: Any, views: Any, bases: Any, needed: Any, nest: Any) -> Any:
+def _read(copies: Any, slot: int, config: Any, u8: Any, shadows: Any, views: Any, bases: Any, needed: Any,
+          nest: Any) -> Any:  # fmt: skip
     """Bring the source of a staged copy to its stage, once; return the stage, -1 where the source does not matter."""
     view, src, issuer = copies[slot, s.K_SRC_VIEW], copies[slot, s.K_SRC], copies[slot, s.K_ISSUER]
     if views[view, V_SPACE] == SPACE_SRAM:
@@ -72,6 +73,8 @@ def _read(copies: Any, slot: int, config: Any, u8: Any, views: Any, bases: Any, 
             src = straight(views, view, src, bases[issuer], u8, config, s.ONE)
         else:
             src += bases[issuer]
+    else:
+        src += lent(shadows, views[view, V_OBJECT])
     stage = config[s.C_STAGE] + slot * config[s.C_STAGE_BYTES]
     if copies[slot, s.K_READ] == 0:
         copies[slot, s.K_READ] = 1
@@ -92,7 +95,7 @@ def deliver(threads: Any, sems: Any, queue: Any, config: Any, events: Any, copie
         add_tokens(threads, sems, queue, config, a, b, c, error)
         return
     if copies[a, s.K_STAGED]:
-        stage = _read(copies, a, config, u8, views, bases, needed, nest)
+        stage = _read(copies, a, config, u8, shadows, views, bases, needed, nest)
         if kind == s.PART and stage >= 0:
             land(u8, shadow, shadows, views, bases, needed, nest, copies[a, s.K_DST_VIEW], copies[a, s.K_DST],
                  copies[a, s.K_SRC_VIEW] + config[s.C_VIEWS], stage, b, config)  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from accel.jit import host_cpu, intrinsic, ir, types
 from accel.machine.dotkernel import PAIR_PITCH
-from accel.machine.microkernel import COLUMNS, LANES, TARGET, Emitter, emit_tile
+from accel.machine.microkernel import COLUMNS, LANES, TARGET, Emitter, chains_at, emit_tile
 
 __all__ = ["tile_integers"]
 
@@ -25,10 +25,10 @@ def _halves(words: Any) -> tuple[Any, Any]:
     return signed >> 16, (signed << 16) >> 16
 
 
-def _tile_integers_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, pitch: int,
+def _tile_integers_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, it: int,
                          pairs: int, keep: int) -> None:  # fmt: skip
     columns = COLUMNS if wide else LANES
-    at = ic + pitch * np.arange(rows)[:, None] + np.arange(columns)
+    at = chains_at(ic, t, it, rows, columns)
     left = a[ia + PAIR_PITCH * np.arange(rows)[:, None] + np.arange(pairs)]
     right = b[ib + COLUMNS * np.arange(pairs)[:, None] + np.arange(columns)]
     total = c[at].astype(np.int64) if keep else np.zeros((rows, columns), np.int64)
@@ -65,11 +65,11 @@ class _IntegerEmitter(Emitter):
 
 
 @intrinsic(plain=_tile_integers_plain)
-def tile_integers(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, pitch: Any,
-                  pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+def tile_integers(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, t: Any,
+                  it: Any, pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """Advance a block of int32 chains c by 2 * pairs steps: operands as those of `dotkernel.tile_pairs`, all uint32."""
     word = types.int64
-    signature = types.void(word, word, a, word, b, word, c, word, word, word, word)
+    signature = types.void(word, word, a, word, b, word, c, word, t, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit_tile(context, builder, sig, args, _IntegerEmitter)

@@ -15,7 +15,8 @@ import numpy as np
 
 from accel.jit import intrinsic, ir, isa_target, types
 
-__all__ = ["BLOCK_DEPTH", "COLUMNS", "HEIGHTS", "LANES", "ROWS", "ROW_PITCH", "TARGET", "Emitter", "emit_tile", "tile"]
+__all__ = ["BLOCK_DEPTH", "COLUMNS", "HEIGHTS", "LANES", "ROWS", "ROW_PITCH", "TARGET", "Emitter", "chains_at",
+           "emit_tile", "tile"]  # fmt: skip
 
 TARGET = isa_target()
 # rows x (2 x lanes) accumulators: 28 of 32 zmm, 12 of 16 ymm; the portable form needs registers for float64 halves.
@@ -28,10 +29,15 @@ UNROLL = 4
 CANONICAL_NAN = 0x7FC00000
 
 
-def _tile_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, pitch: int, depth: int,
+def chains_at(ic: int, t: Any, it: int, rows: int, columns: int) -> Any:
+    """Return where the chains of a block stand, for the plain twins of what advances them; (rows, columns) int64."""
+    return ic + t[it : it + rows].view(np.int32).astype(np.int64)[:, None] + np.arange(columns)
+
+
+def _tile_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, it: int, depth: int,
                 keep: int) -> None:  # fmt: skip
     columns = COLUMNS if wide else LANES
-    at = ic + pitch * np.arange(rows)[:, None] + np.arange(columns)
+    at = chains_at(ic, t, it, rows, columns)
     chains = c[at] if keep else np.zeros((rows, columns), np.float32)
     for k in range(depth):
         left = a[ia + ROW_PITCH * np.arange(rows) + k].astype(np.float64)
@@ -127,14 +133,11 @@ class Emitter:
         builder.position_at_end(after)
         return phis
 
-    def block(self, a: Any, b: Any, c: Any, pitch: Any, depth: Any, keep: Any) -> None:
+    def block(self, a: Any, b: Any, c: Any, rows: Any, depth: Any, keep: Any) -> None:
         """Emit: load or clear the chains, run `depth` steps, store them with NaN made canonical."""
         builder = self.builder
-        places = [
-            self.at(c, builder.add(builder.mul(pitch, self.index(r)), self.index(v * LANES)))
-            for r in range(self.height)
-            for v in range(self.vectors)
-        ]
+        begins = [builder.sext(builder.load(self.at(rows, self.index(r))), self.index) for r in range(self.height)]
+        places = [self.at(c, builder.add(at, self.index(v * LANES))) for at in begins for v in range(self.vectors)]
         for place in places:
             self.prefetch(self.at(place, self.index(COLUMNS)))
         start = builder.block
@@ -171,7 +174,7 @@ def emit_tile(context: Any, builder: Any, sig: Any, args: Any, emitter: type[Emi
     def data(i: int) -> Any:
         return context.make_array(sig.args[i])(context, builder, args[i]).data
 
-    left, right, chain = (builder.gep(data(i), [args[i + 1]]) for i in (2, 4, 6))
+    left, right, chain, rows = (builder.gep(data(i), [args[i + 1]]) for i in (2, 4, 6, 8))
     last = builder.append_basic_block("tiled")
     for height in HEIGHTS:
         for vectors in (2, 1):
@@ -183,7 +186,7 @@ def emit_tile(context: Any, builder: Any, sig: Any, args: Any, emitter: type[Emi
             )
             builder.cbranch(chosen, here, other)
             builder.position_at_end(here)
-            emitter(builder, height, vectors).block(left, right, chain, args[8], args[9], args[10])
+            emitter(builder, height, vectors).block(left, right, chain, rows, args[10], args[11])
             builder.branch(last)
             builder.position_at_end(other)
     builder.branch(last)
@@ -192,16 +195,17 @@ def emit_tile(context: Any, builder: Any, sig: Any, args: Any, emitter: type[Emi
 
 
 @intrinsic(plain=_tile_plain)
-def tile(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, pitch: Any,
+def tile(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, t: Any, it: Any,
          depth: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """Advance a block of chains: tile(rows, wide, a, ia, b, ib, c, ic, pitch, depth, keep).
+    """Advance a block of chains: tile(rows, wide, a, ia, b, ib, c, ic, t, it, depth, keep).
 
     rows: one of HEIGHTS; wide: 1 for COLUMNS columns, 0 for LANES. a, b, c: float32 arrays. a[ia + r * ROW_PITCH + k]
-    is the left operand, b[ib + k * COLUMNS + n] the right one, c[ic + r * pitch + n] the chain, which starts from +0
-    unless `keep`. Elements are not bounds checked: the caller owns the panels.
+    is the left operand, b[ib + k * COLUMNS + n] the right one, c[ic + t[it + r] + n] the chain, which starts from +0
+    unless `keep`; t: uint32, read as signed. Rows that have the same place must have the same left operand: all chains
+    are loaded before one is stored. Elements are not bounds checked: the caller owns the panels.
     """
     word = types.int64
-    signature = types.void(word, word, a, word, b, word, c, word, word, word, word)
+    signature = types.void(word, word, a, word, b, word, c, word, t, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit_tile(context, builder, sig, args, Emitter)

@@ -9,12 +9,13 @@ import numpy as np
 
 from accel.isa.layout import DIMS, V_SHAPE, V_STRIDE
 from accel.jit import cgutils, intrinsic, ir, types
-from accel.machine.inner import inner, spliced
+from accel.machine.inner import spliced
 from accel.machine.words import X_ITEM
 
 __all__ = ["WIDTH", "move", "move_bytes", "nest_space", "touch", "walk"]
 
 WIDTH = 8  # of a row of the work space of `nest_space`
+LINE, SHORT = 64, 1024  # bytes of a cache line; runs up to here are moved without a call
 
 
 def _move_bytes_plain(u8: Any, dst: int, src: int, count: int) -> None:
@@ -49,7 +50,7 @@ def mark_bytes(typingctx: Any, u8: Any, at: Any, count: Any) -> tuple[Any, Calla
     return types.void(u8, types.int64, types.int64), emit
 
 
-@inner
+@spliced
 def _squeeze(view: Any, shape: Any, stride: Any) -> int:
     """Write the dimensions of a view that are not 1 to `shape` and `stride`; return how many."""
     n = 0
@@ -60,9 +61,43 @@ def _squeeze(view: Any, shape: Any, stride: Any) -> int:
     return n
 
 
+def _move_lines_plain(u8: Any, at: int, of: int, to: int, by: int, count: int, run: int) -> None:
+    for i in range(count):
+        u8[at + i * to : at + i * to + run] = u8[of + i * by : of + i * by + run]
+
+
+@intrinsic(plain=_move_lines_plain)
+def move_lines(typingctx: Any, u8: Any, at: Any, of: Any, to: Any, by: Any, count: Any,
+               run: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Move `count` runs of `run` bytes, a multiple of 64, from `of` in steps `by` to `at` in steps `to`; no overlap."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        line, index = ir.VectorType(ir.IntType(8), LINE).as_pointer(), ir.IntType(64)
+        with cgutils.for_range(builder, args[5]) as loop:
+            put, get = (
+                builder.gep(data, [builder.add(args[first], builder.mul(loop.index, args[step]))])
+                for first, step in ((1, 3), (2, 4))
+            )
+            with cgutils.for_range_slice(builder, index(0), args[6], index(LINE)) as (i, _):
+                held = builder.load(builder.bitcast(builder.gep(get, [i]), line), align=1)
+                builder.store(held, builder.bitcast(builder.gep(put, [i]), line), align=1)
+        return context.get_dummy_value()
+
+    word = types.int64
+    return types.void(u8, word, word, word, word, word, word), emit
+
+
+@spliced
+def _apart(at: int, of: int, to: int, by: int, count: int, run: int) -> Any:
+    """Return whether `count` runs of `run` bytes at `at` in steps `to` lie beside those at `of` in steps `by`."""
+    last, final = (count - 1) * to, (count - 1) * by
+    return at + max(last, 0) + run <= of + min(final, 0) or of + max(final, 0) + run <= at + min(last, 0)
+
+
 @spliced
 def _innermost(u8: Any, at: int, of: int, to: int, by: int, count: int, run: int) -> None:
-    """Move `count` runs of `run` bytes; single elements in loops of their own, which need no call."""
+    """Move `count` runs of `run` bytes; single elements and short runs of lines in loops that need no call."""
     if run == 1:
         for i in range(count):
             move_bytes(u8, at + i * to, of + i * by, 1)
@@ -72,12 +107,14 @@ def _innermost(u8: Any, at: int, of: int, to: int, by: int, count: int, run: int
     elif run == 4:
         for i in range(count):
             move_bytes(u8, at + i * to, of + i * by, 4)
+    elif run <= SHORT and run % LINE == 0 and _apart(at, of, to, by, count, run):
+        move_lines(u8, at, of, to, by, count, run)
     else:
         for i in range(count):
             move_bytes(u8, at + i * to, of + i * by, run)
 
 
-@inner
+@spliced
 def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> None:
     """Move the elements of view `src` at byte src_at to view `dst` at dst_at; equal shapes after dropping ones.
 
@@ -88,7 +125,7 @@ def move(u8: Any, dst: Any, dst_at: int, src: Any, src_at: int, nest: Any) -> No
     walk(u8, dst_at, src_at, dst[X_ITEM], n, nest)
 
 
-@inner
+@spliced
 def walk(u8: Any, dst_at: int, src_at: int, item: int, n: int, nest: Any) -> None:
     """Move elements of `item` bytes through n loops: nest[0] their sizes, nest[1] strides of dst, nest[2] of src."""
     shape, to, by = nest[0], nest[1], nest[2]
@@ -115,7 +152,7 @@ def walk(u8: Any, dst_at: int, src_at: int, item: int, n: int, nest: Any) -> Non
                 _innermost(u8, at, of, d3, e3, s3, run)
 
 
-@inner
+@spliced
 def touch(shadow: Any, view: Any, at: int, nest: Any) -> None:
     """Set the shadow byte of every element of a view; `at` is the shadow index of the view's first element."""
     shape, stride = nest[0], nest[1]

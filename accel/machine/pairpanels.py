@@ -13,15 +13,32 @@ import numpy as np
 from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE
 from accel.machine.dotkernel import PAIR_PITCH
 from accel.machine.inner import inner
-from accel.machine.microkernel import COLUMNS, ROW_PITCH
+from accel.machine.microkernel import COLUMNS, ROW_PITCH, ROWS
+from accel.machine.pairrows import part_steps, swap_rows
 from accel.machine.pairs import NO_STEP, clear_range, join_steps, pair_range, read_range, swap_pairs
-from accel.machine.panels import LEFT, PAIR_LEFT, PAIR_RIGHT, RANGE_WORDS, RANGES, RIGHT, SEEN, offset
-from accel.machine.raw import peek, poke
+from accel.machine.panels import (
+    CHAINS,
+    KEPT,
+    LEFT,
+    PAIR_LEFT,
+    PAIR_RIGHT,
+    RANGE_WORDS,
+    RANGES,
+    RIGHT,
+    SEEN,
+    SEGMENTS,
+    STARTS,
+    block_height,
+    lay_rows,
+    offset,
+)
+from accel.machine.raw import fetch, peek, poke
 from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 from accel.numerics.formats import fmt
 
 __all__ = [
-    "fold_left", "fold_right", "pack_left_pairs", "pack_right_pairs", "right_range", "unpack_left", "unpack_right",
+    "fetch_left", "fold_left", "fold_right", "pack_batch", "pack_left_pairs", "pack_right_pairs", "pad_batch",
+    "right_range", "right_span", "unpack_right",
 ]  # fmt: skip
 
 BF16, INT8 = fmt("bf16").code, fmt("int8").code
@@ -47,7 +64,7 @@ def fold_left(work32: Any, rows: int, padded: int, depth: int) -> tuple[int, int
             poke(work32, at + i, np.uint32(np.uint32(peek(work32, of + 2 * i) & UPPER) | lower))
         for i in range(depth >> 1, filled):
             poke(work32, at + i, np.uint32(0))
-        if depth & 1 and r < rows:
+        if depth & 1:
             poke(work32, at + pairs - 1, np.uint32(np.uint32(peek(work32, of + depth - 1) & UPPER) | NO_STEP))
     return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
 
@@ -112,7 +129,8 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
                     depth: int) -> tuple[int, int]:  # fmt: skip
     """Put rows x depth of the left operand into rows of pairs and return their range (`pairs.read_range`).
 
-    The step that an odd depth lacks is NO_STEP; rows up to `padded` and what fills the last line become zero.
+    The step that an odd depth lacks is NO_STEP; rows up to `padded` repeat the last, what fills the last line becomes
+    zero.
     """
     pairs = (depth + 1) >> 1
     filled = (pairs + 15) // 16 * 16
@@ -146,10 +164,112 @@ def pack_left_pairs(u8: Any, u16: Any, work32: Any, view: Any, base: int, row: i
                 poke(work32, at + pairs - 1, np.uint32(peek(work32, at + pairs - 1) | NO_STEP))
     for r in range(rows, padded):
         for i in range(filled):
-            poke(work32, PAIR_LEFT + r * PAIR_PITCH + i, np.uint32(0))
+            poke(work32, PAIR_LEFT + r * PAIR_PITCH + i, peek(work32, PAIR_LEFT + (rows - 1) * PAIR_PITCH + i))
     if runs or (whole and not depth & 1):
         return read_range(work32, SEEN)
     return pair_range(work32, PAIR_LEFT, PAIR_PITCH, rows, filled)
+
+
+@inner
+def _segments(work32: Any, view: Any, first: int, depth: int) -> int:
+    """Note the runs of steps in a row of a bf16 operand; return how many, 0 unless all are multiples of 32 codes."""
+    inner = view[V_SHAPE + 3]
+    if view[V_DTYPE] != BF16 or view[V_STRIDE + 3] != 2 or depth % 32 != 0:
+        return 0
+    if first + depth <= inner or view[V_STRIDE + 2] == 2 * inner:
+        poke(work32, SEGMENTS, np.uint32(first))
+        poke(work32, SEGMENTS + 1, np.uint32(depth >> 1))
+        return 1
+    if inner % 32 != 0 or first % 32 != 0:
+        return 0
+    done, count = 0, 0
+    while done < depth:
+        index = first + done
+        run = min(depth - done, inner - index % inner)
+        poke(work32, SEGMENTS + 2 * count, np.uint32((offset(view, TWO, index) >> 1) & 0xFFFFFFFF))
+        poke(work32, SEGMENTS + 2 * count + 1, np.uint32(run >> 1))
+        done, count = done + run, count + 1
+    return count
+
+
+@inner
+def _reach(view: Any, base: int, row: int, rows: int, first: int, depth: int) -> tuple[int, int]:
+    """Return the byte where the codes of some rows and steps begin, and the words from there, a multiple of 16."""
+    low, high = base, base + 2
+    for d, begin, end in ((ZERO, row, row + rows - 1), (TWO, first, first + depth - 1)):
+        inner = view[V_SHAPE + d + 1]
+        if end < inner:
+            near, far = begin * view[V_STRIDE + d + 1], end * view[V_STRIDE + d + 1]
+            low, high = low + min(near, far), high + max(near, far)
+            continue
+        outer, whole = view[V_STRIDE + d], (inner - 1) * view[V_STRIDE + d + 1]
+        near, far = begin // inner * outer, end // inner * outer
+        low, high = low + min(near, far) + min(whole, 0), high + max(near, far) + max(whole, 0)
+    return low, ((high - low + 3 >> 2) + 15) & -16
+
+
+@inner
+def pack_batch(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, row: int, rows: int, first: int,
+               depth: int, drop: int) -> tuple[int, int, int]:  # fmt: skip
+    """Put up to BATCH rows of the left operand into rows of pairs; return their range and how many were packed.
+
+    drop: whether rows that hold only zeros may be left out. KEPT names the rows that are packed.
+    """
+    count = _segments(work32, view, first, depth)
+    if count == 0:
+        low, high = pack_left_pairs(u8, u16, work32, view, base, row, rows, rows, first, depth)
+        for r in range(rows):
+            poke(work32, KEPT + r, np.uint32(r))
+        return low, high, rows
+    lay_rows(work32, STARTS, view, row, rows, ONE)
+    start, words = _reach(view, base, row, rows, first, depth)
+    # Windows that overlap have fewer codes than rows: those are looked at once, with what lies between them.
+    once = count > 1 and 4 * words <= rows * depth and start & 3 == 0 and (start >> 2) + words <= u32.shape[0]
+    look = 0 if once else 1
+    low, high, kept = swap_rows(u16, base >> 1, work32, STARTS, rows, SEGMENTS, count, PAIR_LEFT, PAIR_PITCH,
+                                drop * look, KEPT, look)  # fmt: skip
+    if once:
+        low, high = pair_range(u32, start >> 2, ZERO, ONE, words)
+    return low, high, kept
+
+
+@inner
+def fetch_left(u16: Any, view: Any, base: int, rows: int, first: int, depth: int) -> None:
+    """Ask for the first rows of a left operand early: where taps are instructions of their own, they lie far apart."""
+    if view[V_STRIDE + 3] != 2 or first + depth > view[V_SHAPE + 3]:
+        return
+    inner, outer, index = view[V_SHAPE + 1], 0, 0
+    for _ in range(rows):
+        at = (base + outer * view[V_STRIDE] + index * view[V_STRIDE + 1] >> 1) + first
+        for i in range(0, depth, 32):
+            fetch(u16, at + i)
+        index += 1
+        if index == inner:
+            index, outer = 0, outer + 1
+
+
+@inner
+def pad_batch(work32: Any, dst: Any, row: int, rows: int, kept: int, depth: int) -> None:
+    """Note where the chains of the packed rows begin, and fill the last block by repeating the last row."""
+    lay_rows(work32, STARTS, dst, row, rows, TWO)
+    for i in range(kept):
+        number: Any = np.int64(peek(work32, KEPT + i))
+        poke(work32, CHAINS + i, peek(work32, STARTS + number))
+    last = PAIR_LEFT + (kept - 1) * PAIR_PITCH
+    for i in range(kept, (kept - 1) // ROWS * ROWS + block_height((kept - 1) % ROWS + 1)):
+        poke(work32, CHAINS + i, peek(work32, CHAINS + kept - 1))
+        for word in range((depth + 1) >> 1):
+            poke(work32, PAIR_LEFT + i * PAIR_PITCH + word, peek(work32, last + word))
+
+
+@inner
+def right_span(work32: Any, columns: int) -> tuple[int, int]:
+    """Return the range of all panels of pairs of the right operand."""
+    least, greatest = 0xFFFF, 0
+    for panel in range(0, columns, COLUMNS):
+        low, high = right_range(work32, panel)
+        least, greatest = min(least, low), max(greatest, high)
+    return least, greatest
 
 
 @inner
@@ -199,16 +319,6 @@ def right_range(work32: Any, panel: int) -> tuple[Any, Any]:
 
 
 @inner
-def unpack_left(work32: Any, rows: int, depth: int) -> None:
-    """Turn the rows of pairs into rows of fp32."""
-    for r in range(rows):
-        for i in range(depth):
-            pair = peek(work32, PAIR_LEFT + r * PAIR_PITCH + (i >> 1))
-            code = np.uint32(pair << np.uint32(16)) if i & 1 else np.uint32(pair & UPPER)
-            poke(work32, LEFT + r * ROW_PITCH + i, code)
-
-
-@inner
 def unpack_right(work32: Any, panel: int, depth: int) -> None:
     """Turn a panel of pairs into one of fp32, unless that was done before."""
     note = RANGES + panel // COLUMNS * RANGE_WORDS + 2
@@ -216,8 +326,8 @@ def unpack_right(work32: Any, panel: int, depth: int) -> None:
         return
     work32[note] = np.uint32(1)
     pairs, to = PAIR_RIGHT + panel * ((depth + 1) >> 1), RIGHT + panel * depth
-    for k in range(depth):
+    part_steps(work32, pairs, to, depth >> 1)
+    if depth & 1:
         for n in range(COLUMNS):
-            pair = peek(work32, pairs + (k >> 1) * COLUMNS + n)
-            code = np.uint32(pair << np.uint32(16)) if k & 1 else np.uint32(pair & UPPER)
-            poke(work32, to + k * COLUMNS + n, code)
+            pair = peek(work32, pairs + (depth >> 1) * COLUMNS + n)
+            poke(work32, to + (depth - 1) * COLUMNS + n, np.uint32(pair & UPPER))

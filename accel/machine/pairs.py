@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from accel.jit import cgutils, intrinsic, ir, types
+from accel.machine.microkernel import chains_at
 
 __all__ = ["NO_STEP", "RANGE", "chain_range", "clear_range", "join_steps", "pair_range", "read_range", "swap_pairs"]
 
@@ -128,18 +129,19 @@ def join_steps(typingctx: Any, u16: Any, start: Any, step: Any, u32: Any, to: An
         words, index = ir.VectorType(ir.IntType(32), LANES), ir.IntType(64)
         source = _pointer(context, builder, sig, args, 0, args[1])
         put, note = (_pointer(context, builder, sig, args, 3, args[i]) for i in (4, 6))
-        sixteen, seen = ir.Constant(words, [16] * LANES), _Range(builder, note)
+        seen = _Range(builder, note)
         with cgutils.for_range(builder, args[5]) as loop:
             upper = builder.gep(source, [builder.mul(loop.index, builder.mul(args[2], index(2)))])
             lower = builder.gep(upper, [args[2]])
             row = builder.gep(put, [builder.mul(loop.index, index(2 * LANES))])
-            for half in (0, LANES):
-                high, low = (
-                    builder.zext(_load(builder, builder.gep(p, [index(half)]), LANES, 2), words) for p in (upper, lower)
-                )
-                joined = builder.or_(builder.shl(high, sixteen), low)
+            high, low = (_load(builder, p, 2 * LANES, 2) for p in (upper, lower))
+            for half in (0, LANES):  # words of a lower and an upper half in turn
+                order = [i + side for i in range(half, half + LANES) for side in (0, 2 * LANES)]
+                lanes = ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), order)
+                joined = builder.bitcast(builder.shuffle_vector(low, high, lanes), words)
                 builder.store(joined, builder.bitcast(builder.gep(row, [index(half)]), words.as_pointer()), align=4)
-                seen.widen(joined)
+            seen.widen(high)
+            seen.widen(low)
         seen.put_back()
         return context.get_dummy_value()
 
@@ -190,10 +192,11 @@ def swap_pairs(typingctx: Any, u16: Any, source: Any, u32: Any, to: Any, pairs: 
     return types.void(u16, word, u32, word, word, word), emit
 
 
-def _emit_range(builder: Any, pointer: Any, pitch: Any, rows: Any, count: Any, bits: int) -> tuple[Any, Any]:
+def _emit_range(builder: Any, place: Callable[[Any], Any], rows: Any, count: Any, bits: int) -> tuple[Any, Any]:
     """Return (least, greatest) over rows x count codes of `bits` bits: magnitude - 1 modulo 2^bits, and magnitude.
 
-    A zero counts as the greatest number for the least, so it changes neither. count: a multiple of 16 words.
+    A zero counts as the greatest number for the least, so it changes neither. place(r): pointer to row r. count: a
+    multiple of 16 words.
     """
     code, index = ir.IntType(bits), ir.IntType(64)
     lanes = LANES * 32 // bits
@@ -202,21 +205,21 @@ def _emit_range(builder: Any, pointer: Any, pitch: Any, rows: Any, count: Any, b
     one = ir.Constant(kind, [1] * lanes)
     small = cgutils.alloca_once_value(builder, ir.Constant(kind, [-1] * lanes))
     large = cgutils.alloca_once_value(builder, ir.Constant(kind, [0] * lanes))
-    for name, place in (("umin", small), ("umax", large)):
+    for name, held in (("umin", small), ("umax", large)):
         _function(builder, f"llvm.{name}.v{lanes}i{bits}", kind, [kind, kind])
-        builder.store(ir.Constant(kind, [-1 if name == "umin" else 0] * lanes), place)
+        builder.store(ir.Constant(kind, [-1 if name == "umin" else 0] * lanes), held)
     with cgutils.for_range_slice(builder, index(0), rows, index(1)) as (r, _):
-        row = builder.gep(pointer, [builder.mul(r, pitch)])
+        row = place(r)
         with cgutils.for_range_slice(builder, index(0), count, index(LANES)) as (i, _):
             words = _load(builder, builder.gep(row, [i]), LANES, 4)
             size = builder.and_(builder.bitcast(words, kind), magnitude)
-            for name, place, value in (("umin", small, builder.sub(size, one)), ("umax", large, size)):
+            for name, held, value in (("umin", small, builder.sub(size, one)), ("umax", large, size)):
                 choose = _function(builder, f"llvm.{name}.v{lanes}i{bits}", kind, [kind, kind])
-                builder.store(builder.call(choose, [builder.load(place), value]), place)
+                builder.store(builder.call(choose, [builder.load(held), value]), held)
     ends = []
-    for name, place in (("umin", small), ("umax", large)):
+    for name, held in (("umin", small), ("umax", large)):
         fold = _function(builder, f"llvm.vector.reduce.{name}.v{lanes}i{bits}", code, [kind])
-        ends.append(builder.zext(builder.call(fold, [builder.load(place)]), index))
+        ends.append(builder.zext(builder.call(fold, [builder.load(held)]), index))
     return ends[0], ends[1]
 
 
@@ -241,31 +244,37 @@ def pair_range(typingctx: Any, u32: Any, at: Any, pitch: Any, rows: Any,
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         first = _pointer(context, builder, sig, args, 0, args[1])
-        ends = _emit_range(builder, first, args[2], args[3], args[4], 16)
+        ends = _emit_range(builder, lambda r: builder.gep(first, [builder.mul(r, args[2])]), args[3], args[4], 16)
         return context.make_tuple(builder, sig.return_type, ends)
 
     word = types.int64
     return types.UniTuple(word, 2)(u32, word, word, word, word), emit
 
 
-def _chain_range_plain(f32: Any, at: int, pitch: int, rows: int, columns: int) -> tuple[int, int]:
-    bits = f32.view(np.uint32)[at + pitch * np.arange(rows)[:, None] + np.arange(columns)]
+def _chain_range_plain(f32: Any, at: int, t: Any, it: int, rows: int, columns: int) -> tuple[int, int]:
+    bits = f32.view(np.uint32)[chains_at(at, t, it, rows, columns)]
     return _range_plain(bits & np.uint32(0x7FFFFFFF), 0xFFFFFFFF)
 
 
 @intrinsic(plain=_chain_range_plain)
-def chain_range(typingctx: Any, f32: Any, at: Any, pitch: Any, rows: Any,
+def chain_range(typingctx: Any, f32: Any, at: Any, t: Any, it: Any, rows: Any,
                 columns: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """Return (least nonzero magnitude - 1, greatest magnitude) of the bits of f32[at + r * pitch + n].
+    """Return (least nonzero magnitude - 1, greatest magnitude) of the bits of f32[at + t[it + r] + n].
 
-    As `pair_range`, for rows x columns fp32 numbers; where all are zero, (0xFFFFFFFF, 0). columns: a multiple of 16.
+    As `pair_range`, for rows x columns fp32 numbers; where all are zero, (0xFFFFFFFF, 0). columns: a multiple of 16;
+    t: uint32, read as signed.
     """
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         first = _pointer(context, builder, sig, args, 0, args[1])
         first = builder.bitcast(first, ir.IntType(32).as_pointer())
-        ends = _emit_range(builder, first, args[2], args[3], args[4], 32)
+        table = _pointer(context, builder, sig, args, 2, args[3])
+
+        def place(r: Any) -> Any:
+            return builder.gep(first, [builder.sext(builder.load(builder.gep(table, [r])), ir.IntType(64))])
+
+        ends = _emit_range(builder, place, args[4], args[5], 32)
         return context.make_tuple(builder, sig.return_type, ends)
 
     word = types.int64
-    return types.UniTuple(word, 2)(f32, word, word, word, word), emit
+    return types.UniTuple(word, 2)(f32, word, t, word, word, word), emit

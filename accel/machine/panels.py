@@ -20,12 +20,14 @@ from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 from accel.numerics.formats import fmt
 
 __all__ = [
-    "BLOCK_COLUMNS", "CORNER", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "LEFT", "LINE", "PAIR_LEFT", "PAIR_RIGHT",
-    "RANGES", "RANGE_WORDS", "RIGHT", "SCRATCH", "SEEN", "block_height", "offset", "pack_left", "pack_right",
-    "place_chains", "read_line",
+    "BATCH", "BLOCK_COLUMNS", "CHAINS", "CORNER", "CORNERS", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "KEPT", "LEFT",
+    "LINE", "PAIR_LEFT", "PAIR_RIGHT", "RANGES", "RANGE_WORDS", "RIGHT", "SCRATCH", "SEEN", "SEGMENTS", "STARTS",
+    "block_height", "lay_block", "lay_corner", "lay_rows", "offset", "pack_left", "pack_right", "place_chains",
+    "read_line",
 ]  # fmt: skip
 
 BF16 = fmt("bf16").code
+BATCH = 8 * ROWS  # rows of the left operand packed at a time as pairs, which stay in a second-level cache
 BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32, 1 MiB of pairs
 
 # The scratch, in words. Regions begin at multiples of 16 words, a cache line.
@@ -33,14 +35,20 @@ LEFT = 0
 RIGHT = LEFT + ROWS * ROW_PITCH
 CORNER = RIGHT + BLOCK_DEPTH * BLOCK_COLUMNS  # one block of chains whose place in dst no kernel can address
 PAIR_LEFT = CORNER + -(-ROWS * COLUMNS // 16) * 16
-PAIR_RIGHT = PAIR_LEFT + ROWS * PAIR_PITCH
+PAIR_RIGHT = PAIR_LEFT + (BATCH + ROWS) * PAIR_PITCH
 RANGES = PAIR_RIGHT + BLOCK_DEPTH // 2 * BLOCK_COLUMNS  # a panel: least, greatest, whether it is in RIGHT as fp32
 RANGE_WORDS = 3
 LINE = RANGES + -(-RANGE_WORDS * (BLOCK_COLUMNS // COLUMNS + 1) // 16) * 16  # elements on their way to a panel
 STATE = LINE + BLOCK_DEPTH
 FAST, FAST_BLOCKS, EXACT_BLOCKS = STATE, STATE + 1, STATE + 2  # dot product on or off; blocks advanced either way
 SEEN = STATE + 16  # the running range of a panel that is being packed
-SCRATCH = SEEN + RANGE
+# Tables of a batch of rows: where they begin in an operand, which of them are packed, and where their chains are.
+STARTS = SEEN + RANGE
+KEPT = STARTS + BATCH + ROWS
+CHAINS = KEPT + BATCH + ROWS
+CORNERS = CHAINS + BATCH + ROWS  # where chains of a block stand in the corner
+SEGMENTS = CORNERS + ROWS  # runs of steps in a row of the left operand: their starts and sizes
+SCRATCH = SEGMENTS + 2 * (BLOCK_DEPTH // 32)
 
 
 @inner
@@ -63,15 +71,50 @@ def block_height(rows: int) -> Any:
 
 
 @inner
-def place_chains(u32: Any, work32: Any, view: Any, base: int, row: int, rows: int, column: int, columns: int,
-                 back: int) -> None:  # fmt: skip
-    """Bring the bits of a block of dst to the corner of the scratch, or back to their place; base in bytes."""
+def lay_rows(work32: Any, at: int, view: Any, row: int, rows: int, shift: int) -> None:
+    """Write to work32[at:] where rows of a view begin, as signed words of 2^shift bytes from its first element."""
+    inner = view[V_SHAPE + 1]
+    outer = row // inner
+    index = row - outer * inner
+    for r in range(rows):
+        place = outer * view[V_STRIDE] + index * view[V_STRIDE + 1]
+        poke(work32, at + r, np.uint32((place >> shift) & 0xFFFFFFFF))
+        index += 1
+        if index == inner:
+            index, outer = 0, outer + 1
+
+
+@inner
+def lay_block(work32: Any, dst: Any, row: int, rows: int, padded: int) -> None:
+    """Note the rows of one block, all of them, and where their chains begin; rows up to `padded` repeat the last."""
+    lay_rows(work32, CHAINS, dst, row, rows, TWO)
+    for r in range(rows):
+        poke(work32, KEPT + r, np.uint32(r))
+    for r in range(rows, padded):
+        poke(work32, CHAINS + r, peek(work32, CHAINS + rows - 1))
+
+
+@inner
+def lay_corner(work32: Any) -> None:
+    """Note where the rows of a block stand in the corner of the scratch."""
+    for r in range(ROWS):
+        poke(work32, CORNERS + r, np.uint32(r * COLUMNS))
+
+
+@inner
+def place_chains(u32: Any, work32: Any, view: Any, base: int, row: int, block: int, rows: int, column: int,
+                 columns: int, back: int) -> None:  # fmt: skip
+    """Bring the bits of a block of dst to the corner of the scratch, or back to their place; base in bytes.
+
+    Its rows are those that KEPT names from `block` on, counted from `row`.
+    """
     unit = view[V_STRIDE + 3] == 4 and column + columns <= view[V_SHAPE + 3]
     if not back:  # the guard looks at whole vectors
         for i in range(rows * COLUMNS):
             poke(work32, CORNER + i, np.uint32(0))
     for r in range(rows):
-        start, corner = base + offset(view, ZERO, row + r), CORNER + r * COLUMNS
+        number: Any = np.int64(peek(work32, KEPT + block + r))
+        start, corner = base + offset(view, ZERO, row + number), CORNER + r * COLUMNS
         if unit:
             first = (start >> 2) + column
             if back:
@@ -124,7 +167,7 @@ def _widen_runs(u16: Any, work32: Any, to: int, view: Any, start: int, first: in
 @inner
 def pack_left(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, base: int, row: int, rows: int,
               padded: int, first: int, depth: int, units: Any) -> None:  # fmt: skip
-    """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` become zero."""
+    """Widen rows x depth of the left operand to fp32 rows of ROW_PITCH; rows up to `padded` repeat the last."""
     runs = view[V_DTYPE] == BF16 and view[V_STRIDE + 3] == 2
     for r in range(rows):
         start = base + offset(view, ZERO, row + r)
@@ -134,7 +177,7 @@ def pack_left(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, ba
             read_line(u8, u16, u32, work32, LEFT + r * ROW_PITCH, view, bias, TWO, start, first, depth, units)
     for r in range(rows, padded):
         for i in range(depth):
-            poke(work32, LEFT + r * ROW_PITCH + i, np.uint32(0))
+            poke(work32, LEFT + r * ROW_PITCH + i, peek(work32, LEFT + (rows - 1) * ROW_PITCH + i))
 
 
 @inner

@@ -9,7 +9,7 @@ import numpy as np
 
 from accel.jit import cgutils, intrinsic, ir, types
 
-__all__ = ["peek", "poke", "widen"]
+__all__ = ["fetch", "peek", "poke", "widen"]
 
 LANES = 16
 
@@ -45,6 +45,26 @@ def poke(typingctx: Any, array: Any, i: Any, value: Any) -> tuple[Any, Callable[
         return context.get_dummy_value()
 
     return types.void(array, types.int64, array.dtype), emit
+
+
+def _fetch_plain(array: Any, i: int) -> None:
+    """Do nothing: where an element lies decides no bit."""
+
+
+@intrinsic(plain=_fetch_plain)
+def fetch(typingctx: Any, array: Any, i: Any) -> tuple[Any, Callable[..., Any]]:
+    """Ask the processor to bring the cache line of element i near; i may lie anywhere."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        name, module = "llvm.prefetch.p0", builder.module
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        call = module.globals.get(name) or ir.Function(module, kind, name)
+        place = builder.bitcast(builder.gep(_data(context, builder, sig, args, 0), [args[1]]), byte)
+        builder.call(call, [place, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
 
 
 def _widen_plain(u16: Any, source: int, u32: Any, to: int, count: int) -> None:

@@ -12,6 +12,7 @@ from accel.machine.words import (
     C_EVENTS,
     C_HEAD,
     C_LATE,
+    C_RANDOM,
     C_READY,
     COPY_WORDS,
     EV_A,
@@ -56,11 +57,21 @@ def below(rng: Any, bound: int) -> Any:
 
 @inner
 def ready(threads: Any, queue: Any, config: Any, thread: int) -> None:
-    """Put a thread at the tail of the ring of threads that can run."""
+    """Put a thread in the ring of threads that can run.
+
+    It comes next, so that what it reads, written just now, is still near; under a random schedule, where any may come
+    next, last.
+    """
     threads[thread, S_STATUS] = READY
-    at = config[C_HEAD] + config[C_READY]
-    if at >= queue.shape[0]:
-        at -= queue.shape[0]
+    if config[C_RANDOM] == 0:
+        at = config[C_HEAD] - 1
+        if at < 0:
+            at += queue.shape[0]
+        config[C_HEAD] = at
+    else:
+        at = config[C_HEAD] + config[C_READY]
+        if at >= queue.shape[0]:
+            at -= queue.shape[0]
     queue[at] = thread
     config[C_READY] += 1
 

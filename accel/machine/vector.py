@@ -21,6 +21,8 @@ from accel.machine.inner import inner
 from accel.machine.moves import WIDTH
 from accel.machine.nests import BIASES, FORMATS, PIECE, STRIDES, lay_out, offset, outer_runs
 from accel.machine.raw import peek, poke
+from accel.numerics.compiled import round_bf16
+from accel.numerics.formats import fmt
 
 __all__ = [
     "CHAINS",
@@ -44,6 +46,8 @@ ELEMENTWISE = tuple(
 )
 REDUCTIONS = tuple(row for row in ROWS if row.cost == "reduce")
 FUNCTIONS: tuple[Callable[..., Any], ...] = tuple(dict.fromkeys(row.semantics for row in ELEMENTWISE if row.semantics))
+FILL, CAST = FUNCTIONS.index(semantics.fill), FUNCTIONS.index(semantics.cast)
+BF16, FP32 = fmt("bf16").code, fmt("fp32").code
 
 # What a reduction folds with, and the identity its chains start from (semantics.py, module text).
 _FOLDS: dict[str, tuple[Callable[..., Any], float]] = {
@@ -124,6 +128,20 @@ def apply(typingctx: Any, index: Any, work: Any, at: Any, x: Any, y: Any, z: Any
 
 
 @inner
+def _beside(nest: Any, n: int, value: Any) -> Any:
+    """Return whether fp32 elements of x are neighbours in the innermost loop and no byte of x is one of a bf16 dst."""
+    if peek(nest, (STRIDES + 1) * WIDTH + n - 1) != 4:
+        return False
+    low, high, first, end = peek(value, 0), peek(value, 0) + 2, peek(value, 1), peek(value, 1) + 4
+    for d in range(n):
+        reach = (peek(nest, d) - 1) * peek(nest, STRIDES * WIDTH + d)
+        low, high = low + min(reach, 0), high + max(reach, 0)
+        reach = (peek(nest, d) - 1) * peek(nest, (STRIDES + 1) * WIDTH + d)
+        first, end = first + min(reach, 0), end + max(reach, 0)
+    return high <= first or end <= low
+
+
+@inner
 def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: Any, u16: Any, u32: Any, f32: Any,
                     work: Any, work32: Any, nest: Any, units: Any, config: Any, error: Any) -> None:  # fmt: skip
     """Run one elementwise row over views of one shape; an immediate takes the place of the first view not read.
@@ -136,6 +154,21 @@ def run_elementwise(code: Any, pc: int, value: Any, views: Any, base: int, u8: A
     n = lay_out(code, pc, views, base, u8, reads, 0, nest)
     last = n - 1
     inner = peek(nest, last)
+    if peek(nest, FORMATS * WIDTH) == BF16 and peek(nest, STRIDES * WIDTH + last) == 2:
+        if index == FILL:
+            filled = np.uint16(round_bf16(np.uint32(value[reads + 1])))
+            for flat in range(outer_runs(nest, n)):
+                first = base + peek(value, 0) + offset(nest, n, 0, flat) >> 1
+                for i in range(inner):
+                    poke(u16, first + i, filled)
+            return
+        if index == CAST and peek(nest, FORMATS * WIDTH + 1) == FP32 and _beside(nest, n, value):
+            for flat in range(outer_runs(nest, n)):
+                first = base + peek(value, 0) + offset(nest, n, 0, flat) >> 1
+                start = base + peek(value, 1) + offset(nest, n, 1, flat) >> 2
+                for i in range(inner):
+                    poke(u16, first + i, np.uint16(round_bf16(peek(u32, start + i))))
+            return
     if INFO[op, INFO_IMM]:
         at = (reads + 1) * PIECE
         for i in range(min(PIECE, inner)):
