@@ -222,13 +222,14 @@ def pack_batch(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, r
             poke(work32, KEPT + r, np.uint32(r))
         return low, high, rows
     lay_rows(work32, STARTS, view, row, rows, ONE)
-    start, words = _reach(view, base, row, rows, first, depth)
-    # Windows that overlap have fewer codes than rows: those are looked at once, with what lies between them.
-    once = count > 1 and 4 * words <= rows * depth and start & 3 == 0 and (start >> 2) + words <= u32.shape[0]
-    look = 0 if once else 1
+    start, words, look = base, ZERO, ONE
+    if count > 1:  # windows that overlap have fewer codes than rows: those are looked at once, gaps included
+        start, words = _reach(view, base, row, rows, first, depth)
+        if 4 * words <= rows * depth and start & 3 == 0 and (start >> 2) + words <= u32.shape[0]:
+            look = ZERO
     low, high, kept = swap_rows(u16, base >> 1, work32, STARTS, rows, SEGMENTS, count, PAIR_LEFT, PAIR_PITCH,
                                 drop * look, KEPT, look)  # fmt: skip
-    if once:
+    if not look:
         low, high = pair_range(u32, start >> 2, ZERO, ONE, words)
     return low, high, kept
 
@@ -236,7 +237,7 @@ def pack_batch(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, r
 @inner
 def fetch_left(u16: Any, view: Any, base: int, rows: int, first: int, depth: int) -> None:
     """Ask for the first rows of a left operand early: where taps are instructions of their own, they lie far apart."""
-    if view[V_STRIDE + 3] != 2 or first + depth > view[V_SHAPE + 3]:
+    if view[V_STRIDE + 3] != 2 or first + depth > view[V_SHAPE + 3] or view[V_STRIDE + 1] <= 2 * depth:
         return
     inner, outer, index = view[V_SHAPE + 1], 0, 0
     for _ in range(rows):
