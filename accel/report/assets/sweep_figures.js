@@ -29,7 +29,7 @@
       hoverlabel: { bgcolor: token("--pane"), bordercolor: token("--soft"), font: { color: token("--ink") }, align: "left", namelength: -1 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: token("--soft"), activecolor: token("--ink") },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, bgcolor: "rgba(0,0,0,0)" },
-      margin: { l: 10, r: 18, t: 30, b: 14 }, ...extra,
+      margin: { l: 10, r: 18, t: extra.showlegend ? 48 : 30, b: 14 }, ...extra,
     };
     for (const name of ["xaxis", "yaxis"]) made[name] = { ...axis, ...made[name] };
     return made;
