@@ -36,6 +36,7 @@ import numpy as np
 
 from accel.errors import UnsupportedError
 from accel.hardware import ChipSpec
+from accel.hardware import chip as find_chip
 from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_reference
 from accel.kernels.parts.streaming_choice import choose
@@ -45,7 +46,7 @@ from accel.lang import K, TensorRef, tensor
 from accel.problem import StreamingConv
 from accel.program import Program, kernel
 
-__all__ = ["KERNEL", "build", "oracle", "oracle_at"]
+__all__ = ["KERNEL", "build", "oracle", "oracle_at", "plan"]
 
 
 def oracle(problem: StreamingConv, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +118,16 @@ def build(
         cameras,
     )  # fmt: skip
     return _program(chip, problem, resident=resident, **tiling)
+
+
+def plan(chip: ChipSpec | str, problem: StreamingConv, **tiling: int) -> Strips:
+    """Return how the program for `problem` on `chip` cuts frames over the nodes, without building it.
+
+    It says which frames of the window stay on chip (`kept`), what a node needs (`sram_bytes()`), and the bytes that one
+    frame set moves: `fetched_bytes` once, `refetched_bytes` again, `halo_bytes` between neighbours, `stored_bytes` of
+    results. tiling: as of `build`. Raises InputError, CapacityError and UnsupportedError.
+    """
+    return choose(find_chip(chip) if isinstance(chip, str) else chip, problem, **tiling)
 
 
 @builder

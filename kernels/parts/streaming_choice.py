@@ -18,6 +18,9 @@ TILES = (256, 128, 64, 32, 16, 8)
 ROOMY = 64
 """Output pixels of a tile down to which the whole window is kept without asking what a smaller tile costs."""
 
+TURNS = 8
+"""Tiles of a strip, for which a smaller tile is taken: memory then reads the next frame between results."""
+
 CLOSE = 1.02
 """Cuts within 2 % of the fewest cycles count as equal: the largest tile is taken, for fewer instructions."""
 
@@ -114,12 +117,18 @@ def _whole(problem: StreamingConv, nodes: int, room: int, given: dict[str, int])
             strips = Strips(problem, high, 1, slots, kt, tall, given.get("span", q))
             if not strips.legal():
                 break
-            widths = {_wide(size, tall, q) for size in TILES if size >= ROOMY}
-            for wide in sorted({given["wide"]} if "wide" in given else widths, reverse=True):
+            for wide in [given["wide"]] if "wide" in given else _widths(tall, q, high * q):
                 yield strips.cut(tall, min(wide, strips.span), strips.span)
         else:
             if strips.ring_bytes > room:
                 return  # higher strips need more
+
+
+def _widths(tall: int, q: int, pixels: int) -> list[int]:
+    """Return tile widths: the largest first that give a strip of so many pixels `TURNS` tiles, then smaller tiles."""
+    sizes = [size for size in TILES if size >= ROOMY]
+    enough = [size for size in sizes if pixels >= TURNS * size]
+    return [_wide(size, tall, q) for size in (*enough, *sorted(set(sizes) - set(enough)))]
 
 
 def _lowest(problem: StreamingConv, nodes: int, given: dict[str, int]) -> Iterator[Strips]:
