@@ -9,9 +9,11 @@ from typing import Any
 
 import accel
 from accel.baselines import estimate
+from accel.comparison import build
 from accel.kernels import matmul
-from accel.networks import LAYERS, Product
+from accel.networks import Product
 from accel.program import Program
+from accel.report.showcase import DEMO
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "cycles.json"
@@ -20,9 +22,11 @@ TABLE_BEGIN, TABLE_END = "<!-- table: python tests/golden/update.py -->\n", "<!-
 SHOWN = (
     "8 x 1280x960 stem 3x3/2",
     "conv4 3x3 256-256",
-    "conv5 1x1 512-2048",
+    "conv4 3x3, data gradient",
+    "conv4 3x3, weight gradient",
     "1760 x 7000 x 1760",
     "attention projection",
+    "attention",
 )
 GPUS = ("v100-sxm2", "a100-sxm-80gb")
 
@@ -54,11 +58,10 @@ def _add() -> Program:
 
 
 def _layer(layer: Product) -> Callable[[], Program]:
-    p = layer.problem
-    return _matmul("d1", p.m, p.n, p.k)
+    return lambda: build(layer.problem, "d1")
 
 
-LAYERS_SHOWN = {layer.name: layer for layer in LAYERS if layer.name in SHOWN}
+LAYERS_SHOWN = {layer.name: layer for layer in DEMO if layer.name in SHOWN}
 PROGRAMS: dict[str, Callable[[], Program]] = {
     "mini: z = x + y of the tutorial": _add,
     "mini: matmul 64x48x32": _matmul("mini", 64, 48, 32),
@@ -86,19 +89,19 @@ def readme_table(cycles: dict[str, int]) -> str:
     """Return the table of the README: layers on d1 by their cycles, next to the GPUs' own figures."""
     chip = accel.chip("d1")
     lines = [
-        "| layer | m x n x k | `d1` | of its peak | V100 | A100 80 GB |\n",
+        "| layer | problem | `d1` | of its peak | V100 | A100 80 GB |\n",
         "|---|---|---|---|---|---|\n",
     ]
     for name in SHOWN:
         layer = LAYERS_SHOWN[name]
         p, count = layer.problem, cycles[f"d1: {name}"]
-        share = 2 * p.m * p.n * p.k / (count * chip.peak_flops_per_cycle("bf16"))
+        share = p.flops / (count * chip.peak_flops_per_cycle("bf16"))
         cells = []
         for row in (estimate(p, gpu, None) for gpu in GPUS):
             error = f", error {row.error_pct:.0f} %" if row.error_pct is not None else ""
             cells.append(f"{row.seconds * 1e6:,.0f} us ({row.source}{error})")
         lines.append(
-            f"| {layer.network}: {name} | {p.m} x {p.n} x {p.k} | **{count / chip.clock_hz * 1e6:,.0f} us** "
+            f"| {layer.network}: {name} | {p.label} | **{count / chip.clock_hz * 1e6:,.0f} us** "
             f"| {100 * share:.1f} % | {' | '.join(cells)} |\n"
         )
     return "".join(lines)
