@@ -1,11 +1,11 @@
 """Sweeps: what a point costs beside its simulation, and how busy two workers are kept.
 
 The goals are 2 ms a point at most and an efficiency of 0.85 on two cores. The first is processor time of all processes
-together, so that waiting does not count: that of a sweep whose points all have another chip and whose programs are built
-and timed once, by a worker that remembers them, less that of a sweep of one point (starting, loading). Reading the job,
-building chip and problem, the bound, the row, the key and the commit are all in it. The second is the share of two
-workers' time, from the first point handed out to the last result, in which they had a point at work. Other processes on
-the machine slow points and waiting alike and leave it nearly unchanged; `wall_1 / (2 wall_2)`, next to it, is only worth
+together, so that waiting does not count: that of a sweep whose points all have another chip and whose programs a worker
+builds and times once and remembers, less that of a sweep of one point (starting, loading). Reading the job, building
+chip and problem, the bound, the row, the key and the commit are all in it. The second is the share of two workers'
+time, from the first point handed out to the last result, in which they had a point at work. Other processes on the
+machine slow points and waiting alike and leave it nearly unchanged; `wall_1 / (2 wall_2)`, next to it, is only worth
 something on two idle cores. ACCEL_BENCH=smoke measures the same on few points.
 """
 

@@ -21,6 +21,7 @@ from accel.numerics.formats import fmt
 
 __all__ = ["ChipSpec"]
 
+_PARTS = ("mesh", "node", "noc", "ports", "energy", "cost", "host")
 LARGEST_TOML = 16 << 20  # bytes: a thousand times any chip
 
 
@@ -145,7 +146,9 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
             if path.split(".")[0] != "assumptions":
                 for known in [p for p in data["assumptions"] if p == path or p.startswith(path + ".")]:
                     del data["assumptions"][known]
-        return ChipSpec.from_dict(data)
+        # Parts that stay are taken as they are, already checked: a sweep makes thousands of chips.
+        changed = {path.split(".")[0] for path in changes}
+        return ChipSpec.from_dict({**data, **{name: getattr(self, name) for name in _PARTS if name not in changed}})
 
     def sized_for(
         self, frame: FrameFormat, *, window: int = 1, halo_radius: int = 0, working_share: float = 0.5

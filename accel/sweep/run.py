@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "sweep"]
 
 CHUNK = 65536  # points whose constraints are looked at together
-COMMIT_WAIT = 3  # times as long as the last commit took is what rows wait for the next one at most...
+COMMIT_WAIT = 9  # times as long as the last commit took is what rows wait for the next one at most...
 COMMIT_S = 0.1  # ...and this
 AGAIN = ("timeout", "memory", "failed")  # ends of a point that another try may change
 TELL_S = 0.1  # between two reports of progress
