@@ -11,10 +11,13 @@ Rows = list[dict[str, str]]
 
 
 def fill(folder: Path) -> None:
-    """Write the tables of index.md anew from results.csv and knees.csv."""
+    """Write the tables of index.md anew from the tables beside it."""
     rows = [row for row in figures.rows_of(folder / "results.csv") if row["status"] == "ok"]
     knees = figures.rows_of(folder / "knees.csv")
-    tables = {"answer": _answer(rows, knees), "kept": _kept(rows), "others": _others(rows, knees), "halo": _halo(rows)}
+    tables = {
+        "answer": _answer(rows, knees), "kept": _kept(figures.rows_of(folder / "predicted.csv")), "halo": _halo(rows),
+        "others": _others(rows, knees),
+    }  # fmt: skip
     page = folder / "index.md"
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -62,13 +65,11 @@ def _answer(rows: Rows, knees: Rows) -> str:
     )  # fmt: skip
 
 
-def _kept(rows: Rows) -> str:
-    mine = [row for row in rows if row["curve"] == "windows"]
-    windows = sorted({int(row["window"]) for row in mine})
-    sizes = sorted({int(row["sram_kib"]) for row in mine if int(row["sram_kib"]) in figures.TICKS})
-    cells = {(int(row["window"]), int(row["sram_kib"])): row["kept"] for row in mine}
-    lines = [[str(w), *(cells.get((w, size), "") for size in sizes)] for w in windows]
-    return _table(["window", *(f"{size} KiB" for size in sizes)], lines)
+def _kept(closed: Rows) -> str:
+    windows = sorted({int(row["window"]) for row in closed})
+    cells = {(int(row["window"]), int(row["sram_kib"])): row["kept"] for row in closed}
+    lines = [[str(window), *(cells[window, size] for size in figures.TICKS)] for window in windows]
+    return _table(["window", *(f"{size} KiB" for size in figures.TICKS)], lines)
 
 
 def _others(rows: Rows, knees: Rows) -> str:
