@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from accel.errors import SpecError
+import accel
+from accel.errors import InputError, SpecError
 from accel.sweep import Space
+from accel.sweep.export import check
+from accel.sweep.store import Store
 
 MATMUL: dict[str, Any] = {
     "problem": {"kind": "matmul", "m": 64, "n": 48, "k": 32}, "chip": {"base": "mini"}, "axes": {"kernel.bk": [32, 64]},
@@ -131,3 +136,157 @@ def test_long_ranges_have_the_values_of_exact_arithmetic(low: float, high: float
         ratio = (Decimal(last.numerator) / last.denominator) / (Decimal(first.numerator) / first.denominator)
         exact = [Decimal(repr(low)) * ratio ** (Decimal(i) / (count - 1)) for i in range(count)]
     assert values("log") == [float(value) for value in exact]
+
+
+def damaged(path: Path, old: bytes, new: bytes) -> Path:
+    """Return a copy of a store with some bytes changed, to as many others."""
+    content = path.read_bytes()
+    assert old in content
+    assert len(old) == len(new)
+    target = path.with_name("damaged.db")
+    target.write_bytes(content.replace(old, new))
+    return target
+
+
+def used(path: Path) -> None:
+    """Do all that one does with a store."""
+    with Store.open(path) as store:
+        store.meta()
+        store.rows()
+        store.best()
+    accel.sweep({**MATMUL, "fidelity": "bound"}, store=path, executor=Here())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'[{"name"', b'[{"nam\xff"'),
+        (b'[{"name"', b'[{"nome"'),
+        (b'[{"name"', b'{[""""""'),
+        (b'"json": false', b'"jsin": false'),
+        (b"sources", b"sourced"),
+        (b"axes", b"axis"),
+        (b'"workers"', b'"workers\x00'),
+        (b"CREATE TABLE points", b"CREATE TABLE point\xff"),
+        (b"CREATE TABLE meta (name TEXT", b"CREATE TABLE meta (nome TEXT"),
+    ],
+)
+def test_a_store_whose_texts_are_damaged_is_one_short_line(tmp_path: Path, old: bytes, new: bytes) -> None:
+    accel.sweep({**MATMUL, "fidelity": "bound"}, store=tmp_path / "a.db", executor=Here())
+    path = damaged(tmp_path / "a.db", old, new)
+    with pytest.raises(InputError, match=r"Cannot (read|write) sweep store") as error:
+        used(path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 300 + len(str(path))
+
+
+def test_a_name_that_sqlite_takes_for_more_than_a_file_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (":memory:", "file:a.db?mode=ro", "a b#?.db"):
+        accel.sweep({**MATMUL, "fidelity": "bound"}, store=name, executor=Here())
+        assert Path(name).is_file()
+        assert len(accel.load_sweep(name)) == 2
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 3000 + ".db"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"Cannot use '.* as a sweep store: .*; give the path of a file") as error:
+        accel.sweep(MATMUL, store=name, executor=Here())
+    assert len(str(error.value)) < 400
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    for path, rule in ((tmp_path / "no" / "a.csv", "there is no folder"), (tmp_path, "no known format")):
+        with pytest.raises(InputError, match=rule):
+            check(path)
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        check(tmp_path / "d.csv")
+
+
+class Here(Executor):
+    """Runs what it is given at once."""
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(self.answer(work(*args, **more)))
+        except OSError as error:
+            future.set_exception(error)
+        return future
+
+    def answer(self, outcome: Any) -> Any:
+        return outcome
+
+
+class Odd(Here):
+    """Gives something else than it was asked for."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def answer(self, outcome: Any) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+@pytest.mark.parametrize("given", [None, 3, [], {}, {"status": "fine"}, OSError("the line\nis cut")])
+def test_what_an_executor_makes_up_is_a_failed_point_of_one_line(given: Any) -> None:
+    result = accel.sweep(MATMUL, executor=Odd(given))
+    assert result.counts == {"failed": 2}
+    assert {row["reason"] for row in result.rows} <= {
+        "OSError: the line is cut", f"the executor gave {type(given).__name__}, no outcome of a point"
+    }  # fmt: skip
+
+
+class Closed(Here):
+    """Takes some jobs, then raises what no executor should."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        self.takes -= 1
+        if self.takes < 0:
+            raise OSError("the line is cut")
+        return super().submit(work, *args, **more)
+
+
+class Straight(Executor):
+    """Knows no futures."""
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Any:
+        return work(*args, **more)
+
+
+class Cancels(Executor):
+    """Cancels everything."""
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        assert future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+@pytest.mark.parametrize(
+    ("executor", "rule"),
+    [
+        (Closed(0), "Closed: the line is cut"),
+        (Closed(2), "Closed: the line is cut"),
+        (ThreadPoolExecutor, "missing 1 required"),
+        (Straight(), "its submit.. gave dict, no Future"),
+        (Cancels(), "The executor has given up .CancelledError"),
+    ],
+)
+def test_an_executor_that_is_none_is_one_line(executor: Any, rule: str) -> None:
+    with pytest.raises(InputError, match=rule):
+        accel.sweep(MATMUL, executor=executor)
+
+
+def test_who_is_told_of_progress_can_be_called() -> None:
+    with pytest.raises(InputError, match="Cannot tell 3 of progress"):
+        accel.sweep(MATMUL, progress=3, executor=Here())  # type: ignore[arg-type]
