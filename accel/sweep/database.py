@@ -98,9 +98,8 @@ def require_place(path: Path, *, write: bool) -> None:
         is_folder, there = path.is_dir(), path.exists()
         folder = path.parent.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"Cannot use {_short(path)} as a sweep store: {getattr(error, 'strerror', None) or error}; give the path of a file"
-        ) from None
+        rule = getattr(error, "strerror", None) or error
+        raise InputError(f"Cannot use {_short(path)} as a sweep store: {rule}; give the path of a file") from None
     if is_folder:
         raise InputError(f"Cannot use {str(path)!r} as a sweep store because it is a folder; give a file in it")
     if not there and not write:

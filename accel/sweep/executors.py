@@ -100,14 +100,15 @@ class Borrowed:
     def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
         """Return the outcome of a future that is done, None where the executor lost it with itself."""
         try:
-            outcome = future.result()
+            given: object = future.result()
         except (BrokenExecutor, CancelledError) as error:
             self._given_up = f"{type(error).__name__}: {error}"
             return None
         except Exception as error:  # noqa: BLE001 - whatever the executor makes of it is this point's outcome
             return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
-        if not isinstance(outcome, dict) or outcome.get("status") not in STATUSES:
-            return {"status": "failed", "reason": f"the executor gave {type(outcome).__name__}, no outcome of a point"}
+        outcome: dict[str, Any] = given if isinstance(given, dict) else {}
+        if outcome.get("status") not in STATUSES:
+            return {"status": "failed", "reason": f"the executor gave {type(given).__name__}, no outcome of a point"}
         took = outcome.get("build_s", 0.0) + outcome.get("time_s", 0.0)
         if self._limit_s is not None and took > self._limit_s:
             return {"status": "timeout", "reason": _late(self._limit_s)}
