@@ -15,7 +15,6 @@ from accel.problem import Problem, kind, kinds
 from accel.sweep.axes import Value
 from accel.sweep.document import Document
 from accel.sweep.expressions import Expression
-from accel.sweep.grammar import shown
 
 __all__ = ["REQUIRED", "Problems", "Work"]
 
@@ -150,7 +149,7 @@ class Problems:
     def _explained(self, error: AccelError, fields: Mapping[str, Any]) -> AccelError:
         """Return the error of a problem with the expressions of the fields that it names."""
         told = [
-            f"{field} is {shown(expression.text)}"
+            f"{field} is {expression.text!r}"
             for field in fields
             if isinstance(expression := self._document.fixed.get(f"problem.{field}"), Expression)
             and f"{field}=" in error.message

@@ -15,9 +15,12 @@ from accel.problem.convolution import Geometry
 
 __all__ = ["choose"]
 
+DEALT = ("c_parts", "t_parts", "r_parts", "s_parts", "k_parts")  # parts of gw along rows and columns of a team
+
 MOST_STAGES = 4
-MOST_BANDS = 5  # sizes of a band that are priced: the first segment comes sooner where bands are small
+MOST_BANDS = 5  # sizes of a band that are priced, and on while they cost less: a small first segment comes sooner
 HIDDEN_CYCLES = 3000  # of work in flight: a few times what fetching a segment takes beside its transfer
+NEAR_SEGMENTS = 16  # a slot, where all lies on the chip: fewer do not make up for how late the first one comes
 
 
 def choose(
@@ -34,7 +37,7 @@ def choose(
     """Return the tiling with the fewest estimated cycles that fits a node; ties go to the first in order.
 
     vector: which units may do it. item, out_item: bytes of an element of x and gy, and of gw. tiling: fields that are
-    given (share, frames, rows); InputError for others, or outside their range.
+    given (share, frames, rows, stages and those of `DEALT`); InputError for others, or outside their range.
 
     CapacityError where none fits, naming the smallest and what a node has.
     """
@@ -43,10 +46,14 @@ def choose(
         frames=1, rows=1, vector=vector[0], bias=bias, resident=resident,
     )  # fmt: skip
     given = _checked(form, tiling)
+    if "stages" in given:
+        base = replace(base, stages=given["stages"])
     best: tuple[float, Tiling] | None = None
     least: tuple[int, Tiling] | None = None
     for shape in (shape for unit in vector for shape in _shapes(replace(base, vector=unit), chip, given)):
-        fits = 0
+        if any(getattr(shape, name) != given.get(name, getattr(shape, name)) for name in DEALT):
+            continue
+        fits, before = 0, float("inf")
         for candidate in _banded(shape, given):
             size = candidate.sram_bytes
             if least is None or size < least[0]:
@@ -57,11 +64,14 @@ def choose(
             if best is None or cost < best[0]:
                 best = (cost, candidate)
             fits += 1
-            if fits == MOST_BANDS:
+            if fits >= MOST_BANDS and cost >= before:
                 break  # ever smaller bands only add to what is moved
+            before = min(before, cost)
     if least is None:
+        wanted = ", ".join(f"{name}={value}" for name, value in given.items())
         raise InputError(
-            f"tiling parameter share={given['share']} makes more teams than {chip.name} has room for; use more"
+            f"{chip.name} has no room for the teams of tiling parameters {wanted}, or some nodes would have no work; "
+            "use a larger share, or fewer parts"
         )
     if best is None:
         kept = f" with {', '.join(sorted(resident))} resident" if resident else ""
@@ -72,7 +82,9 @@ def choose(
     # More in flight hides more of the way of short segments; of long ones it only delays the first.
     found = best[1]
     cycles = found.compute_cycles(chip) / len(found.bands)
-    while found.stages < min(MOST_STAGES, found.segments) and found.stages * cycles < HIDDEN_CYCLES:
+    near = {"x", "gy"} <= resident
+    most = given.get("stages", min(MOST_STAGES, found.segments // NEAR_SEGMENTS if near else found.segments))
+    while found.stages < most and found.stages * cycles < HIDDEN_CYCLES:
         deeper = replace(found, stages=found.stages + 1)
         if deeper.sram_bytes > chip.node.sram_bytes:
             break
@@ -116,7 +128,9 @@ def _uneven(base: Tiling, chip: ChipSpec, parts: tuple[int, ...], given: Mapping
     form, cols = base.form, chip.mesh.cols
     each = base.k // GROUP // cols * GROUP
     share = 1 << (form.n - 1).bit_length()
-    if form.groups > 1 or base.bias or base.vector or not each or base.k == each * cols or "share" in given:
+    if form.groups > 1 or base.bias or base.vector or not each or base.k == each * cols:
+        return
+    if given.get("share", share) != share:
         return
     c_parts, t_parts, r_parts, s_parts = parts
     yield replace(
@@ -145,8 +159,10 @@ def _banded(shape: Tiling, given: Mapping[str, int]) -> Iterator[Tiling]:
 
 def _checked(form: Geometry, given: Mapping[str, int]) -> dict[str, int]:
     """Return tiling parameters by name; InputError names one that does not exist or its range."""
-    t, h, _ = frame_axes(form)
-    limits = {"share": 1 << (form.n - 1).bit_length(), "frames": t.out, "rows": h.out}
+    t, h, w = frame_axes(form)
+    most = {"c": form.c // form.groups, "t": t.taps, "r": h.taps, "s": w.taps, "k": form.k // form.groups}
+    limits = {"share": 1 << (form.n - 1).bit_length(), "frames": t.out, "rows": h.out, "stages": MOST_STAGES}
+    limits |= {f"{axis}_parts": parts for axis, parts in most.items()}
     for name, value in given.items():
         if name not in limits:
             raise InputError(f"a weight gradient has no tiling parameter {name!r}; use one of {', '.join(limits)}")

@@ -115,7 +115,7 @@ def _candidates(
     owners = max(base.grid_rows if "b" in resident else 1, base.grid_cols if "a" in resident else 1)
     for passes_m in _passes(base.rows // GROUP, min_m, wanted.get("bm")):
         for passes_n in _passes(base.cols // GROUP, min_n, wanted.get("bn")):
-            several = passes_m * passes_n * base.rounds > 1 and "c" not in resident and base.span == 1
+            several = passes_m * passes_n * base.rounds > 1 and not base.direct(resident, formats) and base.span == 1
             for accumulators in (1, 2) if several else (1,):
                 shape = replace(base, passes_m=passes_m, passes_n=passes_n, accumulators=accumulators)
                 shape = replace(shape, strip=max(1, min(shape.bm, STRIP_BYTES // max(1, formats.out_item * shape.bn))))

@@ -12,6 +12,7 @@ from accel.numerics import fmt
 
 __all__ = ["GROUP", "Tiling"]
 
+TOGETHER = 0.5  # how far steps in flight hold each other up: fitted to sweeps of eight shapes on d1
 GROUP = 8  # rows or columns are dealt in groups of one matrix-unit step, so only the last group can be ragged
 
 
@@ -177,8 +178,9 @@ class Tiling:
     def cycles(self, chip: ChipSpec, *, resident: frozenset[str], formats: Formats) -> float:
         """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction.
 
-        Multiplying time of the busiest node against the memory traffic of all passes; plus the first step, which
-        nothing hides, and the last store.
+        The busiest node fetches a first step, multiplies and stores the last tile; or memory moves everything and the
+        products of the last step follow. Memory serves the steps in flight side by side, so that the first of them
+        comes late and several are left to multiply when the last bytes have come: many deep slots overlap little.
         """
         node, bandwidth, item = chip.node, max(chip.memory_bytes_per_cycle, 1e-9), formats.item
         turns = self.rounds * min(self.span, self.chains)
@@ -207,10 +209,16 @@ class Tiling:
             last = c / passes / bandwidth
             if self.accumulators == 1:
                 drain += c * (passes - 1) / passes / bandwidth
-        # A slot turns round in request, latency, transfer and use: what `stages` slots in flight cannot hide.
-        steps = passes * self.steps * min(self.span, self.chains)
-        latency = max((p.latency_cycles for p in chip.ports), default=0) + chip.mesh.rows + chip.mesh.cols
-        turn = ceil(steps / self.stages) * (latency + loaded / bandwidth / steps + matrix / steps)
-        # Where both are close neither hides the other quite, and traffic costs energy: a cubic mean leaves slack.
-        busy = float(((matrix + drain) ** 3 + (traffic / bandwidth) ** 3) ** (1 / 3))
-        return max(busy, turn) + first + last
+        busy, moved, turn = matrix + drain + first + last, traffic / bandwidth, 0.0
+        if loaded:
+            steps = passes * self.steps * min(self.span, self.chains)
+            latency = max((p.latency_cycles for p in chip.ports), default=0) + chip.mesh.rows + chip.mesh.cols
+            beside = TOGETHER * (min(self.stages, steps) - 1)
+            busy += beside * first + latency
+            moved += (1 + beside) * matrix / steps + latency
+            # A slot turns round in waiting for all who share it, request, latency, transfer and use: what `stages`
+            # slots in flight cannot hide.
+            turn = ceil(steps / self.stages) * (2 * latency + traffic / bandwidth / steps + matrix / steps)
+        # Where both are close neither hides the other quite, and traffic costs energy: a power mean leaves slack.
+        overlapped = (busy**4 + moved**4) ** (1 / 4)
+        return float((overlapped**8 + turn**8) ** (1 / 8))
