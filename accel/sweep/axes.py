@@ -11,14 +11,18 @@ from typing import Any
 
 from accel.errors import SpecError, nearest
 
-__all__ = ["MOST_VALUES", "Axis", "Value", "axis_of", "plain_value"]
+__all__ = ["LONGEST_TEXT", "MOST_VALUES", "Axis", "Value", "axis_of", "plain_value"]
 
 Value = int | float | bool | str | tuple[Any, ...]
 MOST_VALUES = 1_000_000  # of one axis
+LONGEST_TEXT = 1000  # characters of a value that is text
 LARGEST = 1 << 62  # of an integer: expressions over it stay below 2^63
 _KEYS = ("from", "to", "step", "factor", "count", "scale", "multiple")
-_DIGITS = Context(prec=40)  # of a power with a fractional exponent...
+_DIGITS = Context(prec=60)  # of a factor and of the million products after it, which lose at most ten of them...
 _KEPT = Context(prec=30)  # ...of which so many are kept, so that 2^18 times 2 is 2^19 to the last one
+Ratio = tuple[
+    int, int
+]  # an exact value: numerator and denominator, not reduced; a Fraction of it takes ten times as long
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ def _frozen(value: object, where: str, depth: int = 4) -> Value:
         return tuple(_frozen(one, where, depth - 1) for one in value)
     if not isinstance(value, bool | int | float | str):
         raise SpecError(f"{where} has the value {_short(value)}; give numbers, text, true or false, or lists of them")
-    if isinstance(value, str) and value.startswith("="):
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise SpecError(f"{where} has text of {len(value):,} characters; give at most {LONGEST_TEXT:,}")
+    if isinstance(value, str) and value.lstrip(" ").startswith("="):
         raise SpecError(
             f"{where} has the value {_short(value)}, an expression; an axis has plain values: "
             "put the expression into [problem], [kernel], [chip] or [frame]"
@@ -120,9 +126,9 @@ def _range(given: Mapping[str, Any], where: str) -> tuple[Value, ...]:
         steps = _steps(low, high, numbers["step"], where)
         if whole and multiple is None:
             return tuple(range(given["from"], given["to"] + 1, given["step"]))
-        exact: list[Fraction | Decimal] = [low + i * numbers["step"] for i in range(steps)]
+        exact = _evenly(low, numbers["step"], steps)
     elif how[0] == "factor":
-        exact = list(_factors(low, high, numbers["factor"], where))
+        exact = [x.as_integer_ratio() for x in _factors(low, high, numbers["factor"], where)]
     else:
         exact = _counted(low, high, given["count"], scale, where)
     return _rounded(exact, multiple, whole, where)
@@ -142,8 +148,16 @@ def _steps(low: Fraction, high: Fraction, step: Fraction, where: str) -> int:
         raise SpecError(f"{where} has step = {float(step):g}; give a step above 0")
     count = (high - low) // step + 1
     if count > MOST_VALUES:
-        raise SpecError(f"{where} has {count:,} values; give at most {MOST_VALUES:,}")
+        told = f"{count:,}" if count < LARGEST else "more than 2^62"
+        raise SpecError(f"{where} has {told} values; give at most {MOST_VALUES:,}")
     return count
+
+
+def _evenly(low: Fraction, step: Fraction, count: int) -> list[Ratio]:
+    """Return low, low + step, ... over one denominator."""
+    below = low.denominator * step.denominator
+    first, more = low.numerator * step.denominator, step.numerator * low.denominator
+    return [(first + i * more, below) for i in range(count)]
 
 
 def _factors(low: Fraction, high: Fraction, factor: Fraction, where: str) -> list[Fraction]:
@@ -157,37 +171,37 @@ def _factors(low: Fraction, high: Fraction, factor: Fraction, where: str) -> lis
     return found
 
 
-def _counted(low: Fraction, high: Fraction, count: object, scale: str, where: str) -> list[Fraction | Decimal]:
+def _counted(low: Fraction, high: Fraction, count: object, scale: str, where: str) -> list[Ratio]:
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MOST_VALUES:
         raise SpecError(f"{where} has count = {_short(count)}; give an integer from 2 to {MOST_VALUES:,}")
     if scale == "linear":
-        return [low + (high - low) * Fraction(i, count - 1) for i in range(count)]
+        return _evenly(low, (high - low) / (count - 1), count)
     # Decimal arithmetic is the same on every machine, which the pow of a C library is not.
     start, end = (_DIGITS.divide(Decimal(x.numerator), Decimal(x.denominator)) for x in (low, high))
-    growth = _DIGITS.ln(_DIGITS.divide(end, start))
-    between = [
-        _KEPT.multiply(start, _DIGITS.exp(_DIGITS.divide(_DIGITS.multiply(growth, Decimal(i)), Decimal(count - 1))))
-        for i in range(1, count - 1)
-    ]
-    return [low, *between, high]
+    factor = _DIGITS.exp(_DIGITS.divide(_DIGITS.ln(_DIGITS.divide(end, start)), Decimal(count - 1)))
+    found, last = [low.as_integer_ratio()], start
+    for _ in range(count - 2):
+        last = _DIGITS.multiply(last, factor)
+        found.append(_KEPT.plus(last).as_integer_ratio())
+    return [*found, high.as_integer_ratio()]
 
 
-def _rounded(exact: Sequence[Fraction | Decimal], multiple: object, whole: bool, where: str) -> tuple[Value, ...]:
+def _rounded(exact: Sequence[Ratio], multiple: object, whole: bool, where: str) -> tuple[Value, ...]:
     """Return exact values as multiples where asked, as integers where all that was written is, else as floats."""
     if multiple is not None:
         if isinstance(multiple, bool) or not isinstance(multiple, int) or not 1 <= multiple < LARGEST:
             raise SpecError(f"{where} has multiple = {_short(multiple)}; give an integer of at least 1")
-        # to the nearest; a tie goes up
-        return tuple(math.floor(Fraction(x) / multiple + Fraction(1, 2)) * multiple for x in exact)
+        # to the nearest, x / multiple + 1/2 rounded down; a tie goes up
+        return tuple((2 * over + multiple * under) // (2 * multiple * under) * multiple for over, under in exact)
     if not whole:
-        return tuple(float(x) for x in exact)
-    for x in exact:
-        if x != int(x):
+        return tuple(over / under for over, under in exact)  # of integers, and so rounded once
+    for over, under in exact:
+        if over % under:
             raise SpecError(
-                f"{where} has a value of {float(x):g} between integers; give multiple = 1 to round, "
+                f"{where} has a value of {over / under:g} between integers; give multiple = 1 to round, "
                 "or write from with a point for fractions"
             )
-    return tuple(int(x) for x in exact)
+    return tuple(over // under for over, under in exact)
 
 
 def _short(value: object) -> str:

@@ -92,11 +92,14 @@ def _require(holds: bool, trouble: str) -> None:
 
 def require_place(path: Path, *, write: bool) -> None:
     """Refuse what SQLite would only say "unable to open database file" about."""
+    if "\0" in str(path):
+        raise InputError(f"Cannot use {_short(path)} as a sweep store: a path has no NUL; give the path of a file")
     try:
         is_folder, there = path.is_dir(), path.exists()
         folder = path.parent.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(f"Cannot use {str(path)!r} as a sweep store: {error}; give the path of a file") from None
+        rule = getattr(error, "strerror", None) or error
+        raise InputError(f"Cannot use {_short(path)} as a sweep store: {rule}; give the path of a file") from None
     if is_folder:
         raise InputError(f"Cannot use {str(path)!r} as a sweep store because it is a folder; give a file in it")
     if not there and not write:
@@ -107,9 +110,15 @@ def require_place(path: Path, *, write: bool) -> None:
         )
 
 
+def _short(path: Path) -> str:
+    text = str(path)
+    return repr(text if len(text) <= 200 else text[:197] + "...")
+
+
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
     if write:
-        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        # Absolute, because SQLite takes ":memory:" and "file:..." for something else than names of files.
+        return sqlite3.connect(path.absolute(), timeout=BUSY_S, isolation_level=None)
     address = path.absolute().as_uri()
     connection = sqlite3.connect(f"{address}?mode=ro", timeout=BUSY_S, isolation_level=None, uri=True)
     try:
@@ -153,16 +162,34 @@ def told(path: Path, *, write: bool) -> Iterator[None]:
     """Turn what SQLite raises inside the block into one InputError that says what is wrong and the way out."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of a damaged name or text, which the module of Python reads as UTF-8
+        raise _damaged(path, "write" if write else "read", error) from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         verb = "write" if write else "read"
-        rule = _RULES.get(code, f"SQLite says: {error}; move the file away and sweep anew, or ask SQLite's .recover")
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError:
-            rule = (
-                f"it is damaged or no sweep store ({error}); move it away and sweep anew, or try to save it with: "
-                f"sqlite3 {path.name} .recover"
-            )
+        rule = _RULES.get(
+            code, f"SQLite says: {_said(error)}; move the file away and sweep anew, or ask SQLite's .recover"
+        )
+        if (
+            code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            or type(error) is sqlite3.DatabaseError
+            or "UTF-8" in str(error)
+        ):
+            raise _damaged(path, verb, error) from None
         raise InputError(f"Cannot {verb} sweep store {str(path)!r} because {rule}") from None
+
+
+def _said(error: Exception) -> str:
+    """Return what SQLite says, which may quote a damaged file at length, as printable text of one line."""
+    text = " ".join(ascii(str(error))[1:-1].replace("\\n", " ").split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _damaged(path: Path, verb: str, error: Exception) -> InputError:
+    return InputError(
+        f"Cannot {verb} sweep store {str(path)!r} because it is damaged or no sweep store ({_said(error)}); "
+        f"move it away and sweep anew, or try to save it with: sqlite3 {path.name} .recover"
+    )
 
 
 _RULES = {

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from accel.errors import SpecError, nearest
-from accel.sweep.axes import Axis, Value, axis_of, plain_value
+from accel.sweep.axes import LONGEST_TEXT, Axis, Value, axis_of, plain_value
 from accel.sweep.expressions import Expression, parse
 from accel.sweep.point import Limits
+from accel.sweep.rows import LOSSES
 from accel.sweep.sampling import METHODS, Sampling
 
 __all__ = ["OUTCOMES", "Document", "read_document"]
@@ -30,6 +31,7 @@ FIDELITIES = ("packet", "bound")
 _RANGE = {"from", "to"}
 MOST_AXES = 64
 MOST_CONSTRAINTS = 256
+LONGEST_NAME = 100  # characters of an axis, a key, a constraint, as errors and tables can show them
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def read_document(data: Mapping[str, Any], source: str) -> Document:
     if not isinstance(data, Mapping):
         raise SpecError(f"{source}: a sweep is a table of sections, not {type(data).__name__}")
     for key, value in data.items():
+        _check_name(key, source)
         if key not in SECTIONS + KEYS:
             hint = nearest(str(key), SECTIONS + KEYS) or f"; use {', '.join(SECTIONS + KEYS)}"
             raise SpecError(f"{source}: unknown key {key!r}{hint}")
@@ -88,9 +91,14 @@ def read_document(data: Mapping[str, Any], source: str) -> Document:
         raise SpecError(f"{source}: [frame] size_sram = {_short(size_sram)}; give true or false")
     fixed = dict(_fixed({**data, "frame": frame}, source))
     names = [axis.name for axis in axes]
+    if "kernel.resident" in fixed:
+        _check_resident(fixed["kernel.resident"], f"{source}: [kernel] resident")
     for name in names:
         if name == "frame.size_sram":
             raise SpecError(f"{source}: [axes] frame.size_sram cannot vary; set it in [frame], or make two sweeps")
+        if name == "kernel.resident":
+            for value in axes[names.index(name)].values:
+                _check_resident(value, f"{source}: [axes] {name}")
         fixed.pop(name, None)  # the fixed value is that of the design from which the axis departs
     screen, keep = _screening(data, source)
     return Document(
@@ -115,6 +123,7 @@ def _axes(table: Mapping[str, Any], where: str, prefix: str = "") -> Iterator[Ax
     """Yield the axes; a table that is no range nests, so that kernel.bk needs no quotes."""
     for key, given in table.items():
         name = f"{prefix}{key}"
+        _check_name(name, where)
         if isinstance(given, Mapping) and not _RANGE & set(given):
             if not given or name.count(".") > 8:
                 raise SpecError(f"{where} {name} is no axis; give a list of values, or {{from, to, step}}")
@@ -136,11 +145,21 @@ def _fixed(data: Mapping[str, Any], source: str) -> Iterator[tuple[str, Fixed]]:
             yield name, parse(value, where) if is_expression else _plain(value, where)
 
 
+def _check_resident(value: Fixed, where: str) -> None:
+    named = isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(one, str) for one in value))
+    if not named:
+        told = value.text if isinstance(value, Expression) else plain_value(value)
+        raise SpecError(f"{where} = {_short(told)}; give names of operands, such as ['w']")
+
+
 def _flat(table: Mapping[str, Any], where: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
+        _check_name(f"{prefix}{key}", where)
         if isinstance(value, Mapping):
             if prefix.count(".") > 8:
                 raise SpecError(f"{where} {prefix}{key} is nested too deeply; write dotted keys")
+            if not value:
+                raise SpecError(f"{where} {prefix}{key} is an empty table; give a value, or leave it out")
             yield from _flat(value, where, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -149,6 +168,8 @@ def _flat(table: Mapping[str, Any], where: str, prefix: str = "") -> Iterator[tu
 def _plain(value: object, where: str, depth: int = 4) -> Value:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes) and depth:
         return tuple(_plain(one, where, depth - 1) for one in value)
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise SpecError(f"{where} has {len(value):,} characters; give text of at most {LONGEST_TEXT:,}")
     if isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where} = {value!r}; give a finite number")
     if isinstance(value, int) and abs(value) >= 1 << 62:
@@ -162,6 +183,7 @@ def _constraints(table: Mapping[str, Any], where: str) -> Iterator[tuple[str, Ex
     if len(table) > MOST_CONSTRAINTS:
         raise SpecError(f"{where} has {len(table)} entries; use at most {MOST_CONSTRAINTS}")
     for name, text in table.items():
+        _check_name(name, where)
         if not isinstance(text, str):
             raise SpecError(f"{where} {name} = {_short(text)} is no expression; give text such as 'kernel.bk <= 64'")
         yield name, parse(text, f"{where} {name}")
@@ -172,13 +194,14 @@ def _groups(table: Mapping[str, Any], axes: tuple[Axis, ...], where: str) -> tup
     known = [axis.name for axis in axes]
     group_of: dict[int, tuple[int, ...]] = {}
     for name, members in table.items():
+        _check_name(name, where)
         if not isinstance(members, Sequence) or isinstance(members, str) or len(members) < 2:
             raise SpecError(f"{where} {name} = {_short(members)} is no group; list two axes or more")
         places = []
         for member in members:
             if member not in known:
                 hint = nearest(str(member), known) or f"; the axes are {', '.join(known) or 'none'}"
-                raise SpecError(f"{where} {name}: {member!r} is no axis{hint}")
+                raise SpecError(f"{where} {name}: {_short(member)} is no axis{hint}")
             place = known.index(member)
             if place in group_of or place in places:
                 raise SpecError(f"{where} {name}: {member!r} is in a group already; name each axis once")
@@ -247,14 +270,25 @@ def _screening(data: Mapping[str, Any], source: str) -> tuple[str | None, int | 
 def _objective(data: Mapping[str, Any], axes: list[str], source: str) -> str:
     given = _text(data, "objective", "seconds", source)
     name = given.removeprefix("-")
-    if name not in OUTCOMES and name not in axes and not name.startswith("loss."):
-        hint = nearest(name, [*OUTCOMES, *axes]) or f"; use {', '.join(OUTCOMES)}, loss.* or an axis"
+    if name not in (*OUTCOMES, *LOSSES, *axes):
+        known = LOSSES if name.startswith("loss.") else (*OUTCOMES, *axes)
+        told = LOSSES if name.startswith("loss.") else (*OUTCOMES, "loss.* or an axis")
+        hint = nearest(name, known) or f"; use {', '.join(told)}"
         raise SpecError(f"{source}: objective = {_short(given)} is no figure of a point{hint}")
     return given
 
 
+def _check_name(name: str, where: str) -> None:
+    """Refuse a name that an error could not show as it is, or a table not hold in a heading."""
+    if len(name) > LONGEST_NAME:
+        raise SpecError(f"{where} has a name of {len(name):,} characters; give one of at most {LONGEST_NAME}")
+    if not name.isprintable():
+        raise SpecError(f"{where} has the name {name!a}, which cannot be printed; use letters, digits and dots")
+
+
 def _known(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
     for key in table:
+        _check_name(key, where)
         if key not in keys:
             hint = nearest(str(key), keys) or f"; use {', '.join(keys)}"
             raise SpecError(f"{where} has no key {key!r}{hint}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from accel.batch import worker_count
 from accel.errors import InputError
-from accel.sweep.evaluate import evaluate
+from accel.sweep.evaluate import evaluate, one_line
 from accel.sweep.point import Limits
+from accel.sweep.rows import STATUSES
 from accel.sweep.serving import facts
 from accel.sweep.workers import Outcome
 
@@ -46,12 +47,17 @@ class Borrowed:
         self._facts = self._start(facts)
 
     def _start(self, work: Any, *args: Any) -> Future[Any]:
+        name = type(self._executor).__name__
         try:
-            return self._executor.submit(work, *args)
-        except (RuntimeError, BrokenExecutor) as error:
+            future = self._executor.submit(work, *args)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the caller's executor from taking a job
+            raise InputError(f"Cannot time points on {name}: {one_line(error)}; give an open one") from None
+        if not callable(getattr(future, "add_done_callback", None)):
             raise InputError(
-                f"Cannot time points on {type(self._executor).__name__}: {error}; give an open one"
-            ) from None
+                f"Cannot time points on {name}: its submit() gave {type(future).__name__}, no Future; "
+                "give a concurrent.futures.Executor"
+            )
+        return future
 
     def wants(self) -> int:
         """Return how many jobs can be handed in now."""
@@ -70,8 +76,8 @@ class Borrowed:
 
     def results(self, timeout: float) -> list[Outcome]:
         """Return what has come, waiting for the first at most `timeout` seconds."""
-        if self.facts is None and self._facts.done() and self._facts.exception() is None:
-            self.facts = self._facts.result()
+        if self.facts is None and self._facts.done() and not self._facts.cancelled():
+            self.facts = None if self._facts.exception() is not None else _plain(self._facts.result())
         tickets = []
         try:
             tickets.append(self._come.get(timeout=timeout))
@@ -94,12 +100,15 @@ class Borrowed:
     def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
         """Return the outcome of a future that is done, None where the executor lost it with itself."""
         try:
-            outcome = future.result()
+            given: object = future.result()
         except (BrokenExecutor, CancelledError) as error:
             self._given_up = f"{type(error).__name__}: {error}"
             return None
         except Exception as error:  # noqa: BLE001 - whatever the executor makes of it is this point's outcome
-            return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+            return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
+        outcome: dict[str, Any] = given if isinstance(given, dict) else {}
+        if outcome.get("status") not in STATUSES:
+            return {"status": "failed", "reason": f"the executor gave {type(given).__name__}, no outcome of a point"}
         took = outcome.get("build_s", 0.0) + outcome.get("time_s", 0.0)
         if self._limit_s is not None and took > self._limit_s:
             return {"status": "timeout", "reason": _late(self._limit_s)}
@@ -125,6 +134,10 @@ class Borrowed:
         for future, _ in self._futures.values():
             future.cancel()
         self._facts.cancel()
+
+
+def _plain(facts: object) -> dict[str, Any] | None:
+    return facts if isinstance(facts, dict) else None
 
 
 def _late(limit_s: float) -> str:

@@ -27,10 +27,15 @@ def write(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[M
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Raise what `write` would raise about the path's ending and about what is installed, before hours of work."""
+    """Raise what `write` would raise about the path and about what is installed, before hours of work."""
     ending = Path(path).suffix.lower()
     if ending not in FORMATS:
         raise InputError(f"Cannot export to {str(path)!r} because it ends in no known format; use .csv or .parquet")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise InputError(f"Cannot export to {str(path)!r} because there is no folder {str(folder)!r}; make it first")
+    if Path(path).is_dir():
+        raise InputError(f"Cannot export to {str(path)!r} because it is a folder; give a file in it")
     if ending == ".parquet":
         _parquet()
 

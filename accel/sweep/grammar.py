@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 LONGEST = 2000  # characters
+LONGEST_NAME = 100  # characters of a name with dots
 DEEPEST = 100  # operations inside each other
 
 OPERATORS: dict[type[ast.operator], str] = {
@@ -121,6 +122,8 @@ def _checked(node: ast.expr, depth: int) -> Iterator[str]:
         raise Refused(node, f"more than {DEEPEST} operations lie inside each other; write it flatter")
     name = dotted(node)
     if name is not None:
+        if len(name) > LONGEST_NAME:
+            raise Refused(node, f"a name of {len(name):,} characters; no name has more than {LONGEST_NAME}")
         if name not in FLAGS:
             yield name
     elif isinstance(node, ast.Constant):

@@ -15,6 +15,7 @@ from accel.problem import Problem, kind, kinds
 from accel.sweep.axes import Value
 from accel.sweep.document import Document
 from accel.sweep.expressions import Expression
+from accel.sweep.grammar import shown
 
 __all__ = ["REQUIRED", "Problems", "Work"]
 
@@ -149,7 +150,7 @@ class Problems:
     def _explained(self, error: AccelError, fields: Mapping[str, Any]) -> AccelError:
         """Return the error of a problem with the expressions of the fields that it names."""
         told = [
-            f"{field} is {expression.text!r}"
+            f"{field} is {shown(expression.text)}"
             for field in fields
             if isinstance(expression := self._document.fixed.get(f"problem.{field}"), Expression)
             and f"{field}=" in error.message

@@ -90,6 +90,8 @@ def sweep(
     """
     chosen = _space(space)
     most: object = limit
+    if progress is not None and not callable(progress):
+        raise InputError(f"Cannot tell {progress!r} of progress; give a function of one Progress")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InputError(f"Cannot sweep on {executor!r}: it has no submit(); give a concurrent.futures.Executor")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):

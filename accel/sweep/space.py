@@ -18,6 +18,7 @@ from accel.sweep.building import build_point
 from accel.sweep.chips import Chips
 from accel.sweep.document import Document, read_document
 from accel.sweep.expressions import Expression
+from accel.sweep.grammar import shown
 from accel.sweep.names import Names
 from accel.sweep.parameters import check_kernels
 from accel.sweep.point import Limits, Point
@@ -303,7 +304,7 @@ class Space:
         """Return the reason that a point is illegal for which `legal` says this number."""
         rules = self.document.constraints
         if number < len(rules):
-            return f"{rules[number][0]}: {rules[number][1].text!r} does not hold"
+            return f"{rules[number][0]}: {shown(rules[number][1].text)} does not hold"
         return f"{self.constraints[number]}: its expression has no value at this point"
 
     def resolve(self, index: int) -> Point:
@@ -316,5 +317,5 @@ class Space:
                 raise InputError(f"{name}: {view.faults.texts[int(found.faults[0])]}")
             if not found.values[0]:
                 told = ", ".join(f"{one} = {view.value(one)!r}" for one in expression.names)
-                raise InputError(f"{name}: {expression.text!r} does not hold with {told}")
+                raise InputError(f"{name}: {shown(expression.text)} does not hold{told and f' with {told}'}")
         return build_point(view, number)

@@ -16,7 +16,7 @@ from accel.sweep.rows import STATUSES, best_first, columns
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Store"]
+__all__ = ["Store", "decoded"]
 
 CHUNK = 1024  # rows fetched at once
 
@@ -68,10 +68,10 @@ class Store:
         how, and the facts of where it ran); and of the last: host, processor, fma_peak_gflops, started, finished.
         """
         with told(self.path, write=False):
-            found = {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")}
+            found = {name: decoded(value) for name, value in self._connection.execute("SELECT name, value FROM meta")}
             asked = self._connection.execute("SELECT run, started, ended, how, facts FROM runs ORDER BY run")
             runs = [
-                {"run": run, "started": started, "ended": ended, "how": how, **json.loads(facts)}
+                {"run": run, "started": started, "ended": ended, "how": how, **decoded(facts)}
                 for run, started, ended, how, facts in asked
             ]
         last = runs[-1] if runs else {}
@@ -85,12 +85,26 @@ class Store:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of a row's columns, in order."""
-        return columns(axis["name"] for axis in self._meta("axes"))
+        return columns(axis["name"] for axis in self._axes())
 
     def _meta(self, name: str) -> Any:
         with told(self.path, write=False):
             row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+            if row is None:
+                raise sqlite3.DatabaseError(f"its table meta lacks {name}")
+            return decoded(row[0])
+
+    def _axes(self) -> list[dict[str, Any]]:
+        """The axes as meta has them: dicts of name, values, and whether the values lie in the table as JSON."""
+        found = self._meta("axes")
+        sound = isinstance(found, list) and all(
+            isinstance(axis, dict) and isinstance(axis.get("name"), str) and {"values", "json"} <= axis.keys()
+            for axis in found
+        )
+        with told(self.path, write=False):
+            if not sound:
+                raise sqlite3.DatabaseError("its table meta has no axes")
+        return list(found)
 
     def rows(self, status: str | None = None) -> list[dict[str, Any]]:
         """Return the rows by the numbers of their points, all or those of one `status`; None for what is not known."""
@@ -111,14 +125,14 @@ class Store:
                     if coded:
                         own = list(row)
                         for i in coded:
-                            own[i] = None if own[i] is None else json.loads(own[i])
+                            own[i] = None if own[i] is None else decoded(own[i])
                         yield dict(zip(names, own, strict=True))
                     else:
                         yield dict(zip(names, row, strict=True))
 
     def _coded(self) -> set[str]:
         """The axes whose values are no plain numbers or texts and lie in the table as JSON."""
-        return {axis["name"] for axis in self._meta("axes") if axis["json"]}
+        return {axis["name"] for axis in self._axes() if axis["json"]}
 
     def counts(self) -> dict[str, int]:
         """Return how many points have each status, for the statuses that occur."""
@@ -147,7 +161,16 @@ class Store:
         if found is None:
             raise InputError(f"{str(self.path)!r} has no point {index}; it may not have been timed yet")
         row = dict(zip(names, found, strict=True))
-        return {name: json.loads(v) if name in coded and v is not None else v for name, v in row.items()}
+        with told(self.path, write=False):
+            return {name: decoded(v) if name in coded and v is not None else v for name, v in row.items()}
+
+
+def decoded(text: Any) -> Any:
+    """Return the value of JSON that the store holds; DatabaseError for what we never wrote."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise sqlite3.DatabaseError(f"no JSON where there must be some: {error}") from None
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:

@@ -237,9 +237,10 @@ class Workers:
         if not worker.ready:
             self._stillborn += 1
             if self._stillborn >= STILLBORN:
-                raise InputError(
-                    f"Cannot time points because the processes for it end at once ({words}); try accel doctor"
-                )
+                way_out = "try accel doctor"
+                if self._limits.memory_bytes is not None:
+                    way_out += ", or raise limits.memory_bytes"
+                raise InputError(f"Cannot time points because the processes for it end at once ({words}); {way_out}")
             self._replace(worker, worker.jobs)
             return
         jobs = list(worker.jobs)

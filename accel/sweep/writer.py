@@ -16,7 +16,7 @@ from accel.provenance import source_digest
 from accel.sweep.database import connect, create, create_points, quoted, require_place, told, transaction
 from accel.sweep.locking import WriterLock
 from accel.sweep.rows import FIGURES
-from accel.sweep.store import Store
+from accel.sweep.store import Store, decoded
 
 if TYPE_CHECKING:
     from accel.sweep.space import Space
@@ -119,7 +119,7 @@ class Writer(Store):
             "seed": space.sampling.seed, "axes": [_described(axis.name, axis.values) for axis in space.axes],
             "constraints": list(space.constraints), "package_version": __version__, "sources": source_digest(),
         }  # fmt: skip
-        before = {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM meta")}
+        before = {name: decoded(value) for name, value in self._connection.execute("SELECT name, value FROM meta")}
         same = all(before.get(name) == facts[name] for name in _DECIDE_THE_BEST)
         facts["selected"] = before.get("selected") if same else None
         rows = [(name, json.dumps(value)) for name, value in facts.items()]
@@ -137,7 +137,7 @@ class Writer(Store):
             with told(self.path, write=True), transaction(self._connection):
                 self._describe(space)  # what orders and limits the points may have changed, which are the same ones
             return
-        old, new = [axis["name"] for axis in self._meta("axes")], [axis.name for axis in space.axes]
+        old, new = [axis["name"] for axis in self._axes()], [axis.name for axis in space.axes]
         if sorted(old) != sorted(new):
             raise InputError(
                 f"Cannot sweep {space.source} into {str(self.path)!r} because that holds a sweep over "
@@ -173,7 +173,7 @@ class Writer(Store):
         """Add to what is known of the run that has begun."""
         with told(self.path, write=True), transaction(self._connection):
             known = self._connection.execute("SELECT facts FROM runs WHERE run = ?", (self._run,)).fetchone()[0]
-            text = json.dumps({**json.loads(known), **facts})
+            text = json.dumps({**decoded(known), **facts})
             self._connection.execute("UPDATE runs SET facts = ? WHERE run = ?", (text, self._run))
 
     def end_run(self, how: str) -> None:
