@@ -15,6 +15,7 @@ from accel.kernels.parts.matmul_formats import Formats
 __all__ = ["choose", "fill_in"]
 
 MOST_TILES = 1024  # a node takes its tiles one after the other in an unrolled program
+CLOSE = 1.01  # of cuts so close, the one that pulls windows from the fewest nodes: the mesh has them cross each other
 MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
 
 
@@ -56,7 +57,7 @@ def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
 
 
 def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str]) -> Cut:
-    """Return the default cut: of those that fit SRAM, the one with the least estimated cycles.
+    """Return the default cut: of those that fit SRAM, the one with about the least estimated cycles.
 
     CapacityError where not even one position and one unit of channels fit.
     """
@@ -67,9 +68,15 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
         found = [
             (cut.cycles(chip), at, cut) for at, cut in enumerate(_candidates(chip, wanted, formats, resident, few))
         ]
-        for _, _, cut in sorted(found, key=lambda item: item[:2]):
+        best, near = float("inf"), list[tuple[bool, int, float, int, Cut]]()
+        for cost, at, cut in sorted(found, key=lambda item: item[:2]):
+            if cost > best * CLOSE:
+                break
             if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
-                return cut
+                best = min(best, cost)
+                near.append((not cut.direct, cut.share, cost, at, cut))
+        if near:
+            return min(near, key=lambda item: item[:4])[4]
     raise CapacityError(
         f"{form.k // form.groups} filters a group and {form.axes[2].taps} columns of taps"
         f"{' and the resident operands' if resident else ''} do not fit SRAM; "
