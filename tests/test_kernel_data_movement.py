@@ -183,5 +183,7 @@ def test_operands_come_from_memory(kernel: Any, problem: Problem) -> None:
 
 
 def test_tokens_that_leave_no_room_are_refused() -> None:
-    with pytest.raises(AccelError, match="tokens a node leave no SRAM for the table; split the tokens"):
+    with pytest.raises(
+        AccelError, match=r"tokens a node leave no SRAM for the table; raise node\.sram_bytes .* or split the tokens"
+    ):
         embedding.build("mini", tokens=1 << 20, vocab=10, width=4)

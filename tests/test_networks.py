@@ -17,7 +17,7 @@ from accel.networks import timing as timing_module
 from accel.networks.expansion import size
 from accel.networks.results import Results
 from accel.networks.timing import time_layers
-from accel.problem import Conv2d, Conv3d, Elementwise, Matmul, Softmax, from_dict
+from accel.problem import Conv2d, Conv3d, Elementwise, Matmul, Softmax, StreamingConv, from_dict
 from accel.report.networks import network_tables
 
 
@@ -111,9 +111,7 @@ LAYERS = (
     Layer("a relu", Elementwise(640), 1, "here", "forward"),
     Layer("softmax", Softmax(64, 16), 3, "here", "forward"),
     Layer("again", Matmul(32, 24, 16), 1, "here", "backward"),
-    Layer(
-        "int8", Conv2d(1, 4, 4, 2, 2, 1, 1, dtype="int8", out_dtype="int32", direction="wgrad"), 1, "here", "backward"
-    ),
+    Layer("int8", StreamingConv(2, 4, 4, 2, 2, 1, 1, 1, dtype="int8", out_dtype="int32"), 1, "here", "backward"),
 )
 
 

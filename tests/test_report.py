@@ -31,7 +31,7 @@ GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm")
 
 @pytest.fixture(scope="module")
 def compared() -> Comparison:
-    return accel.bench(Matmul(96, 80, 64), "mini", GPUS)
+    return accel.bench(Matmul(104, 80, 64), "mini", GPUS)
 
 
 @pytest.fixture(scope="module")

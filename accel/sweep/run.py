@@ -30,6 +30,7 @@ __all__ = ["Progress", "sweep"]
 CHUNK = 65536  # points whose constraints are looked at together
 COMMIT_WAIT = 9  # times as long as the last commit took is what rows wait for the next one at most...
 COMMIT_S = 0.1  # ...and this
+MOST_WAITING = 8  # ...and so many timed points, whose time a kill would waste
 AGAIN = ("timeout", "memory", "failed")  # ends of a point that another try may change
 TELL_S = 0.1  # between two reports of progress
 
@@ -137,6 +138,7 @@ class _Run:
         self._executor, self._count = executor, count
         self._tell, self._limit, self._again = progress, limit, again
         self._pending: list[dict[str, Any]] = []
+        self._waiting = 0  # points among them that were timed
         self._committed, self._commit_s = 0.0, 0.0
         self._points: dict[int, tuple[Point, str]] = {}
         self._twins: dict[str, list[Point]] = {}  # by key of what is being timed: other points with that key
@@ -297,6 +299,7 @@ class _Run:
         point, key = self._points.pop(ticket)
         seconds = time.monotonic() - (self._handed or 0.0)
         self._state = replace(self._state, timed=self._state.timed + 1, seconds=seconds)
+        self._waiting += 1
         for own in (point, *self._twins.pop(key)):
             self._keep(self._row(own, key, outcome))
 
@@ -310,14 +313,14 @@ class _Run:
     def _commit_if_due(self) -> None:
         if self._pending:
             waited = time.monotonic() - self._committed
-            if waited >= min(COMMIT_S, COMMIT_WAIT * self._commit_s):
+            if self._waiting >= MOST_WAITING or waited >= min(COMMIT_S, COMMIT_WAIT * self._commit_s):
                 self._commit()
 
     def _commit(self) -> None:
         if self._pending:
             begun = time.monotonic()
             self.writer.put(self._pending)
-            self._pending = []  # only now: an interrupted commit is made again
+            self._pending, self._waiting = [], 0  # only now: an interrupted commit is made again
             self._committed = time.monotonic()
             self._commit_s = self._committed - begun
 

@@ -15,7 +15,7 @@ from accel.kernels.parts.matmul_formats import Formats
 __all__ = ["choose", "fill_in"]
 
 MOST_TILES = 1024  # a node takes its tiles one after the other in an unrolled program
-CLOSE = 1.01  # of cuts so close, the one that pulls windows from the fewest nodes: the mesh has them cross each other
+CLOSE = 1.01  # of cuts so close whose operands stay, the one that pulls windows from the fewest nodes: they cross
 MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
 
 
@@ -70,7 +70,7 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
         ]
         best, near = float("inf"), list[tuple[bool, int, float, int, Cut]]()
         for cost, at, cut in sorted(found, key=lambda item: item[:2]):
-            if cost > best * CLOSE:
+            if cost > best * (CLOSE if resident else 1.0):
                 break
             if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
                 best = min(best, cost)
