@@ -202,7 +202,7 @@ def test_a_page_without_plotly_has_every_number_and_says_so(compared: Comparison
 
 
 def test_what_goes_over_the_page_keeps_its_tables(compared: Comparison) -> None:
-    heavy = "/" * (page.LARGEST_PAGE - 250_000)
+    heavy = "/" * (page.LARGEST_PAGE - 700_000)
     parsed = Page(page.render(subjects_of([compared] * 40), title="many", script=heavy))
     bare = parsed.text.count("Its figures are left out")
     assert 0 < bare < 40
@@ -350,3 +350,15 @@ def test_a_long_critical_path_keeps_its_totals(compared: Comparison, monkeypatch
     for cause in {s.cause for s in compared.timing.critical_path}:
         total = sum(s.end - s.start for s in compared.timing.critical_path if s.cause == cause)
         assert sum(s.end - s.start for s in drawn if s.cause == cause) == total
+
+
+def test_tables_of_all_have_their_room_before_figures_of_the_first(
+    compared: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = [dataclasses.replace(subjects_of(compared)[0], label=f"copy {number}") for number in range(12)]
+    whole = len(page.render(subjects, title="many", script="0;").encode())
+    for limit in (whole // 2, 3 * whole // 4):
+        monkeypatch.setattr(page, "LARGEST_PAGE", limit)
+        text = page.render(subjects, title="many", script="0;")
+        assert len(text.encode()) <= limit
+        assert "Its figures are left out" in text

@@ -43,6 +43,13 @@ def _rounded(count: int) -> int:
     return -(-count // LINE) * LINE
 
 
+def _poison(u8: Any) -> None:
+    """Fill bytes that begin at an even address with the pattern of `POISON`; an odd last one gets its low byte."""
+    u8[: u8.size // 2 * 2].view(np.uint16)[:] = POISON
+    if u8.size % 2:
+        u8[-1] = POISON & 0xFF
+
+
 def _address(array: Any) -> int:
     return int(array.ctypes.data)
 
@@ -143,12 +150,9 @@ class Arena:
                     lent[i] = array = np.empty(tensor.shape, fmt(tensor.dtype).storage)
                     shadows[tensors + i] = _address(array) - _address(u8) - tensor.address
                     if i not in unread:
-                        flat = array.reshape(-1).view(np.uint8)
-                        flat[:] = np.resize(np.array([POISON]).view(np.uint8), flat.size)
+                        _poison(array.reshape(-1).view(np.uint8))
                 elif not tensor.is_input:
-                    u8[tensor.address : tensor.address + tensor.nbytes // 2 * 2].view(np.uint16)[:] = POISON
-                    if tensor.nbytes % 2:
-                        u8[tensor.address + tensor.nbytes - 1] = POISON & 0xFF
+                    _poison(u8[tensor.address : tensor.address + tensor.nbytes])
             shadow = np.zeros(max(1, total), np.uint8)
         except MemoryError:
             raise _too_large(program, size) from None

@@ -48,14 +48,15 @@ def render(
     top = head(title, LEDE, drawn=script is not None)
     frame = "".join((top, _chooser(subjects), *_ends(subjects, facts), asset("page.js")))
     room = LARGEST_PAGE - SLACK - sum(len(x.encode()) for x in (frame, script or "")) - sum(map(_size, parts))
-    room -= sum(len(_pictures(subject)) for subject in subjects)  # they stay where figures have to go
-    for index, subject in enumerate(subjects):
+    bare = [_subject(subject, f"s{index}", several, bare=True) for index, subject in enumerate(subjects)]
+    room -= sum(map(_size, bare))  # tables and pictures of all stay where figures have to go
+    for index, (subject, tables) in enumerate(zip(subjects, bare, strict=True)):
         part = _subject(subject, f"s{index}", several)
-        size = _size(part) - len(_pictures(subject))
-        if size > room:
-            part = _subject(subject, f"s{index}", several, bare=True)
-            size = _size(part) - len(_pictures(subject))
-        room -= size
+        more = _size(part) - _size(tables)
+        if more > room:
+            part = tables
+        else:
+            room -= more
         bodies.append(part)
         advance()
     figures = {key: figure for part in (*parts, *bodies) for key, figure in part.figures.items()}
