@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +19,8 @@ import accel
 from accel.errors import InputError
 from accel.sweep import Space, Store, database
 from accel.sweep.rows import FIGURES, LOSSES, columns
-from accel.sweep.run import MOST_WAITING
 from accel.sweep.writer import Writer
 from accel.timing.ledger import CAUSES
-
-KILLED = """
-import sys, time
-from concurrent.futures import ThreadPoolExecutor
-sys.path.insert(0, {tests!r})
-import accel
-from accel.sweep import executors
-from sweep_cases import outcome_of
-log = open({log!r}, "a", buffering=1)
-
-def evaluate(job):
-    log.write(f"{{job['problems'][0][2]['k']}} {{job['chip']['node']['sram_bytes']}}\\n")
-    time.sleep(0.004)
-    return outcome_of(job)
-
-executors.evaluate = evaluate
-print("begun", flush=True)
-with ThreadPoolExecutor(2) as pool:
-    accel.sweep({toml!r}, store={store!r}, executor=pool)
-"""
 
 
 @pytest.fixture
@@ -124,45 +101,6 @@ def test_nothing_is_timed_twice(tmp_path: Path) -> None:
     assert swept(path)[1] == []
     with Store.open(path) as store:
         assert [run["how"] for run in store.meta()["runs"]] == ["limited", "finished", "finished"]
-
-
-def test_killed_again_and_again_no_committed_point_is_lost_or_timed_again(tmp_path: Path) -> None:
-    toml, store, log = tmp_path / "s.toml", tmp_path / "s.db", tmp_path / "log"
-    toml.write_text(SMALL.replace("[16, 32, 48, 64]", "{from = 16, to = 1600, step = 16}"))
-    size, draw = 400, random.Random(3)
-    script = KILLED.format(tests=str(Path(__file__).parent), log=str(log), toml=str(toml), store=str(store))
-    committed: dict[int, dict[str, Any]] = {}
-    seen: Counter[str] = Counter()
-    kills = interrupted = 0
-    while len(committed) < size:
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(draw.uniform(0.0, 0.5) if kills < 10 else 60.0)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-        process.stdout.close()
-        lines = log.read_text().splitlines() if log.exists() else []
-        again = Counter(lines) - seen
-        for row in committed.values():
-            assert f"{row['problem.k']} {row['node.sram_bytes']}" not in again
-        seen = Counter(lines)
-        try:
-            with Store.open(store) as held:
-                rows = {row["index"]: row for row in held.rows()}
-        except InputError:  # killed before the store was begun
-            rows = {}
-        assert committed.items() <= rows.items()
-        interrupted += len(committed) < len(rows) < size
-        committed = rows
-    assert kills >= 5
-    assert interrupted >= 2
-    # Two at work, two in line and those whose commit was waited for are done again at most.
-    assert sum(seen.values()) <= size + (4 + MOST_WAITING) * kills
-    assert {row["status"] for row in committed.values()} == {"ok"}
 
 
 def test_a_second_sweep_on_one_store_is_refused(tmp_path: Path, space: Space) -> None:

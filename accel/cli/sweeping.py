@@ -12,7 +12,7 @@ from accel.cli.progress import BAR, NOTICE, StatusLine, clock
 
 if TYPE_CHECKING:
     from accel.sweep import Space
-    from accel.sweep.run import Progress
+    from accel.sweep.progress import Progress
 
 __all__ = ["point_text", "progress_text", "value_text", "watch"]
 

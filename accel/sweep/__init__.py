@@ -10,7 +10,7 @@ from accel.sweep.space import Space
 
 __all__ = ["Axis", "Limits", "Point", "Progress", "Space", "Store", "SweepResult"]
 
-_HOMES = {"Progress": "run", "Store": "store", "SweepResult": "result"}
+_HOMES = {"Progress": "progress", "Store": "store", "SweepResult": "result"}
 
 
 class _Callable(ModuleType):

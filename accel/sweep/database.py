@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ __all__ = [
     "connect",
     "create",
     "create_points",
+    "move_aside",
     "quoted",
     "require_place",
     "told",
@@ -74,8 +76,9 @@ def connect(path: Path, *, write: bool, empty: bool = True) -> tuple[sqlite3.Con
             connection = _open(path, write=write)
             new = _recognise(connection, path, empty=empty and write)
             if write:
-                connection.execute("PRAGMA journal_mode = WAL")  # where the system cannot, the older journal stays
-                connection.execute("PRAGMA synchronous = FULL")  # what is committed survives a power cut
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                # Where the system has no WAL, the older journal needs the disk's word for every commit.
+                connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
                 trouble = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 _require(trouble == "ok", trouble)
     except BaseException:
@@ -216,3 +219,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):  # SQLite has rolled back by itself, as it does on a full disk
             connection.execute("ROLLBACK")
         raise
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a store with its journal out of the way, and return where it is now; its rows are never deleted."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
+    target = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
+    for number in range(2, 1000):
+        if not target.exists():
+            break
+        target = path.with_name(f"{path.stem}.{stamp}-{number}{path.suffix}")
+    try:
+        path.rename(target)
+        for ending in ("-wal", "-shm"):
+            journal = path.with_name(path.name + ending)
+            if journal.exists():
+                journal.rename(target.with_name(target.name + ending))
+    except OSError as error:
+        raise InputError(f"Cannot move {str(path)!r} aside: {error.strerror}; give another store") from None
+    return target

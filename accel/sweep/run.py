@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.batch import worker_count
 from accel.errors import AccelError, InputError, nearest
 from accel.sweep.evaluate import one_line
+from accel.sweep.progress import Progress
 from accel.sweep.result import SweepResult
 from accel.sweep.rows import better
 from accel.sweep.space import Space
@@ -25,44 +26,12 @@ from accel.sweep.writer import Writer
 if TYPE_CHECKING:
     from accel.sweep.point import Point
 
-__all__ = ["Progress", "sweep"]
+__all__ = ["sweep"]
 
 CHUNK = 65536  # points whose constraints are looked at together
-COMMIT_WAIT = 9  # times as long as the last commit took is what rows wait for the next one at most...
-COMMIT_S = 0.1  # ...and this
-MOST_WAITING = 8  # ...and so many timed points, whose time a kill would waste
+COMMIT_S = 0.1  # between two commits of points that were not timed; what was timed is committed at once
 AGAIN = ("timeout", "memory", "failed")  # ends of a point that another try may change
 TELL_S = 0.1  # between two reports of progress
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a sweep stands.
-
-    done of total points have a row; begun: those that had one when this run began; timed: points that this run has
-    timed, in `seconds`; best: the best row so far by `objective`, None before one is timed; doing: what else is going
-    on, such as compiling; notice: what became of rows that were there before, or what the executor cannot do.
-    """
-
-    total: int
-    done: int = 0
-    begun: int = 0
-    timed: int = 0
-    seconds: float = 0.0
-    objective: str = "seconds"
-    best: Mapping[str, Any] | None = None
-    doing: str = ""
-    notice: str = ""
-
-    @property
-    def rate(self) -> float:
-        """Points timed a second."""
-        return self.timed / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that the points without a row will take, None while nobody knows."""
-        return (self.total - self.done) / self.rate if self.timed else None
 
 
 def sweep(
@@ -138,8 +107,7 @@ class _Run:
         self._executor, self._count = executor, count
         self._tell, self._limit, self._again = progress, limit, again
         self._pending: list[dict[str, Any]] = []
-        self._waiting = 0  # points among them that were timed
-        self._committed, self._commit_s = 0.0, 0.0
+        self._committed = 0.0
         self._points: dict[int, tuple[Point, str]] = {}
         self._twins: dict[str, list[Point]] = {}  # by key of what is being timed: other points with that key
         self._told = 0.0
@@ -246,12 +214,13 @@ class _Run:
                 if not crew.busy and not (ahead and self._may_begin(crew)):
                     return
                 self._prepare(left, ahead, max(1, crew.wants()))
+                self.writer.sync()  # here, where the workers have work
                 for ticket, outcome in crew.results(TELL_S):
                     self._take(ticket, outcome)
+                self._commit()
                 if crew.facts is not None and not noted:
                     self.writer.note_facts(crew.facts)
                     noted = True
-                self._commit_if_due()
                 self._state = replace(self._state, doing="compiling the engines (once)" if crew.compiling else "")
                 self._report()
         finally:
@@ -299,7 +268,6 @@ class _Run:
         point, key = self._points.pop(ticket)
         seconds = time.monotonic() - (self._handed or 0.0)
         self._state = replace(self._state, timed=self._state.timed + 1, seconds=seconds)
-        self._waiting += 1
         for own in (point, *self._twins.pop(key)):
             self._keep(self._row(own, key, outcome))
 
@@ -307,22 +275,15 @@ class _Run:
         self._pending.append(row)
         best = row if better(row, self._state.best, self.space.objective) else self._state.best
         self._state = replace(self._state, done=self._state.done + 1, best=best)
-        self._commit_if_due()
+        if time.monotonic() - self._committed >= COMMIT_S:
+            self._commit()
         self._report()
-
-    def _commit_if_due(self) -> None:
-        if self._pending:
-            waited = time.monotonic() - self._committed
-            if self._waiting >= MOST_WAITING or waited >= min(COMMIT_S, COMMIT_WAIT * self._commit_s):
-                self._commit()
 
     def _commit(self) -> None:
         if self._pending:
-            begun = time.monotonic()
             self.writer.put(self._pending)
-            self._pending, self._waiting = [], 0  # only now: an interrupted commit is made again
+            self._pending = []  # only now: an interrupted commit is made again
             self._committed = time.monotonic()
-            self._commit_s = self._committed - begun
 
     def _report(self, *, force: bool = False) -> None:
         now = time.monotonic()

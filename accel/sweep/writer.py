@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from accel import __version__
 from accel.errors import InputError
 from accel.provenance import source_digest
-from accel.sweep.database import connect, create, create_points, quoted, require_place, told, transaction
+from accel.sweep.database import connect, create, create_points, move_aside, quoted, require_place, told, transaction
+from accel.sweep.journal import Journal
 from accel.sweep.locking import WriterLock
 from accel.sweep.rows import FIGURES
 from accel.sweep.store import Store, decoded
@@ -36,6 +37,9 @@ class Writer(Store):
         super().__init__(path, connection, write=True)
         self._lock = lock
         self._file = path.stat() if lock is not None else None
+        with told(path, write=True):
+            mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        self._journal = Journal(path) if mode == "wal" else None
         self._run: int | None = None
         self._names: tuple[str, ...] = ()
         self._json: set[str] = set()
@@ -70,7 +74,7 @@ class Writer(Store):
         require_place(path, write=True)
         lock = WriterLock(path)
         try:
-            aside = _move_aside(path) if fresh and path.exists() else None
+            aside = move_aside(path) if fresh and path.exists() else None
             connection, empty = connect(path, write=True)
             writer = cls(path, connection, lock)
             try:
@@ -96,6 +100,8 @@ class Writer(Store):
     def close(self) -> None:
         """Fold the journal into the file, let go of it and let others write."""
         if not self._closed:
+            if self._journal is not None:
+                self._journal.close()
             try:
                 if self._lock is not None and not self._connection.in_transaction:
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -180,9 +186,20 @@ class Writer(Store):
         """Note how the run ended: "finished", "interrupted", "limited" or "failed"."""
         with told(self.path, write=True), transaction(self._connection):
             self._connection.execute("UPDATE runs SET ended = ?, how = ? WHERE run = ?", (_now(), how, self._run))
+        self._wrote()
+        self.sync(now=True)
+
+    def sync(self, *, now: bool = False) -> None:
+        """Wait until what was committed also survives a power cut, where that is due or to be `now`."""
+        if self._journal is not None:
+            self._journal.sync(now=now)
+
+    def _wrote(self) -> None:
+        if self._journal is not None:
+            self._journal.wrote()
 
     def put(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Commit rows, in place of those of the same points; missing columns are None."""
+        """Commit rows, in place of those of the same points; missing columns are None. A kill cannot take them back."""
         names = [*self._names, "run"]
         held = [[self._stored(name, row.get(name)) for name in self._names] + [self._run] for row in rows]
         self._insert(names, held, "REPLACE")
@@ -204,6 +221,7 @@ class Writer(Store):
         self._require_place()
         with told(self.path, write=True), transaction(self._connection):
             self._connection.executemany(f"INSERT OR {other} INTO points ({listed}) VALUES ({marks})", rows)  # noqa: S608 - names are quoted
+        self._wrote()
 
     def _stored(self, name: str, value: Any) -> Any:
         if value is None:
@@ -274,22 +292,3 @@ def _plain(value: Any) -> Any:
 
 def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename a store with its journal out of the way, and return where it is now; its rows are never deleted."""
-    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
-    target = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
-    for number in range(2, 1000):
-        if not target.exists():
-            break
-        target = path.with_name(f"{path.stem}.{stamp}-{number}{path.suffix}")
-    try:
-        path.rename(target)
-        for ending in ("-wal", "-shm"):
-            journal = path.with_name(path.name + ending)
-            if journal.exists():
-                journal.rename(target.with_name(target.name + ending))
-    except OSError as error:
-        raise InputError(f"Cannot move {str(path)!r} aside: {error.strerror}; give another store") from None
-    return target
