@@ -10,6 +10,7 @@ from typing import Any
 from accel.batch import worker_count
 from accel.errors import InputError
 from accel.sweep.evaluate import evaluate, one_line
+from accel.sweep.lent import REFUSED, evaluate_within, here
 from accel.sweep.point import Limits
 from accel.sweep.rows import STATUSES
 from accel.sweep.serving import facts
@@ -24,21 +25,20 @@ class Borrowed:
     """A crew on any `concurrent.futures.Executor`, which stays open.
 
     Its workers are not ours to end. A point that took longer than the limit is "timeout" once its result is there;
-    where the executor says how many workers it has, a point that does not come back is "timeout" as well and its
-    worker is counted as lost. The limit of memory is not watched. workers: how many it has, where it does not say.
+    where it is known how many workers there are, a point that does not come back is "timeout" as well and its worker is
+    counted as lost. The limit of memory is kept in the worker (`evaluate_within`); InputError where it cannot be.
+    workers: how many the executor has, where it does not say.
     """
 
     def __init__(self, executor: Executor, limits: Limits, workers: int | None) -> None:
         self.facts: dict[str, Any] | None = None
         self.compiling = False
         self.notice = ""
-        if limits.memory_bytes is not None:
-            self.notice = "limits.memory_bytes is not watched in an executor; leave the executor out to have it watched"
-        self._executor, self._limit_s = executor, limits.timeout_s
-        known = getattr(executor, "_max_workers", None)
+        self._executor, self._limit_s, self._limit_bytes = executor, limits.timeout_s, limits.memory_bytes
+        known = getattr(executor, "_max_workers", workers)
         self._size: int | None = known if isinstance(known, int) and known > 0 else None
         self._lost = 0
-        self._given_up = ""  # how the executor broke; told once the results that it still had are out
+        self._given_up = ""  # why no more can be done; told once the results that the executor still had are out
         self._window = AHEAD * (self._size or worker_count(workers))
         if self._limit_s is not None and self._size is not None:
             self._window = self._size  # nobody waits in line, so the clock of a point runs from the start
@@ -70,7 +70,10 @@ class Borrowed:
 
     def submit(self, ticket: int, job: dict[str, Any]) -> None:
         """Hand a job in."""
-        future = self._start(evaluate, job)
+        if self._limit_bytes is None:
+            future = self._start(evaluate, job)
+        else:
+            future = self._start(evaluate_within, job, self._limit_bytes, here())
         self._futures[ticket] = future, time.monotonic()
         future.add_done_callback(lambda _done, ticket=ticket: self._come.put(ticket))  # type: ignore[misc]
 
@@ -92,9 +95,7 @@ class Borrowed:
                 if outcome is not None:
                     found.append((ticket, outcome))
         if self._given_up and not found:
-            raise InputError(
-                f"The executor has given up ({self._given_up}); what was committed is kept: sweep again with a new one"
-            )
+            raise InputError(self._given_up)
         return found + self._overdue()
 
     def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
@@ -102,11 +103,20 @@ class Borrowed:
         try:
             given: object = future.result()
         except (BrokenExecutor, CancelledError) as error:
-            self._given_up = f"{type(error).__name__}: {error}"
+            self._given_up = (
+                f"The executor has given up ({type(error).__name__}: {one_line(error)}); "
+                "what was committed is kept: sweep again with a new one"
+            )
             return None
         except Exception as error:  # noqa: BLE001 - whatever the executor makes of it is this point's outcome
             return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
         outcome: dict[str, Any] = given if isinstance(given, dict) else {}
+        if outcome.get("status") == REFUSED:
+            self._given_up = (
+                f"Cannot keep limits.memory_bytes on {type(self._executor).__name__} because {outcome.get('reason')}; "
+                "use an executor whose workers are processes of one thread each, or leave the executor or the limit out"
+            )
+            return None
         if outcome.get("status") not in STATUSES:
             return {"status": "failed", "reason": f"the executor gave {type(given).__name__}, no outcome of a point"}
         took = outcome.get("build_s", 0.0) + outcome.get("time_s", 0.0)

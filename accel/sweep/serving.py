@@ -14,11 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from accel.sweep.evaluate import evaluate
+from accel.sweep.memory import limit_growth, rss_bytes
 
-if sys.platform != "win32":
-    import resource
-
-__all__ = ["facts", "rss_bytes", "serve"]
+__all__ = ["facts", "serve", "warm_up"]
 
 
 def serve() -> None:
@@ -44,7 +42,8 @@ def serve() -> None:
     setting = inbox.get()
     host.watch_compilation(lambda name, loaded, _seconds: None if loaded else tell({"compiling": name}))
     warm_up(setting["warm"])
-    _cap(setting["memory_bytes"])
+    if setting["memory_bytes"] is not None:
+        limit_growth(setting["memory_bytes"])
     tell({"ready": facts(), "rss_bytes": rss_bytes(os.getpid())})
     while True:
         line = inbox.get()
@@ -103,27 +102,3 @@ def _end_with_parent() -> None:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-
-
-def _cap(memory_bytes: int | None) -> None:
-    """Let the address space of this process grow by so many bytes from here on."""
-    if memory_bytes is None or sys.platform == "win32":
-        return
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - a line of the kernel's
-            now = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
-    except (OSError, ValueError):
-        return  # no Linux: the coordinator cannot look either, and a point ends when the system has no more
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = now + memory_bytes
-    if hard == resource.RLIM_INFINITY or wanted < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-
-
-def rss_bytes(pid: int) -> int | None:
-    """Return the bytes of memory that a process has in use, None where the system does not say."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123 - a line of the kernel's
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except (OSError, ValueError):
-        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import queue
 import signal
 import subprocess
@@ -16,8 +17,8 @@ from typing import IO, Any, Protocol
 
 from accel.batch import end_processes, start_process
 from accel.errors import InputError
+from accel.sweep.memory import can_limit, rss_bytes
 from accel.sweep.point import Limits
-from accel.sweep.serving import rss_bytes
 
 __all__ = ["Crew", "Outcome", "Workers"]
 
@@ -94,9 +95,10 @@ class Workers:
     of problem whose kernels are loaded before the clock of the first point runs.
     """
 
-    notice = ""
-
     def __init__(self, count: int, limits: Limits, kinds: Iterable[str] = ()) -> None:
+        self.notice = ""
+        if limits.memory_bytes is not None and not can_limit():
+            self.notice = f"limits.memory_bytes is not kept on {platform.system()}"
         self.facts: dict[str, Any] | None = None
         self.compiling = False
         self._limits = limits
