@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from programs import copy_program, matmul_program, summa_program
 from test_check import barriers, fifo, ring
@@ -13,16 +14,15 @@ from test_check_mutants_rows import pulls, streams
 import accel
 from accel.errors import InputError
 from accel.isa.program import Program as Data
-from accel.testing import MutationScore, kernel_property, mutants, mutation_score
+from accel.testing import MutationScore, draw_inputs, kernel_property, mutants, mutation_score
 from accel.testing.mutation import KINDS
 
 MINI = accel.chip("mini")
 SYNCHRONISATION = [kind for kind, (of_order, _) in KINDS.items() if of_order]
-BALANCED = ["missing pair", "wait past its use", "inc before its use", "merged slots"]
 ARITHMETIC = [kind for kind in KINDS if kind not in SYNCHRONISATION]
-# Programs, and the mistakes of order that do no harm in them, by kind. What they have in common: a token that nobody
-# takes any more (the last credits), a wait for a slot that nobody has used yet (the first uses), or two slots whose
-# waits stand back to back.
+# Programs, and the edits of waits and tokens that are no mistakes in them, by kind. What they have in common: a token
+# that nobody takes any more (the last credits), a wait for a slot that nobody has used yet (the first uses), or two
+# slots whose waits stand back to back.
 BY_HAND: dict[str, tuple[Any, dict[str, int]]] = {
     "copy": (lambda: copy_program(2, 2), {}),
     "matmul": (lambda: matmul_program(3, 4, 5), {}),
@@ -48,7 +48,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
         {"n": 2, "h": 5, "w": 4, "c": 3, "k": 4, "r": 3, "s": 3, "pad": 1, "direction": "wgrad"},
     ),
 }
-# Longer programs, a minute each: here a sample of their mistakes of order, all others at night.
+EXAMPLES = ("streaming_conv", "halo_exchange", "all_gather", "reduce_scatter")  # the first example of each
+# Longer programs: here a sample of their mistakes of order, all others at night.
 LONGER: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {"b": 1, "h": 1, "q": 11, "kv": 9, "d": 8, "causal": True}),
     "adamw": ("adamw", {"size": 90}),
@@ -58,12 +59,18 @@ LONGER: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_mistakes_of_order_are_flagged_or_harmless(name: str) -> None:
+def test_mistakes_of_order_are_flagged(name: str) -> None:
     make, harmless = BY_HAND[name]
     score = mutation_score(program_of(make()), kinds=SYNCHRONISATION)
-    assert score.total == len(score.flagged) + len(score.harmless) > 5
+    assert score.total > 5
+    all_flagged(score)
     assert Counter(s.mutant.kind for s in score.harmless) == harmless
-    both_lines(score)
+    inputs = draw_inputs(score.program, 3)
+    want = score.program.run(inputs)
+    for seen in score.harmless:  # proven equal; and so it looks
+        for order in ("natural", *range(1, 17)):
+            got = seen.mutant.program.run(inputs, schedule=order)
+            assert all(np.array_equal(want[n], got[n], equal_nan=True) for n in want), (str(seen.mutant), order)
 
 
 @pytest.mark.parametrize("name", ["copy", "matmul", "summa", "ring", "pulls", "streams"])
@@ -75,17 +82,17 @@ def test_mistakes_of_arithmetic_are_killed(name: str) -> None:
 
 
 def property_of(name: str) -> Any:
+    if name in EXAMPLES:
+        return kernel_property(name)
     kernel, case = {**LIBRARY, **LONGER}[name]
     return kernel_property(kernel, cases=[case])
 
 
-@pytest.mark.parametrize("name", [*LIBRARY, *LONGER])
+@pytest.mark.parametrize("name", [*LIBRARY, *LONGER, *EXAMPLES])
 def test_mistakes_of_order_in_the_library(name: str) -> None:
-    score = mutation_score(property_of(name), kinds=SYNCHRONISATION, most=30)
-    assert score.total > 20
-    assert not score.survivors, str(score)
-    assert score.share(True) == 1
-    both_lines(score)
+    score = mutation_score(property_of(name), kinds=SYNCHRONISATION, most=60)
+    assert score.total > 10
+    all_flagged(score)
 
 
 @pytest.mark.parametrize("name", [*LIBRARY, *LONGER])
@@ -98,37 +105,22 @@ def test_mistakes_of_arithmetic_in_the_library(name: str) -> None:
     assert score.equivalent_share <= 0.02, str(score)
 
 
-@pytest.mark.parametrize("name", [*BY_HAND, *LIBRARY, *LONGER])
-def test_balanced_mistakes_name_both_lines(name: str) -> None:
-    """Waits and tokens that still add up: the checker shows the two lines that now meet, or what nobody waits for."""
-    subject = program_of(BY_HAND[name][0]()) if name in BY_HAND else property_of(name)
-    score = mutation_score(subject, kinds=BALANCED, most=40)
-    assert not score.survivors, str(score)
-    assert score.flagged
-    for seen in score.flagged:
-        both = [f for f in seen.findings if f.first is not None and f.second is not None]
-        unawaited = [f for f in seen.findings if f.kind == "unawaited" and f.first is not None]
-        assert both or unawaited, (str(seen.mutant), seen.findings)  # the program's end is on no line
-
-
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [*LIBRARY, *LONGER])
+@pytest.mark.parametrize("name", [*LIBRARY, *LONGER, *EXAMPLES])
 def test_all_mistakes_of_order_in_the_library(name: str) -> None:
-    score = mutation_score(property_of(name), kinds=SYNCHRONISATION)
-    assert not score.survivors, str(score)
+    all_flagged(mutation_score(property_of(name), kinds=SYNCHRONISATION))
 
 
 def program_of(data: Data) -> accel.Program:
     return accel.Program(data, MINI)
 
 
-def both_lines(score: MutationScore) -> None:
-    """What has two sides names both: a race its accesses, an ambiguous wait its givers. Everything names a line."""
+def all_flagged(score: MutationScore) -> None:
+    """All of them, balanced ones too, and each with a finding that names both of its lines."""
+    assert len(score.flagged) == score.total > 0, str(score)
+    assert score.share(True) == 1
     for seen in score.flagged:
-        assert seen.findings
-        for finding in seen.findings:
-            assert finding.first is not None or finding.kind == "unwritten", finding
-            assert finding.second is not None or finding.kind not in ("race", "ambiguous"), finding
+        assert any(f.first is not None and f.second is not None for f in seen.findings), (str(seen.mutant), seen)
 
 
 def test_every_kind_is_made_of_something() -> None:

@@ -21,13 +21,14 @@ _GIVERS = (
 )  # fmt: skip
 
 
-Stuck: TypeAlias = tuple[str, str, tuple[str, ...], int, int, set[int]]
+Stuck: TypeAlias = tuple[str, str, tuple[str, ...], int, int, set[int], int]
 
 
 def stuck_threads(tables: Tables, state: State, names: Names) -> list[Stuck]:
     """Return what groups of threads wait at one line for one thing.
 
-    Each is (message, what for, who waits for whom, first row, second row, nodes).
+    Each is (message, what for, who waits for whom, first row, second row, nodes, semaphore), the last
+    -1 for a barrier.
     """
     program = tables.program
     graph = _Waits(tables, state)
@@ -64,7 +65,7 @@ def stuck_threads(tables: Tables, state: State, names: Names) -> list[Stuck]:
         text = f"thread {thread!r} {what}{names.nodes(nodes)}: {because}; {cure}"
         why = tuple(f"{_waiter(graph, names, j)}, at {names.place(int(graph.threads[j, w.T_ROW]))}" for j in path)
         why += ("which waits for the first of these" if closed else "and nothing left to run gives that",)
-        out.append((text, f"{thing} for {thread}", why, row, second if second != row else -1, nodes))
+        out.append((text, f"{thing} for {thread}", why, row, second if second != row else -1, nodes, sem))
     return out
 
 

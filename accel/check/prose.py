@@ -178,7 +178,7 @@ def _unawaited(e: Entry, n: Names) -> Finding:
         fix = f"give it {'sent=' if stores else 'done='} and wait for that {use}"
     return _finding(
         e, n, f"nothing waits for {n.site(e.first)}{n.nodes(e.nodes)}", fix, thing=n.mnemonic(e.first),
-        sides=(n.side("moves by itself", e.first),),
+        sides=_sides(e, n, "moves by itself", "ends without a wait for it"),
         why=("the thread goes on at once; the copy may still be under way at the end of the program",
              "nobody can know when its bytes are there"),
     )  # fmt: skip
@@ -191,10 +191,22 @@ def _leftover(e: Entry, n: Names) -> Finding:
     return _finding(
         e, n, f"{name} still holds {many} of {n.site(e.first)} at the end{n.nodes(e.nodes)}",
         f"k.wait({name}) where it arrives, or do not give it", thing=name,
-        sides=(n.side(f"gives {name}", e.first),), cure="wait for each token or do not give it",
+        sides=_sides(e, n, f"gives {name}", f"ends without a wait for {name}"),
+        cure="wait for each token or do not give it",
         why=(f"every wait for {name} has been served, and {many} {'are' if over > 1 else 'is'} left",
              "so a wait is missing, or a token goes to a node that does not wait for it"),
     )  # fmt: skip
+
+
+def _sides(e: Entry, n: Names, first: str, end: str) -> tuple[Side, ...]:
+    """Return both sides of a hazard of tokens; `end` is said of a line that does nothing to them."""
+    if e.second < 0:
+        return (n.side(first, e.first),)
+    name = n.sem(e.facts[0]) if e.facts else e.thing
+    mnemonic = n.mnemonic(e.second)
+    does = end if mnemonic not in ("wait", "inc", "copy", "pull") or not e.facts else (
+        f"waits for {name}" if mnemonic == "wait" else f"gives {name}")  # fmt: skip
+    return n.side(first, e.first), n.side(does, e.second)
 
 
 def _overflow(e: Entry, n: Names) -> Finding:
@@ -208,5 +220,8 @@ def _overflow(e: Entry, n: Names) -> Finding:
 
 def _given(e: Entry, n: Names) -> Finding:
     text, _, fix = e.text.rpartition("; ")
-    sides = tuple(n.side("waits", row) for row in dict.fromkeys((e.first, e.second)) if row >= 0)
-    return _finding(e, n, text, fix, thing=e.thing, sides=sides, why=e.why)
+    does = {"wait": "waits", "barrier": "waits", "inc": "gives", "copy": "gives", "pull": "gives"}
+    sides = [n.side("waits", e.first)] if e.first >= 0 else []
+    if 0 <= e.second != e.first:
+        sides.append(n.side(does.get(n.mnemonic(e.second), "ends without a token for it"), e.second))
+    return _finding(e, n, text, fix, thing=e.thing, sides=tuple(sides), why=e.why)

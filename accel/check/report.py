@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accel.check import layout as w
+from accel.check.counterparts import Counterparts
 from accel.check.deadlock import stuck_threads
 from accel.check.layout import State
 from accel.check.names import Names
@@ -26,7 +27,7 @@ class Reporter:
 
     def __init__(self, tables: Tables, semaphore_bits: int) -> None:
         self.program, self.tables, self.groups, self.bits = tables.program, tables, tables.groups, semaphore_bits
-        self.names = Names(self.program, self.groups)
+        self.names, self.others = Names(self.program, self.groups), Counterparts(tables)
         self.entries: dict[tuple[object, ...], Entry] = {}
         self.walk = 0
 
@@ -39,7 +40,11 @@ class Reporter:
         for row in sorted(hits_of(state).tolist()):
             self._hit(row)
         if stuck:
-            for text, thing, why, first, second, nodes in stuck_threads(self.tables, state, self.names):
+            for text, thing, why, first, second, nodes, sem in stuck_threads(self.tables, state, self.names):
+                if second < 0:
+                    second = self.others.giver(sem, first) if sem >= 0 else -1
+                if second < 0:
+                    second = self.others.end(first)
                 entry = Entry("deadlock", first, second, (), text=text, why=why, thing=thing)
                 self._note(("deadlock", first, thing), entry, nodes)
             return  # what is left over or unwritten now only follows from it
@@ -91,7 +96,7 @@ class Reporter:
         elif kind == w.HIT_BARRIER:
             self._note(("barrier", *sorted((first, second))), Entry("barrier", first, second, ()), nodes)
         elif kind == w.HIT_UNAWAITED:
-            self._note(("unawaited", first), Entry("unawaited", first, -1, ()), nodes)
+            self._unawaited(first, node)
         elif kind == w.HIT_OVERFLOW:
             entry = Entry("overflow", first, -1, (obj, self.bits))
             self._note(("overflow", self._family(obj), first), entry, nodes, obj)
@@ -118,7 +123,9 @@ class Reporter:
                     left.append(token)
                     sem, site = key % sems, int(self.tables.sites[token[w.K_ROW]])
                     key_of = ("leftover", self._family(sem), site)
-                    self._note(key_of, Entry("leftover", site, -1, (sem, over)), {key // sems})
+                    second = self.others.taker(sem, site)
+                    second = second if second >= 0 else self.others.end(site)
+                    self._note(key_of, Entry("leftover", site, second, (sem, over)), {key // sems})
                 k = token[w.K_NEXT]
         firings = {(t[w.K_OWNER], t[w.K_OWNER_TICK], t[w.K_KIND]) for t in left}
         for token in left:
@@ -135,7 +142,10 @@ class Reporter:
                 lost = kind == w.TOKEN_DONE
             if lost:
                 site = int(self.tables.sites[row])
-                self._note(("unawaited", site), Entry("unawaited", site, -1, ()), {token[w.K_KEY] // sems})
+                self._unawaited(site, token[w.K_KEY] // sems)
+
+    def _unawaited(self, site: int, node: int) -> None:
+        self._note(("unawaited", site), Entry("unawaited", site, self.others.end(site), ()), {node})
 
     def _unwritten(self, state: State) -> None:
         nodes, groups = self.program.nodes, self.tables.sram_groups

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from accel.numerics.formats import by_code, fmt
 from accel.program import Program
 from accel.testing.edits import BARRIER, COPY, INC, LOOP, MATMUL, PULL, WAIT, Editor
 from accel.testing.idle import IdleRows
+from accel.testing.needed import NeededOrder
 
-__all__ = ["KINDS", "Mutant", "mutants"]
+__all__ = ["KINDS", "Mutant", "Mutants", "mutants", "mutants_of"]
 
 
 class Mutant(NamedTuple):
@@ -38,6 +40,28 @@ class Mutant(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.lines[0] if self.lines else self.program.name}: {self.kind}: {self.description}"
+
+
+class Mutants(Sequence[Mutant]):
+    """Mutants in order; `left_out`: edits of waits and tokens that are none, as they keep every needed order."""
+
+    def __init__(self, made: Iterable[Mutant], left_out: Iterable[Mutant] = ()) -> None:
+        self._made, self.left_out = tuple(made), tuple(left_out)
+
+    @overload
+    def __getitem__(self, index: int) -> Mutant: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Mutant, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Mutant | tuple[Mutant, ...]:
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} mutants; {len(self.left_out)} edits left out that keep every needed order>"
 
 
 Edit: TypeAlias = "tuple[str, tuple[int, ...], Data]"  # description, rows it is about, the program
@@ -180,12 +204,26 @@ def _wait_past_use(e: Editor) -> Iterator[Edit]:
 
 
 def _inc_before_use(e: Editor) -> Iterator[Edit]:
+    """Before the last row that works on what the waits for it are about; on anything, where that is in no buffer."""
     for inc in e.rows(INC):
-        for row in range(inc - 1, e.segment_of(inc).start - 1, -1):
-            if e.buffers(row):
-                name = e.sem_name(int(e.code[inc, e.word(inc, "sem")]))
-                yield f"the inc of {name} before the {e.entry(row).mnemonic}", (inc, row), e.moved(inc, row)
-                break
+        sem = int(e.code[inc, e.word(inc, "sem")])
+        before = range(inc - 1, e.segment_of(inc).start - 1, -1)
+        followed = _followed(e, sem)
+        used = [row for row in before if e.buffers(row)]
+        row = next((row for row in used if e.buffers(row) & followed), used[0] if used else None)
+        if row is not None:
+            yield f"the inc of {e.sem_name(sem)} before the {e.entry(row).mnemonic}", (inc, row), e.moved(inc, row)
+
+
+def _followed(e: Editor, sem: int) -> set[int]:
+    """Return the buffers of the rows that follow the waits for a semaphore, or for one declared with it, at once."""
+    _, first, count = e.group(sem)
+    found: set[int] = set()
+    for wait in e.rows(WAIT):
+        if first <= int(e.code[wait, e.word(wait, "sem")]) < first + count:
+            after = range(wait + 1, e.segment_of(wait).stop)
+            found |= next((e.buffers(row) for row in after if e.buffers(row)), set())
+    return found
 
 
 def _merged_slots(e: Editor) -> Iterator[Edit]:
@@ -354,7 +392,7 @@ KINDS: dict[str, tuple[bool, Callable[[Editor], Iterator[Edit]]]] = {
 def mutants(
     program: Program, *, kinds: Iterable[str] = (), most: int | None = None, seed: int = 0,
     inputs: Iterable[Mapping[str, Any]] = (),
-) -> tuple[Mutant, ...]:  # fmt: skip
+) -> Mutants:  # fmt: skip
     """Return programs with one mistake each: every one that `KINDS` can make of `program`.
 
     kinds: names of `KINDS`, empty for all. most: at most so many, of every kind alike, drawn by `seed` (default: all).
@@ -362,11 +400,19 @@ def mutants(
     not any number will do).
     A wrong operator or number, a flipped accumulate and a missing instruction are mistakes of a line, wherever it was
     unrolled to; the others are of one instruction. Left out are edits that the machine refuses before a run (a view
-    outside its buffer, formats that do not go together), mistakes of arithmetic in what no output depends on, and what
-    is no mistake by construction (the least in place of the largest of one number); each program comes once.
-    InputError for an unknown kind, and for anything but a program.
+    outside its buffer, formats that do not go together), mistakes of arithmetic in what no output depends on, what
+    is no mistake by construction (the least in place of the largest of one number), and edits of waits and tokens that
+    are proven to keep every order that the program needs (`NeededOrder`; they are the result's `left_out`); each
+    program comes once. InputError for an unknown kind, and for anything but a program.
     """
-    given: object = program
+    return mutants_of(NeededOrder(program), kinds, most, seed, inputs)
+
+
+def mutants_of(
+    order: NeededOrder, kinds: Iterable[str], most: int | None, seed: int, inputs: Iterable[Mapping[str, Any]]
+) -> Mutants:
+    """Return `mutants` of the program of `order`, which remembers what the checker finds in them."""
+    given: object = order.program
     if not isinstance(given, Program):
         raise InputError(f"mutants are made of a program, got {given!r}; build the kernel first")
     chosen = [kinds] if isinstance(kinds, str) else list(kinds)
@@ -375,11 +421,38 @@ def mutants(
             raise InputError(f"no kind of mutant {kind!r}{nearest(str(kind), KINDS)}; use {', '.join(KINDS)}")
     if most is not None and (type(most) is not int or most < 1):
         raise InputError(f"most must be a whole number of at least 1, got {most!r}")
+    found = _edited(given, chosen or list(KINDS), inputs)
+    left_out: list[Mutant] = []
+
+    def mistakes(members: Iterable[Mutant]) -> Iterator[Mutant]:
+        for mutant in members:
+            if mutant.synchronisation and order.kept(mutant.program):
+                left_out.append(mutant)
+            else:
+                yield mutant
+
+    if most is None:
+        made = [m for members in found.values() for m in mistakes(members)]
+        return Mutants(made, left_out)
+    rng = random.Random(seed)
+    for members in found.values():
+        rng.shuffle(members)
+    share, kept = most, []
+    queues = sorted(found.values(), key=len)
+    for number, members in enumerate(queues):  # small kinds whole, the rest shared by the large ones
+        taken = list(itertools.islice(mistakes(members), share // (len(queues) - number)))
+        kept += taken
+        share -= len(taken)
+    return Mutants(kept, left_out)
+
+
+def _edited(program: Program, kinds: Iterable[str], inputs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mutant]]:
+    """Return by kind what the machine takes and what is about data that reach an output, each program once."""
     editor = Editor(program.isa)
     idle = IdleRows(program, editor, inputs)
     found: dict[str, list[Mutant]] = {}
     seen = {_content(program.isa)}
-    for kind in chosen or KINDS:
+    for kind in kinds:
         synchronisation, edits = KINDS[kind]
         for text, rows, data in edits(editor):
             if _content(data) in seen or not _sound(data):
@@ -391,19 +464,7 @@ def mutants(
             seen.add(_content(data))
             made = Mutant(kind, Program(data, program.chip), editor.lines(rows), text, synchronisation)
             found.setdefault(kind, []).append(made)
-    if most is not None:
-        rng = random.Random(seed)
-        for members in found.values():
-            rng.shuffle(members)
-        share = most
-        kept: list[Mutant] = []
-        queues = sorted(found.values(), key=len)
-        for number, members in enumerate(queues):  # small kinds whole, the rest shared by the large ones
-            take = min(len(members), share // (len(queues) - number))
-            kept += members[:take]
-            share -= take
-        return tuple(kept)
-    return tuple(m for members in found.values() for m in members)
+    return found
 
 
 def _content(data: Data) -> bytes:

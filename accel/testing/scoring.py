@@ -19,13 +19,14 @@ from accel.numerics.formats import by_code, fmt
 from accel.program import Program
 from accel.testing.drawing import draw_inputs
 from accel.testing.edits import Editor
-from accel.testing.mutation import Mutant, mutants
+from accel.testing.mutation import Mutant, mutants_of
+from accel.testing.needed import NeededOrder
 from accel.testing.property import KernelProperty
 
 __all__ = ["MutationScore", "Seen", "mutation_score"]
 
 KINDS_DRAWN = ("float", "spread", "int", "special", "ascending")  # inputs that every mutant meets
-ORDERS = 32  # adversarial schedules under which a mutant without a finding must keep the bits
+ORDERS = 32  # adversarial schedules that show what a mutant without a finding does
 RUNS = 4096  # of an exhaustive comparison
 HIDES_NAN = {"vec.compare", "vec.comparei", "vec.select", "vec.gather", "vec.scatter_add", "vec.random", "vec.iota"}
 VALUES = (0, 1, -1, 100)  # what every element of the inputs goes through
@@ -43,9 +44,10 @@ class Seen(NamedTuple):
 class MutationScore:
     """What became of the mutants of a program.
 
-    flagged: the checker has findings. killed: outputs differ, or the run ends in an error. harmless: mistakes of
-    synchronisation without a finding and with the same bits in every order that was tried. equivalent: mistakes of
+    flagged: the checker has findings. killed: outputs differ, or the run ends in an error. equivalent: mistakes of
     arithmetic with the same bits on every one of the inputs that `Seen.text` counts. survivors: no proof of either.
+    harmless: edits of synchronisation that are no mutants, since they are proven to keep every order that the program
+    needs (`Mutants.left_out`); they are listed and do not count.
     """
 
     program: Program
@@ -58,11 +60,11 @@ class MutationScore:
     @property
     def total(self) -> int:
         """Return the number of mutants."""
-        return sum(map(len, (self.flagged, self.killed, self.harmless, self.equivalent, self.survivors)))
+        return sum(map(len, (self.flagged, self.killed, self.equivalent, self.survivors)))
 
     def share(self, synchronisation: bool) -> float:
-        """Return the part of the mutants of `synchronisation`, or of arithmetic, that is seen or proven harmless."""
-        mine = [s for part in (self.flagged, self.killed, self.harmless, self.equivalent) for s in part]
+        """Return the part of the mutants of `synchronisation`, or of arithmetic, that is seen or proven equivalent."""
+        mine = [s for part in (self.flagged, self.killed, self.equivalent) for s in part]
         seen = sum(s.mutant.synchronisation == synchronisation for s in mine)
         left = sum(s.mutant.synchronisation == synchronisation for s in self.survivors)
         return seen / (seen + left) if seen + left else 1.0
@@ -75,15 +77,20 @@ class MutationScore:
         return len(self.equivalent) / arithmetic if arithmetic else 0.0
 
     def __str__(self) -> str:
-        kinds = Counter(s.mutant.kind for part in (self.flagged, self.killed, self.harmless, self.equivalent,
-                                                   self.survivors) for s in part)  # fmt: skip
+        parts = (self.flagged, self.killed, self.equivalent, self.survivors)
         seen = f"{len(self.flagged)} flagged by the checker, {len(self.killed)} killed by values"
-        rest = f"{len(self.harmless)} harmless, {len(self.equivalent)} equivalent, {len(self.survivors)} SURVIVE"
+        rest = f"{len(self.equivalent)} equivalent, {len(self.survivors)} SURVIVE"
         lines = [f"{self.program.name}: {self.total} mutants: {seen}, {rest}"]
-        lines += [f"  kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}"]
+        lines += [f"  kinds: {_kinds(s for part in parts for s in part)}"]
+        if self.harmless:
+            lines += [f"  left out, {len(self.harmless)} that keep every needed order: {_kinds(self.harmless)}"]
         for name in ("harmless", "equivalent", "survivors"):
             lines += [f"  {name}: {s.mutant} ({s.text})" for s in getattr(self, name)]
         return "\n".join(lines)
+
+
+def _kinds(seen: Iterable[Seen]) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in Counter(s.mutant.kind for s in seen).most_common())
 
 
 def mutation_score(
@@ -93,11 +100,11 @@ def mutation_score(
     """Return what becomes of the mutants of a program, or of the first case of a `kernel_property`.
 
     inputs: arrays by name, one or several sets (default: those that the battery draws). A mutant of synchronisation
-    must be flagged by the checker (`schedules` orders are walked beside its proof); one without a finding is harmless
-    if many adversarial orders leave all bits as they are. A mutant of arithmetic must give other outputs for one of the
-    inputs, an error, or a finding; otherwise every element of the inputs goes through a few values, all of their
-    combinations where those are not too many, and equal bits on all of them make it equivalent. kinds, most, seed: as
-    for `mutants`. The program itself must be free of hazards: InputError otherwise.
+    must be flagged by the checker (`schedules` orders are walked beside its proof), else it survives, whatever its
+    bits. A mutant of arithmetic must give other outputs for one of the inputs, an error, or a finding; otherwise every
+    element of the inputs goes through a few values, all of their combinations where those are not too many, and equal
+    bits on all of them make it equivalent. kinds, most, seed: as for `mutants`. The program itself must be free of
+    hazards: InputError otherwise.
     """
     held, more = getattr(program, "property", program), None
     if isinstance(held, KernelProperty):
@@ -110,11 +117,14 @@ def mutation_score(
     found = program.findings(schedules=schedules)
     if found:
         raise InputError(f"{program.name} itself has hazards, so mutants say nothing: {found[0]}")
-    judge = _Judge(program, _sets(program, inputs, seed), more or _sets(program, None, seed + 101), schedules)
-    parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "harmless", "equivalent", "survivors")}
-    for mutant in mutants(program, kinds=kinds, most=most, seed=seed, inputs=judge.sets):
+    order = NeededOrder(program, schedules)
+    judge = _Judge(order, _sets(program, inputs, seed), more or _sets(program, None, seed + 101))
+    parts: dict[str, list[Seen]] = {n: [] for n in ("flagged", "killed", "equivalent", "survivors")}
+    made = mutants_of(order, kinds, most, seed, judge.sets)
+    for mutant in made:
         name, seen = judge.of(mutant)
         parts[name].append(seen)
+    parts["harmless"] = [Seen(m, (), "no finding, and every output has the same term") for m in made.left_out]
     return MutationScore(program, **{name: tuple(members) for name, members in parts.items()})
 
 
@@ -130,11 +140,9 @@ def _sets(program: Program, inputs: Any, seed: int) -> list[dict[str, Any]]:
 class _Judge:
     """Compares mutants with the program they come from."""
 
-    def __init__(
-        self, program: Program, sets: list[dict[str, Any]], more: list[dict[str, Any]], schedules: int
-    ) -> None:
-        self.program, self.sets, self.more, self.schedules = program, sets, more, schedules
-        self.wanted = [self._bits(program, s) for s in sets]
+    def __init__(self, order: NeededOrder, sets: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+        self.program, self.order, self.sets, self.more = order.program, order, sets, more
+        self.wanted = [self._bits(self.program, s) for s in sets]
 
     def of(self, mutant: Mutant) -> tuple[str, Seen]:
         """Return the part that a mutant belongs to, and what was seen of it."""
@@ -152,7 +160,7 @@ class _Judge:
         return ("equivalent" if proven else "survivors"), Seen(mutant, (), proof)
 
     def _synchronisation(self, mutant: Mutant) -> tuple[str, Seen]:
-        findings = _findings(mutant.program, self.schedules)
+        findings = self.order.findings(mutant.program)
         if isinstance(findings, str):
             return "flagged", Seen(mutant, (), findings)
         if findings:
@@ -165,7 +173,7 @@ class _Judge:
                     return "survivors", Seen(mutant, (), f"no finding, and under {order}: {_line(error)}")
                 if got != want:
                     return "survivors", Seen(mutant, (), f"no finding, and other bits under {order}")
-        return "harmless", Seen(mutant, (), f"no finding in any order, and the same bits under {ORDERS + 1} of them")
+        return "survivors", Seen(mutant, (), f"no finding, the same bits under {ORDERS + 1} orders, and no proof")
 
     def _different(self, mutant: Mutant, sets: Iterable[Mapping[str, Any]], wanted: Iterable[bytes]) -> str | None:
         for inputs, want in zip(sets, wanted, strict=True):
