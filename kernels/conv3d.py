@@ -15,6 +15,9 @@ do the parts of `conv2d`, whose lesson this continues). What is new:
 3. *Time is the outermost axis*, so that a clip is a run of frames: a node that holds neighbouring rows of one frame
    reads the same rows of the frames before and after from the nodes that keep them.
 
+4. *A weight gradient of few channels has few chains*, and chains of whole clips are long: frames of x stay where they
+   are and sums travel round the nodes that keep them (`parts/conv_weight_relay.py`).
+
 A stencil over frames that arrive one by one is another lesson: `streaming_conv`.
 
 The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).

@@ -12,7 +12,7 @@ from accel.lang import K, TensorSpec
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "add_up"]
 
 PIECE = 768  # elements of a tile added at once: a product waits for the ports behind all that was asked for before it
 
@@ -108,12 +108,12 @@ class Outputs:
             if self.length > 0:
                 k.wait(self.arrived[0], T.teams)
                 inbox = self.inbox[(slice(None), *self._cut(0, self.length))]
-                _tree(k, inbox)
+                add_up(k, inbox)
                 sums = inbox[0]
             if biases is not None and self.mine.team == 0:
                 assert self.bias_inbox is not None
                 k.wait(self.arrived[1], T.teams)
-                _tree(k, self.bias_inbox[:, : self.bias_part[1]])
+                add_up(k, self.bias_inbox[:, : self.bias_part[1]])
         copies = 0
         if self.length > 0:
             result = self._result()
@@ -184,8 +184,10 @@ class Outputs:
                     at += ns
 
 
-def _tree(k: K, parts: View) -> None:
-    """Add the first dimension up in place: neighbours level by level, an odd last one passes through."""
+def add_up(k: K, parts: View) -> None:
+    """Add `parts` up along the first dimension, into its first element: neighbours level by level, an odd last one
+    passes through.
+    """
     step, count = 1, parts.shape[0]
     while step < count:
         pairs = (count - step - 1) // (2 * step) + 1
