@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from accel.errors import InputError, Location
+from accel.errors import InputError, Location, SpecError
 
-__all__ = ["read_whole", "source_text", "write_folder", "write_whole"]
+__all__ = ["read_toml_text", "read_whole", "source_text", "write_folder", "write_whole"]
 
 HOME = Path(__file__).resolve().parents[1]  # files of the library are named from here
+LARGEST_TOML = 16 << 20  # bytes: a thousand times any chip or sweep
 LARGEST_SOURCE = 1 << 20  # bytes of a Python file whose lines are quoted
 QUOTED = 200  # characters of a line
 
@@ -69,6 +70,16 @@ def read_whole(path: str | os.PathLike[str], limit_bytes: int, what: str = "file
     if max(size, len(content)) > limit_bytes:
         raise InputError(f"cannot read {what} {str(path)!r}: it is over {limit_bytes:,} bytes; give a smaller one")
     return content
+
+
+def read_toml_text(path: str | os.PathLike[str], what: str) -> str:
+    """Return the text of a TOML file; SpecError, naming `what` it is, where it cannot be read or is no text."""
+    try:
+        return read_whole(path, LARGEST_TOML, what).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SpecError(f"cannot read {what} {str(path)!r}: not UTF-8 text; give a TOML file") from None
+    except InputError as error:
+        raise SpecError(error.message) from None
 
 
 def write_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes], what: str = "files") -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import tomllib
@@ -19,6 +20,7 @@ from accel.errors import AccelError, InputError
 from accel.hardware import ChipSpec
 from accel.report import sweep_chips, sweep_data, sweep_page, sweep_sheets
 from accel.report.markup import LARGEST_PAGE
+from accel.report.sweep_papers import pictures
 from accel.report.sweep_results import Results, axis_text
 from accel.report.sweep_views import best_rows, cells, choose, front, lines
 from accel.report.sweeps import View, write_sweep
@@ -139,8 +141,32 @@ def test_the_best_of_a_cell_is_what_trying_all_finds(six: Results) -> None:
             found = int(made.rows[i, j])
             if own:
                 assert six.rows[found]["seconds"] == min(row["seconds"] for row in own)
+                assert made.lost[i, j] == ""
             else:
                 assert found == -1
+                fates = [
+                    row["status"] for row in six.rows
+                    if row["status"] not in ("ok", "screened")
+                    and (row["kernel.bk"], row["node.sram_bytes"]) == (bk, sram)
+                    and all(row[name] == value for name, value in held.items())
+                ]  # fmt: skip
+                assert made.lost[i, j] == (fates[0] if fates else "")
+    assert set(made.lost.ravel()) > {""}
+
+
+def test_a_figure_for_papers_marks_cells_without_figures() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    axes: dict[str, tuple[Any, ...]] = {"node.sram_bytes": (16384, 65536, 262144), "kernel.bk": (32, 64)}
+    fates = ("illegal", "timeout", "memory", "failed", "later")
+    rows = [
+        {"index": 0, "status": status, "seconds": {"ok": 1.0}.get(status), "node.sram_bytes": sram, "kernel.bk": bk}
+        for status, (sram, bk) in zip(("ok", *fates), itertools.product(*axes.values()), strict=True)
+    ]  # fmt: skip
+    made = Results(rows, {"title": "t", "axes": axes, "objective": "seconds"})
+    (svg,) = pictures(made, choose(made)._replace(fixed={}), "svg", ["heat"]).values()
+    text = svg.decode()
+    for told in ("illegal", "timed out", "out of memory", "failed", "later"):
+        assert f"1 cells {told}" in text
 
 
 def test_a_front_is_what_no_other_beats(six: Results) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -20,6 +20,7 @@ __all__ = [
     "parse_numbers",
     "parse_params",
     "parse_tensors",
+    "with_options",
 ]
 
 SEEDS = 1 << 64  # seeds are 64-bit keys: 0 to 2^64 - 1
@@ -87,11 +88,16 @@ _OPTIONS = (
 )
 
 
+def with_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Add options to a command, in the order in which its help shows them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def kernel_options(command: F) -> F:
     """Add KERNEL and the options that build its program."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return click.argument("kernel", metavar="KERNEL")(command)
+    return click.argument("kernel", metavar="KERNEL")(with_options(command, _OPTIONS))
 
 
 def parse_names(text: str | None) -> tuple[str, ...]:

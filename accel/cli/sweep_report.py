@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from accel.cli.arguments import KernelOptions
+from accel.cli.arguments import KernelOptions, with_options
 from accel.cli.output import deliver, say
 from accel.errors import InputError
 
@@ -49,16 +49,14 @@ class SweepView(NamedTuple):
 
 def sweep_options(command: F) -> F:
     """Add what says which figure of a sweep is drawn and what it shows first."""
-    for option in reversed((
+    return with_options(command, (
         click.option("--figure", metavar="heat|lines|ledger|front", help="Sweeps: the one figure of a png or svg."),
         click.option("--x", metavar="NAME", help="Sweeps: axis across (of the front: quantity)."),
         click.option("--y", metavar="NAME", help="Sweeps: axis up (of the front: quantity)."),
         click.option("--value", metavar="NAME", help="Sweeps: what is shown (default: the objective)."),
         click.option("--series", metavar="NAME", help="Sweeps: the axis with a line for every value."),
         click.option("--fix", multiple=True, metavar="AXIS=VALUE|best", help="Sweeps: hold an axis, or free it."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+    ))  # fmt: skip
 
 
 def is_sweep(name: str) -> bool:

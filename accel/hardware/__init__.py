@@ -15,7 +15,7 @@ from accel.hardware.parts import (
 )
 from accel.hardware.power import FullLoad, full_load_power
 from accel.hardware.schema import Range
-from accel.hardware.spec import ChipSpec
+from accel.hardware.spec import ChipSpec, paths_of
 
 __all__ = [
     "ChipSpec",
@@ -34,5 +34,6 @@ __all__ = [
     "chip",
     "full_load_power",
     "names",
+    "paths_of",
     "sram_bytes_for",
 ]

@@ -12,17 +12,16 @@ from typing import Annotated, Any, Self
 import msgspec
 import tomli_w
 
-from accel.errors import InputError, SpecError, UnsupportedError, nearest
-from accel.files import read_whole
+from accel.errors import SpecError, UnsupportedError, nearest
+from accel.files import read_toml_text
 from accel.hardware.frames import FrameFormat, sram_bytes_for
 from accel.hardware.parts import CostSpec, EnergySpec, HostSpec, MeshSpec, NocSpec, NodeSpec, PortSpec
 from accel.hardware.schema import Spec, field_types
 from accel.numerics.formats import fmt
 
-__all__ = ["ChipSpec"]
+__all__ = ["ChipSpec", "paths_of"]
 
 _PARTS = ("mesh", "node", "noc", "ports", "energy", "cost", "host")
-LARGEST_TOML = 16 << 20  # bytes: a thousand times any chip
 
 
 class ChipSpec(Spec, frozen=True, kw_only=True):
@@ -204,13 +203,7 @@ class ChipSpec(Spec, frozen=True, kw_only=True):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Chip from a TOML file; SpecError names the file, the dotted path and the rule."""
-        try:
-            text = read_whole(path, LARGEST_TOML, "chip file").decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise SpecError(f"cannot read chip file {str(path)!r}: not UTF-8 text; give a TOML file") from None
-        except InputError as error:
-            raise SpecError(error.message) from None
-        return cls.from_toml(text, source=str(path))
+        return cls.from_toml(read_toml_text(path, "chip file"), source=str(path))
 
     def digest(self) -> str:
         """SHA-256 (hex) of everything that can change a result: all but description and assumptions."""
@@ -239,16 +232,16 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _paths(data: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted path below plain chip data, ports by name."""
+def paths_of(data: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted path below a chip's plain data (`ChipSpec.to_dict`), ports by name."""
     if isinstance(data, dict):
         for key, value in data.items():
             yield f"{prefix}{key}"
-            yield from _paths(value, f"{prefix}{key}.")
+            yield from paths_of(value, f"{prefix}{key}.")
     elif isinstance(data, list):
         for entry in data:
             if isinstance(entry, dict):
-                yield from _paths(entry, f"{prefix}{entry['name']}.")
+                yield from paths_of(entry, f"{prefix}{entry['name']}.")
 
 
 def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | int]:
@@ -273,7 +266,7 @@ def _locate(data: dict[str, Any], path: str, prefix: str) -> tuple[Any, str | in
             # Three tables have free keys; their own checks judge the content.
             free = parts[:depth] in (["assumptions"], ["node", "matrix", "step_cycles"], ["energy", "mac_by_format"])
             if part not in owner and not (free and depth == len(parts) - 1):
-                elsewhere = [known for known in _paths(data) if known.endswith(f".{part}")] if not depth else []
+                elsewhere = [known for known in paths_of(data) if known.endswith(f".{part}")] if not depth else []
                 hint = nearest(part, owner) or "; the keys here are " + ", ".join(owner)
                 hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else hint
                 raise SpecError(f"{prefix}unknown key {shown!r}{hint}")

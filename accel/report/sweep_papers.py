@@ -14,7 +14,7 @@ from accel.report.papers import HATCHES, MACHINES, SETTINGS, WIDTH
 from accel.report.sheet import shortened
 from accel.report.sweep_results import Axis, Measure, Results, measure_text
 from accel.report.sweep_sheets import direction
-from accel.report.sweep_views import Choice, axis_of, cells, front, ledger, lines
+from accel.report.sweep_views import Cells, Choice, axis_of, cells, front, ledger, lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,14 @@ LARGE = 40.0  # ratio of most to least above which a scale is logarithmic, as on
 LABELLED = 120  # cells up to which each shows its value
 MARKS = "os^Xp*v"
 BEATEN = "#8a8f96"
+LOST = "#5b6470"
+# Marks of cells without figures, as on the page: by status, what the legend says and the mark.
+FATES: dict[str, tuple[str, Any]] = {
+    "illegal": ("illegal", "x"),
+    "timeout": ("timed out", [(-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)]),  # an hourglass
+    "memory": ("out of memory", "s"),
+    "failed": ("failed", (6, 2, 0)),  # an asterisk
+}
 
 
 def pictures(results: Results, choice: Choice, kind: str, names: Sequence[str]) -> dict[str, bytes]:
@@ -144,6 +152,7 @@ def _heat(results: Results, choice: Choice) -> tuple[Canvas, str] | None:
     axes.add_patch(
         Rectangle((best[1] - 0.48, best[0] - 0.46), 0.96, 0.92, fill=False, edgecolor="#d55e00", linewidth=2)
     )
+    marked = _mark_lost(canvas, axes, made)
     held = _held(results, choice, (choice.x, choice.y))
     axes.set(xlabel=_label(choice.x), ylabel=_label(choice.y))
     axes.set_title(_label(held, 110), fontsize=7)
@@ -152,7 +161,24 @@ def _heat(results: Results, choice: Choice) -> tuple[Canvas, str] | None:
     bar.ax.yaxis.set_major_formatter(lambda number, _: measure_text(value, 10**number if large else number))
     bar.ax.yaxis.set_major_locator(_few())
     bar.outline.set_visible(False)
-    return canvas, f"{value.label} over {choice.x} and {choice.y}, {held}; the best cell is outlined"
+    said = f"{value.label} over {choice.x} and {choice.y}, {held}; the best cell is outlined"
+    return canvas, "; ".join((said, *(f"{count} cells {text}" for text, count in marked.items())))
+
+
+def _mark_lost(canvas: Canvas, axes: Axes, made: Cells) -> dict[str, int]:
+    """Mark the cells whose points have no figures by what became of them, and return how many cells have each mark."""
+    marked: dict[str, int] = {}
+    handles = []
+    for status in (*FATES, *sorted(set(made.lost.ravel()) - {"", *FATES})):
+        at_y, at_x = np.nonzero(made.lost == status)
+        if len(at_x):
+            text, mark = FATES.get(status, (_label(status, 20), "D"))
+            handles += axes.plot(at_x, at_y, linestyle="none", marker=mark, markersize=5, markerfacecolor="none",
+                                 markeredgecolor=LOST, markeredgewidth=1.0, clip_on=True)  # fmt: skip
+            marked[text] = len(at_x)
+    if handles:
+        canvas.legend(handles, list(marked), loc="outside lower left", ncols=len(handles), frameon=False, fontsize=7)
+    return marked
 
 
 def _few() -> Any:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accel.report.sweep_results import LOSS, Axis, Measure, Results
+from accel.report.sweep_results import LOSS, SHOWN_FIRST, Axis, Measure, Results
 from accel.sweep.fronts import Knee, knee, pareto
 
 __all__ = ["KNEE", "Cells", "Choice", "Front", "Ledger", "Line", "cells", "choose", "front", "ledger", "lines"]
@@ -39,12 +39,16 @@ class Choice(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """A heatmap: rows[y][x] is the row of the best point of a cell in the order of the axes, -1 where there is none."""
+    """A heatmap: rows[y][x] is the row of the best point of a cell in the order of the axes, -1 where there is none.
+
+    lost: of a cell without one the status of its first point without figures (illegal, timeout...), else empty.
+    """
 
     x: Axis
     y: Axis
     value: Measure
     rows: np.ndarray
+    lost: np.ndarray
 
 
 class Line(NamedTuple):
@@ -190,8 +194,23 @@ def axis_of(results: Results, name: str) -> Axis:
 def cells(results: Results, x: str, y: str, value: Measure, fixed: Mapping[str, int]) -> Cells:
     """Return the best point in `value` for every pair of values of two axes, the other axes fixed or best over them."""
     across, down = axis_of(results, x), axis_of(results, y)
-    found = best_rows(results, _free(fixed, (x, y)), value, down, across)
-    return Cells(across, down, value, found[np.ix_(down.order, across.order)])
+    held = _free(fixed, (x, y))
+    found = best_rows(results, held, value, down, across)
+    lost = np.where(found >= 0, "", _fates(results, held, down, across))
+    shown = np.ix_(down.order, across.order)
+    return Cells(across, down, value, found[shown], lost[shown])
+
+
+def _fates(results: Results, held: Mapping[str, int], down: Axis, across: Axis) -> np.ndarray:
+    """Return the status of the first point without figures for every pair of codes of two axes, empty for none."""
+    without = ~np.isin(results.status.astype(str), SHOWN_FIRST) & (down.codes >= 0) & (across.codes >= 0)
+    for axis in results.axes:
+        if axis.name in held:
+            without &= axis.codes == held[axis.name]
+    made = np.full((len(down.values), len(across.values)), "", dtype=object)
+    for row in reversed(np.flatnonzero(without).tolist()):
+        made[down.codes[row], across.codes[row]] = results.status[row]
+    return made
 
 
 def lines(results: Results, x: str, series: str | None, value: Measure, fixed: Mapping[str, int]) -> tuple[Line, ...]:

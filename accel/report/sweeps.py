@@ -67,17 +67,20 @@ def results_of(what: Any) -> Results:
             rows, meta, folder = store.rows(), store.meta(), Path(path).parent
     if not rows:
         raise InputError("Cannot report on a sweep without a single point; let accel sweep run first")
-    return Results(rows, meta, _chips(str(meta.get("toml") or ""), folder, rows))
+    return Results(rows, meta, _chips(meta, folder, rows))
 
 
-def _chips(toml: str, folder: Path, rows: Iterable[Mapping[str, Any]]) -> Callable[[int], str | None]:
+def _chips(meta: Mapping[str, Any], folder: Path, rows: Iterable[Mapping[str, Any]]) -> Callable[[int], str | None]:
     """Return what gives the TOML of a point's chip by index; None where the space cannot build it here.
 
+    Base chips are those that the store kept; where it kept none, they are looked for in `folder`.
     A chip is built once for all points that can only differ in kernel and problem: 4,000 different ones at most, which
     take seconds.
     """
     from accel.sweep.space import Space
 
+    toml, kept = str(meta.get("toml") or ""), meta.get("bases")
+    bases = {str(name): str(text) for name, text in kept.items()} if isinstance(kept, Mapping) else None
     known = {row["index"]: row for row in rows if row.get("status") != "illegal"}
     spaces: list[Space | None] = []
     made: dict[tuple[str, ...], str] = {}
@@ -85,7 +88,7 @@ def _chips(toml: str, folder: Path, rows: Iterable[Mapping[str, Any]]) -> Callab
     def chip(index: int) -> str | None:
         if not spaces:
             try:
-                spaces.append(Space.from_toml(toml, folder=folder) if toml else None)
+                spaces.append(Space.from_toml(toml, folder=folder, bases=bases) if toml else None)
             except AccelError:  # a file that the sweep names is not here
                 spaces.append(None)
         space = spaces[0]

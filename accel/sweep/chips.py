@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from accel.errors import AccelError, SpecError, nearest
-from accel.hardware import ChipSpec, FrameFormat
+from accel.hardware import ChipSpec, FrameFormat, paths_of
 from accel.hardware import chip as find_chip
 from accel.sweep.axes import plain_value
 from accel.sweep.document import Document
 from accel.sweep.expressions import Expression
 
-__all__ = ["ALL_PORTS", "Chips", "paths_of", "read"]
+__all__ = ["ALL_PORTS", "Chips", "read"]
 
 ALL_PORTS = "ports.*."
 KEPT = 4096  # chips of one sweep that are kept built
@@ -22,10 +22,16 @@ _MISSING = object()
 
 
 class Chips:
-    """What [chip] says, checked: the base chips with the fixed changes, and the chip of a point."""
+    """What [chip] says, checked: the base chips with the fixed changes, and the chip of a point.
 
-    def __init__(self, document: Document, folder: Path | None) -> None:
+    folder: where chip files are looked for. texts: TOML of base chips by name, which takes the place of files and of
+    the catalog; of those that are used, `texts` has it afterwards.
+    """
+
+    def __init__(self, document: Document, folder: Path | None, texts: Mapping[str, str] | None = None) -> None:
         self._document, self._folder = document, folder
+        self._given = texts or {}
+        self.texts: dict[str, str] = {}
         self._kept: dict[Any, ChipSpec] = {}
         axes = {axis.name: axis.values for axis in document.axes}
         held = axes.get("chip.base") or (document.fixed.get("chip.base", "d1"),)
@@ -48,13 +54,11 @@ class Chips:
     def _base(self, choice: str) -> ChipSpec:
         """Return a base chip with the fixed changes; SpecError where there is no such chip or key."""
         document = self._document
-        place: str | Path = choice
-        if choice.endswith(".toml") and self._folder is not None:
-            place = self._folder / choice
         try:
-            base = find_chip(place)
+            base = ChipSpec.from_toml(self._given[choice]) if choice in self._given else find_chip(self._place(choice))
         except SpecError as error:
             raise SpecError(f"{document.where('chip.base')}: {error}") from None
+        self.texts[choice] = base.to_toml()
         changes: dict[str, Any] = {}
         for name in sorted(self._plain, key=_is_wild, reverse=True):
             for path in _spread(name, base):
@@ -66,6 +70,15 @@ class Chips:
             if self._axes or self._formulas:  # an axis may put right what does not fit the base
                 return base
             raise SpecError(f"{document.source}: [chip] {error}") from None
+
+    def _place(self, choice: str) -> str | Path:
+        """Return the name or the file of a base chip; SpecError for what a later run could not read again, or hangs."""
+        if not choice.endswith(".toml"):
+            return choice
+        place = Path(choice) if self._folder is None else self._folder / choice
+        if "\0" not in choice and place.exists() and not place.is_file() and not place.is_dir():
+            raise SpecError(f"{choice!r} is a pipe or a device; give a TOML file, which every run can read")
+        return place
 
     def _check_path(self, name: str, choice: str) -> None:
         """Refuse a name that is no path of a chip, with the nearest of all names that a sweep may set."""
@@ -127,18 +140,6 @@ def _known_path(path: str, name: str, base: ChipSpec, document: Document) -> Non
     ending = [one for one in known if one.endswith(f".{path}") and one != path]
     hint = f"; did you mean {ending[0]!r}?" if ending else hint
     raise SpecError(f"{document.where(name)}: unknown name {name!r}{hint}")
-
-
-def paths_of(data: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted path below a chip's plain data, ports by name."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield f"{prefix}{key}"
-            yield from paths_of(value, f"{prefix}{key}.")
-    elif isinstance(data, list):
-        for entry in data:
-            if isinstance(entry, dict):
-                yield from paths_of(entry, f"{prefix}{entry['name']}.")
 
 
 def read(data: Any, path: str) -> Any:

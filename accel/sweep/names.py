@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from accel.errors import SpecError, nearest
-from accel.hardware import FrameFormat
+from accel.hardware import FrameFormat, paths_of
 from accel.hardware.frames import sram_bytes_for
 from accel.sweep.arithmetic import Column, Faults, constant
-from accel.sweep.chips import ALL_PORTS, Chips, paths_of, read
+from accel.sweep.chips import ALL_PORTS, Chips, read
 from accel.sweep.document import Document
 from accel.sweep.expressions import Expression, evaluate, parse
 from accel.sweep.problems import REQUIRED, Problems

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from accel.errors import AccelError, InputError, SpecError
-from accel.files import read_whole
+from accel.files import read_toml_text
 from accel.sweep.axes import Axis, plain_value
 from accel.sweep.building import build_point
 from accel.sweep.chips import Chips
@@ -25,6 +25,7 @@ from accel.sweep.point import Limits, Point
 from accel.sweep.problems import Problems, Work
 from accel.sweep.sampling import Sampling, places, refinement
 from accel.sweep.views import View, check_kinds
+from accel.sweep.writing import in_toml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_ORDERED", "Space"]
 
-LARGEST_TOML = 16 << 20  # bytes
 MOST_ORDERED = 100_000_000  # points of a product whose order is made: a byte and two integers of 8 bytes each
 
 
@@ -53,41 +53,44 @@ class Space:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the space of the TOML file at `path`; SpecError names the file, the section, the key and the rule."""
-        try:
-            text = read_whole(path, LARGEST_TOML, "sweep file").decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise SpecError(f"cannot read sweep file {str(path)!r}: not UTF-8 text; give a TOML file") from None
-        except InputError as error:
-            raise SpecError(error.message) from None
+        text = read_toml_text(path, "sweep file")
         return cls.from_toml(text, source=str(path), folder=Path(path).parent)
 
     @classmethod
-    def from_toml(cls, text: str, *, source: str = "sweep TOML", folder: str | Path | None = None) -> Self:
-        """Return the space of TOML `text`; errors name `source`, and chip files are looked for in `folder`."""
+    def from_toml(
+        cls, text: str, *, source: str = "sweep TOML", folder: str | Path | None = None,
+        bases: Mapping[str, str] | None = None,
+    ) -> Self:  # fmt: skip
+        """Return the space of TOML `text`; errors name `source`, and chip files are looked for in `folder`.
+
+        bases: TOML of base chips by the name that [chip] has for them, as `base_texts` gives it; they are taken as
+        written there, whatever has become of the files and of the catalog.
+        """
         try:
             data = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python takes
             raise SpecError(f"{source} is not valid TOML: {error}") from None
-        return cls._of(data, text, source, folder)
+        return cls._of(data, text, source, folder, bases)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path | None = None) -> Self:
         """Return the space of plain `data`, as the TOML has it; chip files are looked for in `folder`."""
-        import tomli_w
-
         try:
-            text = tomli_w.dumps(dict(data))
+            text = in_toml(data)
         except (TypeError, ValueError, RecursionError) as error:
             raise SpecError(f"sweep: {error}; give what TOML holds: tables, lists, numbers, text, flags") from None
         return cls._of(tomllib.loads(text), text, "sweep", folder)
 
     @classmethod
-    def _of(cls, data: Mapping[str, Any], text: str, source: str, folder: str | Path | None) -> Self:
+    def _of(
+        cls, data: Mapping[str, Any], text: str, source: str, folder: str | Path | None,
+        bases: Mapping[str, str] | None = None,
+    ) -> Self:  # fmt: skip
         document = read_document(data, source)
         sizes = [len(document.axes[group[0]].values) for group in document.groups]
         size = document.sampling.size(sizes, f"{source}: [sample]")
         problems = Problems(document)
-        names = Names(document, problems, Chips(document, None if folder is None else Path(folder)))
+        names = Names(document, problems, Chips(document, None if folder is None else Path(folder), bases))
         check_kinds(names)
         space = cls(text, document, names, size)
         try:
@@ -266,6 +269,10 @@ class Space:
     def base(self, name: str) -> ChipSpec:
         """Return the chip that `name`, a value of chip.base, stands for, with the fixed changes of [chip]."""
         return self.names.chips.bases[name]
+
+    def base_texts(self) -> dict[str, str]:
+        """Return the TOML of every base chip by its name in the sweep, before the changes of [chip]."""
+        return dict(self.names.chips.texts)
 
     def problems(self, known: Mapping[str, Any]) -> Work:
         """Return the problems, (count, name, problem), of values by name; AccelError where they do not go together.

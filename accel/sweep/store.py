@@ -64,7 +64,8 @@ class Store:
         """Return what is known of the sweep as a whole.
 
         title, toml (the text of its file), digest, size, objective, fidelity, screen, keep, limits, seed, axes (dicts
-        of name and values, in order), constraints, package_version, sources; `runs`, one dict a run (started, ended,
+        of name and values, in order), constraints, bases (the TOML of each base chip by its name in the sweep),
+        package_version, sources; `runs`, one dict a run (started, ended,
         how, and the facts of where it ran); and of the last: host, processor, fma_peak_gflops, started, finished.
         """
         with told(self.path, write=False):

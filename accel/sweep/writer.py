@@ -123,7 +123,8 @@ class Writer(Store):
             "objective": space.objective, "fidelity": space.fidelity, "screen": space.screen, "keep": space.keep,
             "limits": {"timeout_s": space.limits.timeout_s, "memory_bytes": space.limits.memory_bytes},
             "seed": space.sampling.seed, "axes": [_described(axis.name, axis.values) for axis in space.axes],
-            "constraints": list(space.constraints), "package_version": __version__, "sources": source_digest(),
+            "constraints": list(space.constraints), "bases": space.base_texts(),
+            "package_version": __version__, "sources": source_digest(),
         }  # fmt: skip
         before = {name: decoded(value) for name, value in self._connection.execute("SELECT name, value FROM meta")}
         same = all(before.get(name) == facts[name] for name in _DECIDE_THE_BEST)
