@@ -51,6 +51,7 @@ from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv2d
+from accel.problem.checks import unless_given
 from accel.program import Program
 
 __all__ = ["KERNEL", "build", "oracle"]
@@ -99,8 +100,9 @@ def build(
     tiling (default: chosen in closed form). Raises InputError and UnsupportedError.
     """
     problem = Conv2d(
-        n, h, w, c, k, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias, activation or "none"
-    )
+        n, h, w, c, k, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias,
+        unless_given(activation, "none"),
+    )  # fmt: skip
     given: dict[str, Any] = {"exponent_bias": exponent_bias, "denormals": denormals}
     options = {} if exponent_bias is None and denormals == "gap" else given
     return _program(chip, problem, resident=resident, **options, **tiling)

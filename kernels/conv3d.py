@@ -33,6 +33,7 @@ from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
 from accel.problem import Conv3d
+from accel.problem.checks import unless_given
 from accel.program import Program
 
 __all__ = ["KERNEL", "build", "oracle"]
@@ -79,7 +80,7 @@ def build(
     """
     problem = Conv3d(
         n, t, h, w, c, k, kt, r, s, stride, pad, dilation, groups, dtype, out_dtype, direction, bias,
-        activation or "none",
+        unless_given(activation, "none"),
     )  # fmt: skip
     given: dict[str, Any] = {"exponent_bias": exponent_bias, "denormals": denormals}
     options = {} if exponent_bias is None and denormals == "gap" else given

@@ -38,6 +38,7 @@ from accel.kernels.parts.matmul_formats import Formats
 from accel.kernels.parts.matmul_reference import activated
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import cast, fmt, from_storage
+from accel.problem.checks import unless_given
 from accel.problem.conv_transpose import ConvTranspose2d
 from accel.program import Program, kernel
 
@@ -122,7 +123,7 @@ def build(
     """
     problem = ConvTranspose2d(
         n, h, w, c, k, r, s, stride, pad, dilation, output_pad, groups, dtype, out_dtype, direction, bias,
-        activation or "none",
+        unless_given(activation, "none"),
     )  # fmt: skip
     return _program(chip, problem, resident=resident, **tiling)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from accel.errors import CapacityError, InputError, nearest
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
+from accel.problem.checks import MAX_ELEMENTS
 
 if TYPE_CHECKING:
     from accel.problem import Problem
@@ -69,7 +70,7 @@ def builder(build: Callable[..., Program]) -> Callable[..., Program]:
 
     @functools.wraps(build)
     def built(chip: ChipSpec | str, problem: Any, *, resident: Iterable[str] = (), **tiling: Any) -> Program:
-        spec = find_chip(chip) if isinstance(chip, str) else chip
+        spec = find_chip(chip)
         for name in () if free else tiling:
             if name not in taken:
                 known = [n for n in list(taken)[2:] if n != "resident"]
@@ -77,13 +78,28 @@ def builder(build: Callable[..., Program]) -> Callable[..., Program]:
                     f"{problem.kind} has no parameter {name!r}{nearest(name, known)}; "
                     f"use {' or '.join(known) if known else 'none'}"
                 )
+        for name, value in tiling.items():
+            if isinstance(value, int) and not -MAX_ELEMENTS <= value <= MAX_ELEMENTS:
+                raise InputError(f"{problem.kind}: {name} is far beyond any size; give a number below 2^40")
+        held = operand_names(resident)
         try:
-            return build(spec, problem, resident=operand_names(resident), **tiling)
+            _require_memory(spec, problem, held)
+            return build(spec, problem, resident=held, **tiling)
         except CapacityError as error:
             text = _too_much(spec, problem, tiling, error.message)  # without the line, which is one of the library's
             raise CapacityError(text, allocation_map=error.allocation_map) from error
 
     return built
+
+
+def _require_memory(chip: ChipSpec, problem: Problem, resident: frozenset[str]) -> None:
+    """Raise CapacityError for operands that memory cannot hold, before a tiling of them is looked for."""
+    needed = sum(operand.bytes for name, operand in problem.operands.items() if name not in resident)
+    if needed > chip.memory_capacity_bytes:
+        raise CapacityError(
+            f"the tensors of {problem.kind} take {needed:,} B, and {chip.name!r} holds {chip.memory_capacity_bytes:,}; "
+            "use smaller tensors or a chip with more memory"
+        )
 
 
 _FIELDS = {"semaphore ": "node.semaphores", "thread ": "node.threads", "the tensors ": "memory"}

@@ -32,6 +32,7 @@ from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, valu
 from accel.kernels.parts.run_streaming import RunStream, RunSums, choose_runs
 from accel.kernels.parts.sum_orders import sum_rows
 from accel.lang import K
+from accel.numerics import fmt
 from accel.problem import ElementLoss
 from accel.program import Program, kernel
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNEL", "backward", "build", "forward", "reference"]
 
+WORK = 4 + 4 + 1
+"""Bytes an element of a block that is worked on: d, room of its size, and the mask of Huber's loss."""
 HUGE = 2.0**127
 """Twice this takes the smallest number of fp32, 2^-149, beyond 1."""
 
@@ -163,7 +166,9 @@ def build(
 @builder
 def _program(chip: ChipSpec, problem: ElementLoss, *, resident: frozenset[str] = frozenset(), **tiling: int) -> Program:
     only_in_memory(problem, resident)
-    p, chosen = problem, choose_runs(chip, 1, problem.elements, **tiling)
+    p, item = problem, fmt(problem.dtype).bytes
+    streamed = item * (2 if p.direction == "fwd" else 3)
+    chosen = choose_runs(chip, 1, p.elements, streamed=streamed, work=WORK, **tiling)
     given: dict[str, Any] = {"tiling": chosen, "function": p.function, "delta": p.delta}
     if p.direction == "fwd":
         return forward.build(chip, **given, **tensors_of(p, "x target loss"))

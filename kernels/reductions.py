@@ -270,7 +270,8 @@ def _program(chip: ChipSpec, problem: Reduce, *, resident: frozenset[str] = froz
         chosen = choose_columns(chip, p.outer, p.length, p.inner, plan, **{"held": 0, **tiling})
         return (columns if forward else spread_columns).build(chip, tiling=chosen, **given)
     if p.length > PIECE and p.outer < chip.mesh.rows * chip.mesh.cols:
-        shared = choose_runs(chip, p.outer, p.length, **tiling)
+        streamed, work = (item, 4) if forward else (out, 0)
+        shared = choose_runs(chip, p.outer, p.length, streamed=streamed, work=work, **tiling)
         return (runs if forward else spread_runs).build(chip, tiling=shared, **given)
     lines = RowPlan((item,), (), 1) if forward else RowPlan((), (out,), 0)
     own = choose_rows(chip, p.outer, p.length, lines, **{"held": 0, **tiling})

@@ -44,6 +44,7 @@ from accel.kernels.parts.streaming_node import run
 from accel.kernels.parts.streaming_strips import Strips
 from accel.lang import K, TensorRef, tensor
 from accel.problem import StreamingConv
+from accel.problem.checks import unless_given
 from accel.program import Program, kernel
 
 __all__ = ["KERNEL", "build", "oracle", "oracle_at", "plan"]
@@ -114,7 +115,7 @@ def build(
     UnsupportedError.
     """
     problem = StreamingConv(
-        frames, h, w, c, k, kt, r, s, stride, pad, dilation, dtype, out_dtype, bias, activation or "none",
+        frames, h, w, c, k, kt, r, s, stride, pad, dilation, dtype, out_dtype, bias, unless_given(activation, "none"),
         cameras,
     )  # fmt: skip
     return _program(chip, problem, resident=resident, **tiling)
@@ -127,7 +128,7 @@ def plan(chip: ChipSpec | str, problem: StreamingConv, **tiling: int) -> Strips:
     frame set moves: `fetched_bytes` once, `refetched_bytes` again, `halo_bytes` between neighbours, `stored_bytes` of
     results. tiling: as of `build`. Raises InputError, CapacityError and UnsupportedError.
     """
-    return choose(find_chip(chip) if isinstance(chip, str) else chip, problem, **tiling)
+    return choose(find_chip(chip), problem, **tiling)
 
 
 @builder

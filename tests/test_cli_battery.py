@@ -15,12 +15,40 @@ from accel.cli import main
 HERE = Path(__file__).resolve().parent
 TENSORS = ("--arg", "x=fp32[3,7]", "--arg", "y=fp32[3,7]", "--chip", "mini")
 
+MORE = """
+
+def twice(x):
+    return 2 * x
+
+
+def rude(x):
+    raise KeyError(3)
+
+
+def half(x):
+    return 0.5
+
+
+@accel.kernel
+def taken(k, table, index, y):
+    T, I, Y = k.sram(table.shape, "fp32", "T"), k.sram(index.shape, "int32", "I"), k.sram(y.shape, "fp32", "Y")
+    done = k.sem(name="done")
+    if k.row + k.col:
+        return
+    k.copy(T, table, done=done)
+    k.copy(I, index, done=done)
+    k.wait(done, 2)
+    k.vec.gather(Y, T, I)
+    k.copy(y, Y, sent=done)
+    k.wait(done)
+"""
+
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = (HERE / "property_kernels.py").read_text()
-    Path("mine.py").write_text(f"{own}\n\ndef twice(x):\n    return 2 * x\n\n\ndef rude(x):\n    raise KeyError(3)\n")
+    Path("mine.py").write_text(own + MORE)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict[str, Any]:
@@ -54,6 +82,26 @@ def test_a_wrong_kernel_is_shown_with_python_that_fails(capsys: pytest.CaptureFi
     assert "    from mine import loses_a_column" in out
 
 
+@pytest.mark.parametrize("bound", ["0.5", "mine.py:half", "sum_of_products(1)"])
+def test_a_bound_is_kept_and_stands_in_the_python_that_fails(bound: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = (*TENSORS, "--ref", "mine.py:twice", "--bound", bound)
+    right = answer(capsys, "mine.py:scaled", *options, "--param", "factor=2.0")
+    assert "failed" not in [a["state"] for a in right["battery"]]
+    data = answer(capsys, "mine.py:loses_a_column", *options, code=1)
+    (wrong,) = [a for a in data["battery"] if a["state"] == "failed"]
+    assert (wrong["stage"], "the bound is" in wrong["text"]) == ("reference", True)
+    assert f"bound={bound.removeprefix('mine.py:')}" in wrong["reproduction"]
+    done = subprocess.run([sys.executable, "-c", wrong["reproduction"]], capture_output=True, text=True, check=False)
+    assert "PropertyError: loses_a_column: reference: " in done.stderr
+
+
+def test_an_index_that_is_drawn_too_large_says_how_to_bound_it(capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = ("--arg", "table=fp32[5,8]", "--arg", "y=fp32[4,8]", "--chip", "mini")
+    assert main(["check", "mine.py:taken", *tensors, "--arg", "index=int32[4]"]) == 2
+    assert "; inputs are drawn, and --arg 'index=int32[4]<N' draws them from 0 to N - 1" in capsys.readouterr().err
+    assert main(["check", "mine.py:taken", *tensors, "--arg", "index=int32[4]<5"]) == 0
+
+
 def test_hazards_come_first_and_the_battery_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, "mine.py:hasty", *TENSORS, code=1)["battery"] == []
     assert answer(capsys, "mine.py:loses_a_column", *TENSORS, "--no-battery")["battery"] == []
@@ -72,6 +120,11 @@ def test_a_library_kernel_is_verified(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        (("--ref", "mine.py:twice", "--bound", "near"), "is no bound; give a number, sum_of_products(N) or file.py:fn"),
+        (("--ref", "mine.py:twice", "--bound", "-1"), "is no distance; give a number from 0 on"),
+        (("--ref", "mine.py:twice", "--bound", "mine.py:no"), "has no function 'no'"),
+        (("--ref", "mine.py:twice", "--bound", "1", "--domain", "int"), "--domain int compares every bit"),
+        (("--bound", "1"), "there is no oracle; give --ref too"),
         (("--relations", "permut"), "no relation 'permut'; did you mean 'permute'?"),
         (("--relations", "permute("), "is no list of names; give for example"),
         (("--relations", "3"), "is no list of names; give for example"),

@@ -305,3 +305,15 @@ def test_pairs_are_those_that_the_mask_leaves(problem: Attention) -> None:
     assert problem.pairs == problem.b * problem.h * int(seen.sum())
     assert problem.flops == 4 * problem.pairs * problem.d
     assert replace(problem, direction="bwd").flops == 10 * problem.pairs * problem.d
+
+
+@pytest.mark.parametrize(("q", "kv"), [(17, 257), (257, 17), (33, 33)])
+@pytest.mark.parametrize("direction", ["fwd", "bwd"])
+def test_only_keys_that_a_query_sees_must_be_moved(q: int, kv: int, direction: str) -> None:
+    problem = Attention(2, 6, q, kv, 40, causal=True, direction=direction, kv_heads=3)
+    seen = {key for query in range(q) for key in range(kv) if key <= query}
+    for name in ("k", "v"):
+        assert problem.compulsory_elements(name) == 2 * 3 * len(seen) * 40
+    whole = replace(problem, causal=False)
+    assert whole.compulsory_elements("k") == 2 * 3 * kv * 40
+    assert attention.program(MINI, problem).time().seconds >= problem.bound(MINI).seconds

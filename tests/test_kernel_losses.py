@@ -42,6 +42,13 @@ def test_no_mesh_and_no_tiling_changes_bits(
     agree(ElementLoss(elements, function, direction=direction), on_mesh(rows, cols), schedules=1, **tiling)
 
 
+@pytest.mark.parametrize("direction", ["fwd", "bwd"])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_more_elements_than_the_largest_blocks_have_room_for(rows: int, direction: str) -> None:
+    problem = ElementLoss(4500 * rows * rows, "huber", "fp32", direction)
+    agree(problem, on_mesh(rows, rows))
+
+
 @pytest.mark.parametrize("function", ["l1", "l2", "huber"])
 def test_hard_values(function: str) -> None:
     x, target = (v.ravel() for v in np.meshgrid(HARD, HARD))

@@ -83,6 +83,19 @@ def test_a_drawn_case_shrinks_too() -> None:
     assert "x=accel.tensor((1, 6), 'fp32')" in error.reproduction
 
 
+def test_wrong_numbers_do_not_shrink_to_a_case_that_the_reference_was_not_written_for() -> None:
+    case = {"x": accel.tensor((24, 30), "fp32"), "y": accel.tensor((24, 30), "fp32")}
+    error = failure(own.loses_a_column, lambda x: 2 * x[: x.shape[0] // 2 * 2], cases=case)  # rows go in pairs
+    assert error.text.startswith("y[1, 5] is 1, the reference says 2; 1 of 12 elements differ")
+    assert "x=accel.tensor((2, 6), 'fp32')" in error.reproduction
+
+
+def test_a_wrong_shape_is_a_failure_of_its_own() -> None:
+    error = failure(own.scaled, lambda x, factor: (factor * x)[:, 1:], cases={"x": F, "y": F, "factor": 2})
+    assert error.text.startswith("the reference has shape (1, 0) for y, the kernel (1, 1)")
+    assert "bound=" not in error.text
+
+
 def test_a_race_is_the_checkers_finding(tmp_path: Path) -> None:
     error = failure(own.hasty, cases=SQUARE)
     assert error.stage == "hazards"
@@ -135,6 +148,7 @@ def test_a_model_without_a_bound_says_what_to_give() -> None:
     third = {"x": F, "y": F, "factor": 1 / 3}
     error = failure(own.scaled, lambda x, factor: x.astype(np.float64) * factor, cases=third)
     assert "compared to the bit; a float64 model needs bound=" in error.text
+    assert "float64" not in error.reproduction  # what it should be is written as the output would hold it
 
 
 def test_a_bound_that_is_broken_is_found() -> None:

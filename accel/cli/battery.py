@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +14,7 @@ from accel.errors import InputError
 if TYPE_CHECKING:
     from accel.cli.target import Target
 
-__all__ = ["Answer", "answers_of", "parse_relations", "show_answers"]
+__all__ = ["Answer", "answers_of", "parse_bound", "parse_relations", "show_answers"]
 
 
 class Answer(NamedTuple):
@@ -44,6 +46,28 @@ def parse_relations(text: str | None) -> list[Any]:
     return found
 
 
+def parse_bound(text: str | None) -> Any:
+    """Return the `bound=` of "1e-5", "sum_of_products(64)" or "file.py:fn"; InputError for anything else."""
+    if text is None:
+        return None
+    terms = re.fullmatch(r"sum_of_products\(([0-9]{1,15})\)", text.replace(" ", ""), re.ASCII)
+    if terms is not None:
+        from accel.testing import sum_of_products
+
+        return sum_of_products(int(terms[1]))
+    try:
+        number = float(text)
+    except ValueError:
+        if ".py:" not in text:
+            raise InputError(f"--bound {text!r} is no bound; give a number, sum_of_products(N) or file.py:fn") from None
+        from accel.cli.target import load_function
+
+        return load_function(text, "bound")
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"--bound {text!r} is no distance; give a number from 0 on")
+    return number
+
+
 def _elements(text: str | None) -> list[ast.expr]:
     if text is None:
         return []
@@ -55,17 +79,17 @@ def _elements(text: str | None) -> list[ast.expr]:
     return tree.elts
 
 
-def answers_of(target: Target, reference: Callable[..., Any] | None, relations: list[Any], domain: str,
+def answers_of(target: Target, reference: Callable[..., Any] | None, bound: Any, relations: list[Any], domain: str,
                schedules: int, seed: int) -> Iterator[Answer]:  # fmt: skip
     """Yield what the stages of the battery say of the kernel and the arguments that a target was built from."""
-    from accel.errors import AccelError
+    from accel.errors import AccelError, BoundsError
     from accel.testing import PropertyError, kernel_property
 
     assert target.own is not None
     kernel, case = target.own
     held = kernel_property(
         kernel, reference, relations, domain, max(1, schedules), cases=[case], chips=[target.program.chip], seed=seed,
-        inputs=_bounded(target) if target.below else None,
+        bound=bound, inputs=_bounded(target) if target.below else None,
     ).property  # fmt: skip
     for stage in held.stages:
         if stage == "hazards" or (stage == "schedules" and not schedules):
@@ -74,11 +98,21 @@ def answers_of(target: Target, reference: Callable[..., Any] | None, relations: 
             held.stage(stage)
         except PropertyError as error:
             yield Answer(stage, "failed", error.text, error.reproduction)
+        except BoundsError as error:
+            error.message += _how_to_bound(target)
+            raise
         except AccelError:
             raise
         else:
             reason = held.skipped.get(stage)
             yield Answer(stage, "ok", "", "") if reason is None else Answer(stage, "skipped", reason, "")
+
+
+def _how_to_bound(target: Target) -> str:
+    """Return how to say what a drawn index may be, if there are int32 inputs that nothing is said about."""
+    free = [t for t in target.program.isa.tensors if t.is_input and t.dtype == "int32" and t.name not in target.below]
+    sizes = [f"{t.name}=int32[{','.join(map(str, t.shape))}]" for t in free]
+    return f"; inputs are drawn, and --arg '{sizes[0]}<N' draws them from 0 to N - 1" if sizes else ""
 
 
 def _bounded(target: Target) -> Callable[..., dict[str, Any]]:

@@ -33,10 +33,12 @@ SLICE_BLOCKS = 4
 @click.option("--ref", metavar="FILE.py:FN", help="For the battery: NumPy oracle of the input arrays.")
 @click.option("--domain", type=click.Choice(["float", "int"]), default="float", show_default=True,
               help="int: the oracle is compared in whole numbers only, which no order of a sum changes.")  # fmt: skip
+@click.option("--bound", metavar="NUMBER|sum_of_products(N)|FILE.py:FN",
+              help="For the battery: how far the outputs may be from an oracle in float64.")  # fmt: skip
 @click.option("--relations", metavar="NAMES", help="For the battery: 'scale_pow2, permute(x=0, y=0)'.")
 @json_option
-def check(schedules: int, seed: int, battery: bool, ref: str | None, domain: str, relations: str | None,
-          json_to: str | None, **options: Any) -> int:  # fmt: skip
+def check(schedules: int, seed: int, battery: bool, ref: str | None, domain: str, bound: str | None,
+          relations: str | None, json_to: str | None, **options: Any) -> int:  # fmt: skip
     """Prove KERNEL free of races, deadlocks and other hazards, or list every one with both source lines.
 
     KERNEL is a library kernel (with --shape), whose outputs are then verified too, or file.py:fn (with --arg and
@@ -50,21 +52,26 @@ def check(schedules: int, seed: int, battery: bool, ref: str | None, domain: str
 
     oracle = load_function(ref, "oracle") if ref is not None else None
     target = resolve(KernelOptions(**options))
-    given = [name for name, value in (("--ref", ref), ("--relations", relations)) if value is not None]
+    given = [
+        name for name, value in (("--ref", ref), ("--bound", bound), ("--relations", relations)) if value is not None
+    ]
     if given and (target.own is None or not battery):
         reason = "the battery is switched off" if target.own else f"{target.label} is no kernel of your own file"
         raise InputError(f"{given[0]} is for the battery, and {reason}; leave it out")
-    from accel.cli.battery import answers_of, parse_relations
+    from accel.cli.battery import answers_of, parse_bound, parse_relations
     from accel.cli.progress import compiling
 
-    chosen = parse_relations(relations)
+    if bound is not None and (oracle is None or domain == "int"):
+        reason = "--domain int compares every bit" if domain == "int" else "there is no oracle; give --ref too"
+        raise InputError(f"--bound says how far from the oracle a result may be, and {reason}")
+    chosen, allowed = parse_relations(relations), parse_bound(bound)
     with compiling("check", "machine"):
         findings = target.program.findings(schedules=schedules)
         unstable, verdict = (
             _runs(target, schedules, seed) if not findings and target.problem is not None else ([], None)
         )
         asked = battery and target.own is not None and not findings
-        answers = list(answers_of(target, oracle, chosen, domain, schedules, seed)) if asked else []
+        answers = list(answers_of(target, oracle, allowed, chosen, domain, schedules, seed)) if asked else []
     from accel.check import as_data
 
     wrong = unstable or (verdict is not None and verdict.mismatches) or any(a.state == "failed" for a in answers)

@@ -8,7 +8,14 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_choice, check_elements, check_flag, check_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_flag,
+    check_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["CAUSAL_GROUP", "Attention"]
@@ -50,7 +57,9 @@ class Attention(Problem, frozen=True):
         check_flag("attention", "causal", self.causal)
         check_choice("attention", "direction", self.direction, ("fwd", "bwd"))
         force_setattr(self, "dtype", check_format("attention", "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_format("attention", "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_format("attention", "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         if self.kv_heads is not None:
             force_setattr(self, "kv_heads", check_int("attention", "kv_heads", self.kv_heads))
             if self.h % self.kv_heads:
@@ -115,6 +124,12 @@ class Attention(Problem, frozen=True):
     def touching_macs(self) -> int:
         """0: no multiply-add reads an element of every input, so none bounds what must cross a node's port."""
         return 0
+
+    def compulsory_elements(self, name: str) -> int:
+        """Elements of operand `name` that must be moved: of k and v only the keys that a query sees."""
+        if name in ("k", "v") and self.causal:
+            return self.b * (self.h // self.shared) * min(self.q, self.kv) * self.d
+        return super().compulsory_elements(name)
 
     @property
     def label(self) -> str:

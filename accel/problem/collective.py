@@ -10,7 +10,14 @@ from msgspec.structs import force_setattr
 from accel.errors import InputError
 from accel.numerics import fmt
 from accel.problem.bound import Demand
-from accel.problem.checks import check_choice, check_elements, check_flag, check_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_flag,
+    check_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["ALGORITHMS", "Collective", "HaloExchange"]
@@ -67,7 +74,7 @@ class Collective(Problem, frozen=True):
         check_choice("collective", "over", self.over, ("mesh", "rows", "cols"))
         known = ALGORITHMS[self.op]
         default = "grid" if "grid" in known and self.over == "mesh" and min(self.rows, self.cols) > 1 else known[0]
-        force_setattr(self, "algorithm", self.algorithm if self.algorithm != "" else default)
+        force_setattr(self, "algorithm", unless_given(self.algorithm, default))
         check_choice(f"collective {self.op}", "algorithm", self.algorithm, known)
         if self.algorithm == "grid" and self.over != "mesh":
             raise InputError(f"collective {self.op}: grid goes over a mesh, and {self.over} are lines; use 'ring'")

@@ -8,7 +8,14 @@ from typing import Any, ClassVar, Self
 
 from msgspec.structs import force_setattr
 
-from accel.problem.checks import check_choice, check_elements, check_float_format, check_int, check_number
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_float_format,
+    check_int,
+    check_number,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["FUNCTIONS", "BiasAdd", "Elementwise"]
@@ -57,7 +64,9 @@ class Elementwise(Problem, frozen=True):
         force_setattr(self, "size", check_int(self.kind, "size", self.size))
         check_choice(self.kind, "function", self.function, tuple(FUNCTIONS))
         force_setattr(self, "dtype", check_float_format(self.kind, "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_float_format(self.kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_float_format(self.kind, "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         check_choice(self.kind, "direction", self.direction, ("fwd", "bwd"))
         force_setattr(self, "p", check_number(self.kind, "p", self.p, low=0.0, high=1.0 - 2.0**-24))
         force_setattr(self, "stream", check_int(self.kind, "stream", self.stream, low=0, high=(1 << 32) - 1))
@@ -116,7 +125,9 @@ class BiasAdd(Problem, frozen=True):
         force_setattr(self, "dtype", check_float_format(self.kind, "dtype", self.dtype))
         check_choice(self.kind, "direction", self.direction, ("fwd", "bwd"))
         default = self.dtype if self.direction == "fwd" else "bf16"
-        force_setattr(self, "out_dtype", check_float_format(self.kind, "out_dtype", self.out_dtype or default))
+        force_setattr(
+            self, "out_dtype", check_float_format(self.kind, "out_dtype", unless_given(self.out_dtype, default))
+        )
         for name, operand in self.operands.items():
             check_elements(self.kind, name, operand.shape, operand.role)
 

@@ -7,7 +7,13 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_choice, check_elements, check_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.movement import check_parts
 from accel.problem.workload import Operand, Problem
 
@@ -39,7 +45,7 @@ class GroupedMatmul(Problem, frozen=True):
             raise InputError("grouped_matmul: no group has a row; give at least one row")
         force_setattr(self, "dtype", check_format(self.kind, "dtype", self.dtype))
         default = "bf16" if self.dtype.startswith("cfp8") else self.dtype
-        force_setattr(self, "out_dtype", check_format(self.kind, "out_dtype", self.out_dtype or default))
+        force_setattr(self, "out_dtype", check_format(self.kind, "out_dtype", unless_given(self.out_dtype, default)))
         check_choice(self.kind, "direction", self.direction, ("fwd", "dgrad", "wgrad"))
         for name, operand in self.operands.items():
             check_elements(self.kind, name, operand.shape, operand.role)

@@ -8,7 +8,14 @@ from msgspec.structs import force_setattr
 
 from accel.errors import InputError
 from accel.numerics import fmt
-from accel.problem.checks import check_choice, check_elements, check_flag, check_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_flag,
+    check_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["ACTIVATIONS", "Matmul"]
@@ -54,9 +61,10 @@ class Matmul(Problem, frozen=True):
         for name in ("m", "n", "k"):
             force_setattr(self, name, check_int("matmul", name, getattr(self, name)))
         force_setattr(self, "dtype", check_format("matmul", "dtype", self.dtype))
-        out = _default_result(self.dtype) if self.out_dtype == "" else self.out_dtype
+        out = unless_given(self.out_dtype, _default_result(self.dtype))
         force_setattr(self, "out_dtype", check_format("matmul", "out_dtype", out))
-        force_setattr(self, "dtype_b", check_format("matmul", "dtype_b", self.dtype_b) if self.dtype_b else "")
+        other = unless_given(self.dtype_b, None)
+        force_setattr(self, "dtype_b", "" if other is None else check_format("matmul", "dtype_b", other))
         for name in ("trans_a", "trans_b", "broadcast_b", "add_bias", "residual", "scaled"):
             check_flag("matmul", name, getattr(self, name))
         force_setattr(self, "batch", check_int("matmul", "batch", self.batch, low=0))

@@ -8,7 +8,13 @@ from typing import Any, ClassVar, Literal
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_choice, check_elements, check_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["Concat", "Embedding", "Slice", "Transpose", "check_parts"]
@@ -204,7 +210,7 @@ class Embedding(_Movement, frozen=True):
         for name in ("tokens", "vocab", "width"):
             force_setattr(self, name, check_int(self.kind, name, getattr(self, name)))
         force_setattr(self, "vocab", check_int(self.kind, "vocab", self.vocab, high=(1 << 30)))
-        force_setattr(self, "out_dtype", check_format(self.kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(self, "out_dtype", check_format(self.kind, "out_dtype", unless_given(self.out_dtype, self.dtype)))
         check_choice(self.kind, "direction", self.direction, _WAYS)
         if self.direction == "fwd" and self.out_dtype != self.dtype:
             raise InputError(f"embedding: forward moves bits of {self.dtype}; leave out_dtype={self.out_dtype!r} out")

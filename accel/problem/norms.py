@@ -7,7 +7,14 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_choice, check_elements, check_float_format, check_int, check_number
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_float_format,
+    check_int,
+    check_number,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm"]
@@ -176,7 +183,7 @@ class BatchNorm(Problem, frozen=True):
 
 def _check_formats(problem: LayerNorm | GroupNorm | BatchNorm) -> None:
     """Set dtype, and out_dtype of the parameters' gradients: bf16 unless said otherwise."""
-    for name, given in (("dtype", problem.dtype), ("out_dtype", problem.out_dtype or "bf16")):
+    for name, given in (("dtype", problem.dtype), ("out_dtype", unless_given(problem.out_dtype, "bf16"))):
         force_setattr(problem, name, check_float_format(problem.kind, name, given))
 
 

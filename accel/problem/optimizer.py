@@ -14,6 +14,7 @@ from accel.problem.checks import (
     check_format,
     check_int,
     check_number,
+    unless_given,
 )
 from accel.problem.workload import Operand, Problem
 
@@ -68,7 +69,7 @@ class Optimizer(_MemoryBound, frozen=True):
         check_choice(self.kind, "method", self.method, METHODS)
         force_setattr(self, "dtype", check_float_format(self.kind, "dtype", self.dtype))
         check_choice(self.kind, "weights", self.weights, ("fp32", "bf16"))
-        force_setattr(self, "copy", self.copy or ("bf16" if self.weights == "fp32" else "none"))
+        force_setattr(self, "copy", unless_given(self.copy, "bf16" if self.weights == "fp32" else "none"))
         check_choice(self.kind, "copy", self.copy, COPIES)
         check_choice(self.kind, "rounding", self.rounding, ("nearest", "stochastic"))
         force_setattr(self, "stream", check_int(self.kind, "stream", self.stream, low=0, high=(1 << 32) - 1))

@@ -14,12 +14,15 @@ from accel.problem.checks import (
     check_flag,
     check_float_format,
     check_int,
+    unless_given,
 )
 from accel.problem.convolution import Axis
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["Pool2d"]
 
+MAX_SIZE = 1 << 16
+"""Largest height or width of an image: the elements that each window holds are found one by one."""
 MAX_WINDOW = 1 << 10
 """Largest window height or width."""
 
@@ -53,8 +56,10 @@ class Pool2d(Problem, frozen=True):
 
     def __post_init__(self) -> None:
         kind, pair = self.kind, ("height", "width")
-        for name in ("n", "h", "w", "c"):
+        for name in ("n", "c"):
             force_setattr(self, name, check_int(kind, name, getattr(self, name)))
+        for name in ("h", "w"):
+            force_setattr(self, name, check_int(kind, name, getattr(self, name), high=MAX_SIZE))
         for name in ("r", "s"):
             force_setattr(self, name, check_int(kind, name, getattr(self, name), high=MAX_WINDOW))
         check_choice(kind, "function", self.function, ("max", "avg"))
@@ -64,7 +69,9 @@ class Pool2d(Problem, frozen=True):
             force_setattr(self, name, check_axes(kind, name, getattr(self, name), pair, low=low))
         check_flag(kind, "count_include_pad", self.count_include_pad)
         force_setattr(self, "dtype", check_float_format(kind, "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_float_format(kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_float_format(kind, "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         check_choice(kind, "direction", self.direction, ("fwd", "bwd"))
         for name, axis in zip(pair, self.axes, strict=True):
             if axis.pad > axis.taps // 2:

@@ -7,7 +7,14 @@ from typing import ClassVar
 from msgspec.structs import force_setattr
 
 from accel.errors import InputError
-from accel.problem.checks import check_choice, check_elements, check_flag, check_float_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_flag,
+    check_float_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["Resize2d"]
@@ -49,7 +56,9 @@ class Resize2d(Problem, frozen=True):
         if check_flag(kind, "align_corners", self.align_corners) and self.mode == "nearest":
             raise InputError(f"{kind}: align_corners=True has no meaning in mode 'nearest'; use mode='bilinear'")
         force_setattr(self, "dtype", check_float_format(kind, "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_float_format(kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_float_format(kind, "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         check_choice(kind, "direction", self.direction, ("fwd", "bwd"))
         for name, operand in self.operands.items():
             check_elements(kind, name, operand.shape, operand.role)

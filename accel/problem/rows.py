@@ -6,7 +6,14 @@ from typing import ClassVar
 
 from msgspec.structs import force_setattr
 
-from accel.problem.checks import check_choice, check_elements, check_flag, check_float_format, check_int
+from accel.problem.checks import (
+    check_choice,
+    check_elements,
+    check_flag,
+    check_float_format,
+    check_int,
+    unless_given,
+)
 from accel.problem.workload import Operand, Problem
 
 __all__ = ["Reduce", "Softmax"]
@@ -31,7 +38,9 @@ class Softmax(Problem, frozen=True):
         for name in ("rows", "columns"):
             force_setattr(self, name, check_int(self.kind, name, getattr(self, name)))
         force_setattr(self, "dtype", check_float_format(self.kind, "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_float_format(self.kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_float_format(self.kind, "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         check_choice(self.kind, "direction", self.direction, ("fwd", "bwd"))
         for name, operand in self.operands.items():
             check_elements(self.kind, name, operand.shape, operand.role)
@@ -83,7 +92,9 @@ class Reduce(Problem, frozen=True):
             force_setattr(self, name, check_int(self.kind, name, getattr(self, name)))
         check_choice(self.kind, "function", self.function, ("sum", "max", "min", "mean"))
         force_setattr(self, "dtype", check_float_format(self.kind, "dtype", self.dtype))
-        force_setattr(self, "out_dtype", check_float_format(self.kind, "out_dtype", self.out_dtype or self.dtype))
+        force_setattr(
+            self, "out_dtype", check_float_format(self.kind, "out_dtype", unless_given(self.out_dtype, self.dtype))
+        )
         directions = ("fwd", "bwd") if self.function in ("sum", "mean") else ("fwd",)
         check_choice(self.kind, f"direction of a {self.function}", self.direction, directions)
         check_flag(self.kind, "keep", self.keep)

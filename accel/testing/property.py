@@ -13,6 +13,7 @@ from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.lang import TensorSpec
 from accel.program import Kernel
+from accel.testing.error_bounds import SumOfProducts
 from accel.testing.relations import Relation, relation_of
 from accel.testing.reproduction import argument_text, chip_text, imported, property_lines, reproduction
 from accel.testing.shrinking import shrunk
@@ -298,7 +299,7 @@ def kernel_property(
     made = KernelProperty(
         subject, _cases_of(cases if cases is not None else strategy, subject, fn), found, specs,
         Options(domain, schedules, bound, shapes, tuple(tilings)), seed, examples,
-        _own_call(fn, reference, found, domain),
+        _own_call(fn, reference, found, domain, bound),
     )  # fmt: skip
 
     def test() -> None:
@@ -341,7 +342,7 @@ def _example_of(fn: Any) -> str:
     return f"cases=dict({', '.join(parts)})"
 
 
-def _own_call(fn: Any, reference: Any, relations: Sequence[Relation], domain: str) -> tuple[list[str], str]:
+def _own_call(fn: Any, reference: Any, relations: Sequence[Relation], domain: str, bound: Any) -> tuple[list[str], str]:
     """Return imports, and the start of a call of `kernel_property` that asks for the same."""
     lines: list[str] = []
     if relations:
@@ -359,6 +360,14 @@ def _own_call(fn: Any, reference: Any, relations: Sequence[Relation], domain: st
         more, called = imported(reference)
         lines += [line for line in more if line not in lines]
         call += f", reference={called}"
+    if isinstance(bound, SumOfProducts):
+        more, terms = imported(bound.terms) if callable(bound.terms) else ([], repr(bound.terms))
+        lines += ["from accel.testing import sum_of_products", *more]
+        call += f", bound=sum_of_products({terms})"
+    elif bound is not None:
+        more, text = imported(bound) if callable(bound) else ([], repr(bound))
+        lines += [line for line in more if line not in lines]
+        call += f", bound={text}"
     if relations:
         call += f", relations=[{', '.join(r.name for r in relations)}]"
     return lines, f"{call}, domain={domain!r}"

@@ -8,17 +8,22 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accel.errors import AccelError
 from accel.hardware import ChipSpec
 from accel.hardware import chip as find_chip
 from accel.hardware import names as chip_names
 from accel.lang import TensorSpec
 from accel.program import Kernel
+from accel.testing.drawing import own_values
 from accel.testing.subjects import LibraryCase, LibrarySubject, OwnSubject, tensor_text
 from accel.testing.trials import Trial, wide
+
+if TYPE_CHECKING:
+    from accel.isa.program import Tensor
 
 __all__ = ["reproduction"]
 
@@ -32,7 +37,9 @@ def reproduction(trial: Trial, stage: str, expected: Mapping[str, Any] | None, *
     """
     lines = ["import numpy as np", "", "import accel"]
     made = _program_lines(trial)
-    if any(np.asarray(a).dtype.name == "bfloat16" for a in trial.inputs.values()):
+    tensors = {t.name: t for t in trial.program.isa.tensors}
+    wanted = {n: wide(a) if model else _as_output(a, tensors[n]) for n, a in (expected or {}).items()}
+    if any(np.asarray(a).dtype.name == "bfloat16" for a in (*trial.inputs.values(), *wanted.values())):
         lines.insert(0, "import ml_dtypes")
     lines += made
     if stage == "hazards":
@@ -54,14 +61,21 @@ def reproduction(trial: Trial, stage: str, expected: Mapping[str, Any] | None, *
                   "assert all(fast[name].tobytes() == slow[name].tobytes() for name in fast)"]  # fmt: skip
         return "\n".join(lines)
     lines.append(f"got = program.run(inputs, seed={trial.seed})" if trial.seed else "got = program.run(inputs)")
-    for name, want in (expected or {}).items():
+    for name, want in wanted.items():
         if np.size(want) > LITERAL:
             lines.append(f"print(got[{name!r}])")
             continue
-        text = _literal(wide(want)) if model else _literal(np.asarray(want))
-        same = f"np.array_equal(got[{name!r}], {text}, equal_nan=True)"
+        same = f"np.array_equal(got[{name!r}], {_literal(want)}, equal_nan=True)"
         lines += [f"assert {same}, got[{name!r}]"]
     return "\n".join(lines)
+
+
+def _as_output(values: Any, tensor: Tensor) -> Any:
+    """Return what a reference says as the output would hold it; as it is where it is no such tensor."""
+    try:
+        return own_values(values, tensor)
+    except AccelError:
+        return np.asarray(values)
 
 
 def property_lines(trial: Trial, stage: str, call: str, imports: list[str]) -> str:

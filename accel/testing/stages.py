@@ -10,14 +10,15 @@ import numpy as np
 from accel.errors import AccelError
 from accel.program import assemble
 from accel.testing.error_bounds import bounds_of
-from accel.testing.subjects import LibrarySubject, NotApplicable
-from accel.testing.trials import Trial, differing, refused, wide
+from accel.testing.subjects import LibraryCase, LibrarySubject, NotApplicable
+from accel.testing.trials import OtherShape, Trial, differing, refused, wide
 
 if TYPE_CHECKING:
     from accel.testing.property import Options
 
 __all__ = ["STAGES", "Stage"]
 
+TO_THE_BIT = "(compared to the bit; a float64 model needs bound=)"
 PLAIN_WORK = 1 << 20  # lane cycles of all nodes that the plain engine is asked for: about a second
 
 
@@ -73,9 +74,9 @@ def reference(trial: Trial, options: Options) -> str | None:
         return _within(trial, options)
     want = trial.expected(model=whole)
     text = differing(trial.program, trial.run(), want, "the reference", exact_bits=library, zero_signs=not whole)
-    if text is None or whole or library:
+    if text is None or whole or library or isinstance(text, OtherShape):
         return text
-    return f"{text} (compared to the bit; a float64 model needs bound=)"
+    return f"{text} {TO_THE_BIT}"
 
 
 def _within(trial: Trial, options: Options) -> str | None:
@@ -83,7 +84,7 @@ def _within(trial: Trial, options: Options) -> str | None:
     allowed, got = bounds_of(options.bound, trial, want), trial.run()
     for name, model in want.items():
         if model.shape != np.shape(got[name]):
-            return f"the reference has shape {model.shape} for {name}, the kernel {np.shape(got[name])}"
+            return OtherShape(f"the reference has shape {model.shape} for {name}, the kernel {np.shape(got[name])}")
         off = np.abs(wide(got[name]) - model)
         outside = np.argwhere(~(off <= allowed[name]) & np.isfinite(np.broadcast_to(allowed[name], off.shape)))
         if len(outside):
@@ -109,7 +110,8 @@ def special(trial: Trial, options: Options) -> str | None:
         want = trial.expected()
     except NotApplicable:
         return None
-    return differing(trial.program, got, want, "the reference", exact_bits=library)
+    text = differing(trial.program, got, want, "the reference", exact_bits=library)
+    return text if text is None or library or isinstance(text, OtherShape) else f"{text} {TO_THE_BIT}"
 
 
 def variants(trial: Trial, options: Options) -> str | None:
@@ -140,6 +142,10 @@ def laws(trial: Trial, options: Options) -> str | None:
     program, timing = trial.program, trial.program.time()
     if timing.cycles < (least := program.time("bound").cycles):
         return f"{timing.cycles} cycles are fewer than the bound's {least}"
+    if isinstance(trial.case, LibraryCase):
+        any_kernel = trial.case.problem.bound(trial.chip, trial.case.resident)
+        if timing.seconds < any_kernel.seconds * (1 - 1e-9):
+            return f"{timing.seconds:.4g} s are less than {any_kernel.seconds:.4g} s, the {any_kernel.cause} bound"
     if abs(sum(timing.losses.values()) - 1) > 1e-9:
         return f"the ledger sums to {sum(timing.losses.values())!r}"
     again = trial.subject.build(trial.chip, trial.case)

@@ -15,11 +15,17 @@ from accel.program import Program
 from accel.testing.drawing import draw_inputs, own_values
 from accel.testing.subjects import NotApplicable, Subject
 
-__all__ = ["Check", "Run", "Trial", "build_trial", "differing", "refused", "shown", "wide"]
+__all__ = ["Check", "OtherShape", "Run", "Trial", "build_trial", "differing", "refused", "shown", "wide"]
 
 REFUSALS = (InputError, UnsupportedError, CapacityError)
 Run: TypeAlias = "Callable[..., dict[str, Any]]"
 Check: TypeAlias = "Callable[[Trial, Run], str | None]"
+
+
+class OtherShape(str):
+    """What is wrong where outputs have other shapes than a reference: not the failure that wrong numbers are."""
+
+    __slots__ = ()
 
 
 def refused(error: AccelError) -> bool:
@@ -133,7 +139,7 @@ def differing(program: Program, got: Mapping[str, Any], want: Mapping[str, Any],
         own: Any = {"bias": t.bias, "denormals": t.denormals} if fmt(t.dtype).kind == "cfp" else {}
         other = np.asarray(want[t.name])
         if other.shape != np.shape(got[t.name]):
-            return f"{against} has shape {other.shape} for {t.name}, the kernel {np.shape(got[t.name])}"
+            return OtherShape(f"{against} has shape {other.shape} for {t.name}, the kernel {np.shape(got[t.name])}")
         mine = as_storage(got[t.name], t.dtype, **own)
         try:
             theirs = as_storage(other, t.dtype, **own)

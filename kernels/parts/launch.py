@@ -21,7 +21,7 @@ __all__ = ["chip_of", "in_strips", "one_nan", "only_in_memory", "present", "tens
 
 def chip_of(chip: ChipSpec | str) -> ChipSpec:
     """Return the chip of a catalog name or TOML path; a chip is itself."""
-    return find_chip(chip) if isinstance(chip, str) else chip
+    return find_chip(chip)
 
 
 def only_in_memory(problem: Problem, resident: frozenset[str]) -> None:

@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["RunStream", "RunSums", "choose_runs"]
 
+SPARE = 4096
+"""SRAM left for what is one number a piece, a level of the tree, or a node."""
 BLOCK = 4
 """Pieces that a node works on at once: 512 passes of the vector unit in fp32; at most, and a power of two."""
 
 
-def choose_runs(chip: ChipSpec, rows: int, length: int, **given: int) -> ColumnTiling:
+def choose_runs(chip: ChipSpec, rows: int, length: int, *, streamed: int, work: int = 0, **given: int) -> ColumnTiling:
     """Return how (rows, length) is dealt; its `chunk` and `block` count elements. given: block (pieces), depth.
 
-    SRAM is no concern: 64 KB serve any size. InputError for a field that is no tiling or no size.
+    streamed: bytes an element of all tensors that pass; work: bytes an element of what a block needs besides. The block
+    is the largest that SRAM has room for. InputError for a field that is no tiling or no size.
     """
     for name, value in given.items():
         if name not in ("block", "depth"):
@@ -48,8 +51,13 @@ def choose_runs(chip: ChipSpec, rows: int, length: int, **given: int) -> ColumnT
     chunk = PIECE
     while ceil(length / chunk) > nodes // groups:
         chunk *= 2
-    block = min(given.get("block", BLOCK) * PIECE, chunk)
-    return ColumnTiling(groups, run, 1, 1, ceil(length / chunk), chunk, block, False, 1, given.get("depth", 2))
+    depth, pieces = given.get("depth", 2), given.get("block", 0)
+    if not pieces:
+        pieces, most = BLOCK, (chip.node.sram_bytes - SPARE) // (depth * streamed + work)
+        while pieces > 1 and pieces * PIECE > most:
+            pieces //= 2
+    block = min(pieces * PIECE, chunk)
+    return ColumnTiling(groups, run, 1, 1, ceil(length / chunk), chunk, block, False, 1, depth)
 
 
 class RunStream(ColumnStream):
