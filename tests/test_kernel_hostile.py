@@ -81,7 +81,7 @@ IMAGE = {"n": 1, "h": 4, "w": 4, "c": 2, "k": 2, "r": 1, "s": 1}
         (lambda: Matmul(2, 2, 2, dtype_b=SEVERAL), "dtype_b=array([1, 2]) is not the name of a number format"),
         (lambda: Matmul(2, 2, 2, activation="x" * 9999), f"activation='{'x' * 56}... is not one of none, relu"),
         (lambda: Matmul(2, 2, 2, activation=[10**6000]), "activation=a list is not one of none, relu"),
-        (lambda: Pool2d(1, 1 << 31, 9, 4, 3, 3), "h=2147483648 is outside 1..65536"),
+        (lambda: Pool2d(1, 1 << 31, 9, 4, 3, 3), "h=2147483648 is outside 1..1048576"),
         (lambda: accel.kernels.conv2d.build("mini", **IMAGE, activation=SEVERAL), "activation=array([1, 2]) is"),
         (lambda: accel.kernels.softmax.build("mini", rows=3, columns=5, depth=10**6000), "depth is far beyond any"),
         (lambda: build(Matmul(2, 2, 2), None), "a chip cannot be None; give a catalog name"),

@@ -21,7 +21,7 @@ from accel.problem.workload import Operand, Problem
 
 __all__ = ["Pool2d"]
 
-MAX_SIZE = 1 << 16
+MAX_SIZE = 1 << 20
 """Largest height or width of an image: the elements that each window holds are found one by one."""
 MAX_WINDOW = 1 << 10
 """Largest window height or width."""
