@@ -121,6 +121,17 @@ def test_smaller_nodes_keep_less_and_never_refuse() -> None:
     assert_bits(problem, program, draw_inputs(problem))
 
 
+def test_larger_nodes_never_take_smaller_tiles_for_a_spare_slot() -> None:
+    problem = StreamingConv(8, 96, 800, 1, 8, 4, 7, 7, stride=2, pad=3, cameras=2)
+    sizes = range(120 << 10, 220 << 10, 1 << 10)
+    whole = [cut for size in sizes if (cut := choose(MINI.replace(**{"node.sram_bytes": size}), problem)).kept == 4]
+    pixels = [cut.tall * cut.wide for cut in whole]
+    assert pixels == sorted(pixels)
+    assert pixels[0] < pixels[-1]
+    assert [cut.slots for cut in whole if cut.slots == 5]  # no spare one where there is room for nothing else
+    assert whole[-1].slots == 6
+
+
 def test_one_camera_has_no_dimension_of_its_own() -> None:
     one, two = (StreamingConv(4, 9, 8, 2, 3, 2, 3, 3, cameras=cameras) for cameras in (1, 2))
     assert [o.shape for o in one.operands.values()] == [(4, 9, 8, 2), (2, 3, 3, 2, 3), (3, 7, 6, 3)]

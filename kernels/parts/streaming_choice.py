@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 
 from accel.errors import CapacityError, InputError, UnsupportedError
@@ -107,21 +108,24 @@ def _heights(problem: StreamingConv, nodes: int, given: dict[str, int]) -> Itera
 
 
 def _whole(problem: StreamingConv, nodes: int, room: int, given: dict[str, int]) -> Iterator[Strips]:
-    """Yield cuts that keep the whole window: large tiles first, and as roomy a ring as can be."""
+    """Yield cuts that keep the whole window: large tiles first, and in each a spare slot where there is room for one.
+
+    A spare slot is worth little (a frame can arrive while the window is read without it), smaller tiles cost more.
+    """
     kt, q = problem.kt, axes(problem)[1].out
     if given.get("kept", kt) != kt:
         return
+    rings = (given["slots"],) if "slots" in given else (kt + 2, kt + 1)
     for high in _heights(problem, nodes, given):
         tall = min(given.get("tall", high), high)
-        for slots in (given["slots"],) if "slots" in given else (kt + 2, kt + 1):
-            strips = Strips(problem, high, 1, slots, kt, tall, given.get("span", q))
-            if not strips.legal():
-                break
-            for wide in [given["wide"]] if "wide" in given else _widths(tall, q, high * q):
-                yield strips.cut(tall, min(wide, strips.span), strips.span)
-        else:
-            if strips.ring_bytes > room:
-                return  # higher strips need more
+        strips = Strips(problem, high, 1, rings[-1], kt, tall, given.get("span", q))
+        if not strips.legal():
+            continue
+        for wide in [given["wide"]] if "wide" in given else _widths(tall, q, high * q):
+            for slots in rings:
+                yield replace(strips, slots=slots).cut(tall, min(wide, strips.span), strips.span)
+        if strips.ring_bytes > room:
+            return  # higher strips need more
 
 
 def _widths(tall: int, q: int, pixels: int) -> list[int]:
