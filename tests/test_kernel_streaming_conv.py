@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import streaming_conv
-from accel.kernels.parts.streaming_choice import choose
+from accel.kernels.parts.streaming_choice import CLOSE, _cuts, _lowest, choose, cycles
 from accel.numerics import as_storage
 from accel.problem import StreamingConv
 
@@ -130,6 +130,22 @@ def test_larger_nodes_never_take_smaller_tiles_for_a_spare_slot() -> None:
     assert pixels[0] < pixels[-1]
     assert [cut.slots for cut in whole if cut.slots == 5]  # no spare one where there is room for nothing else
     assert whole[-1].slots == 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.sampled_from([2, 4, 8, 16, 64]), st.sampled_from([1.0, 16.0, 400.0]))
+def test_no_cut_is_passed_over_that_memory_and_matrix_unit_would_rather_have(
+    problem: StreamingConv, kib: int, rate: float
+) -> None:
+    chip = MINI.replace(**{"node.sram_bytes": kib << 10, "ports.0.bytes_per_cycle": rate})
+    every = [cut for strips in _lowest(problem, 16, {}) for cut in _cuts(strips, {})]
+    fitting = [cut for cut in every if cut.sram_bytes() <= kib << 10]
+    if not fitting:
+        with pytest.raises(CapacityError, match=f"{min(cut.sram_bytes() for cut in every):,} B"):
+            choose(chip, problem)
+        return
+    taken = choose(chip, problem)
+    assert not taken.older or cycles(chip, taken) <= CLOSE * min(cycles(chip, cut) for cut in fitting)
 
 
 def test_one_camera_has_no_dimension_of_its_own() -> None:

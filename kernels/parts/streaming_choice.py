@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
 from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec
@@ -44,19 +44,40 @@ def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
     for strips in _whole(problem, nodes, room, given):
         if strips.sram_bytes() <= room:
             return strips
-    cuts = {strips: strips.sram_bytes() for strips in _lowest(problem, nodes, given)}
-    times = {strips: cycles(chip, strips) for strips, size in cuts.items() if size <= room}
+    times = _fitting(chip, problem, given)
     if times:
         close = [s for s, time in times.items() if time <= CLOSE * min(times.values())]
         return min(close, key=lambda s: (-s.tall * s.wide, times[s], _traffic(s), -s.kept, s.span))
-    if not cuts:
+    sizes = [cut.sram_bytes() for strips in _lowest(problem, nodes, given) for cut in _cuts(strips, given)]
+    if not sizes:
         raise UnsupportedError(
             f"{problem.label} does not fit {chip.name}: no cut has its halos in neighbours alone; use higher strips"
         )
     raise CapacityError(
-        f"the smallest cut needs {min(cuts.values()):,} B of SRAM a node; "
-        "use smaller frames, fewer filters or more nodes"
+        f"the smallest cut needs {min(sizes):,} B of SRAM a node; use smaller frames, fewer filters or more nodes"
     )
+
+
+def _fitting(chip: ChipSpec, problem: StreamingConv, given: dict[str, int]) -> dict[Strips, int]:
+    """Return the cycles of the cuts that fit a node, without those that cannot be within 2 % of the fewest."""
+    nodes, room = chip.mesh.rows * chip.mesh.cols, chip.node.sram_bytes
+    times: dict[Strips, int] = {}
+    fewest = inf
+    for strips in _lowest(problem, nodes, given):
+        if strips.ring_bytes > room or _memory_cycles(chip, _leanest(strips)) > CLOSE * fewest:
+            continue
+        times |= {cut: cycles(chip, cut) for cut in _cuts(strips, given) if cut.sram_bytes() <= room}
+        fewest = min(times.values(), default=inf)
+    return times
+
+
+def _leanest(strips: Strips) -> Strips:
+    """Return the cut that refetches the fewest bytes: largest blocks, or single outputs where strides leave gaps."""
+    tall, span = (
+        size if (axis.taps - 1) * axis.dilation + 1 >= axis.stride else 1
+        for axis, size in ((strips.height, strips.high), (strips.width, strips.q))
+    )
+    return strips.cut(tall, 1, span)
 
 
 def cycles(chip: ChipSpec, strips: Strips) -> int:
@@ -65,8 +86,12 @@ def cycles(chip: ChipSpec, strips: Strips) -> int:
     Memory: bytes fetched, fetched again and stored over the rate of all ports. A strip: for every tile and frame of the
     window the steps of the matrix unit, the drain of its accumulator blocks, fill and issue (docs/cycle-model.md).
     """
+    return max(_memory_cycles(chip, strips), _strip_cycles(chip, strips))
+
+
+def _memory_cycles(chip: ChipSpec, strips: Strips) -> int:
     rate = sum(port.bytes_per_cycle * port.efficiency for port in chip.ports)
-    return max(ceil((_traffic(strips) + strips.stored_bytes) / rate), _strip_cycles(chip, strips))
+    return ceil((_traffic(strips) + strips.stored_bytes) / rate)
 
 
 def _strip_cycles(chip: ChipSpec, strips: Strips) -> int:
@@ -136,13 +161,13 @@ def _widths(tall: int, q: int, pixels: int) -> list[int]:
 
 
 def _lowest(problem: StreamingConv, nodes: int, given: dict[str, int]) -> Iterator[Strips]:
-    """Yield cuts in the lowest strips that can be, for all numbers of frames that stay, in all tiles and blocks."""
+    """Yield the lowest strips that can be for every number of frames that stay, most frames first."""
     only = given.get("kept", problem.kt if "slots" in given else None)
     for kept in range(problem.kt, -1, -1) if only is None else (only,):
         for high in _heights(problem, nodes, given):
             strips = Strips(problem, high, 1, given.get("slots", kept + 1 if kept else 0), kept, 1, 1)
             if strips.legal():
-                yield from _cuts(strips, given)
+                yield strips
                 break
 
 
