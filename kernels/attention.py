@@ -19,7 +19,7 @@ depends on the problem only: no node, tile or order of nodes shows in a result. 
 Gimelshein, "Online normalizer calculation for softmax" (2018); tiles of it, Dao et al., "FlashAttention" (2022).
 
 How it runs. A group of nodes shares a head: keys and values are multicast to all of it, each node keeps its rows of q
-and o. Three threads overlap: loads; the matrix unit, which scores items (16 to 32 rows against a block) some steps
+and o. Three threads overlap: loads; the matrix unit, which scores items (16 rows and more against a block) some steps
 ahead of the values it sums; the vector unit, which turns scores into weights. What made it fast, in this order:
 
 1. The weights' sum is a column of ones beside v, so it costs the matrix unit 3 % instead of the vector unit 15 %.
@@ -28,6 +28,8 @@ ahead of the values it sums; the vector unit, which turns scores into weights. W
 3. Matmuls are 16 rows high. A long one queues all its accesses to SRAM before those of a short vector row.
 4. Causal rows are dealt in strips of 16, back and forth: all nodes of a group have as much to do with each block.
 5. Whole rounds of heads get one form of group, the rest a larger one (`parts/attention_plan.py`).
+6. At the start all groups ask memory for their first keys at once, and none for what it needs later: what some have
+   early, others lack. Without a mask items are as high as a node's rows, for what an item costs beside its rows.
 
 Backward (`parts/attention_backward.py`) never stores the weights either: it computes them again from lse. Per pair
 

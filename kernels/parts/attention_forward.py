@@ -45,7 +45,7 @@ class Forward:
         self.K_full, self.V_full = k.sem(plan.stages, "K_full"), k.sem(plan.stages, "V_full")
         self.Q_full, self.Q_free = k.sem(2 * PARTS, "Q_full"), k.sem(2, "Q_free", 1)
         self.scored, self.weighed, self.summed = (k.sem(name=n) for n in ("scored", "weighed", "summed"))
-        self.sent = k.sem(2, "sent", 2)
+        self.sent, self.begun = k.sem(2, "sent", 2), k.sem(len(plan.stretches), "begun")
         # Each stretch has its own owners, so tokens for one must never be taken for tokens of the next.
         self.K_free = [k.sem(plan.stages, f"K_free{n}") for n in range(len(plan.stretches))]
         self.V_free = [k.sem(plan.stages, f"V_free{n}") for n in range(len(plan.stretches))]
@@ -74,6 +74,9 @@ class Forward:
                 for j, share in enumerate(spread(len(seat.pieces), blocks, stages)):
                     self._keys(n, seat, i, j, blocks)
                     if share:
+                        if 0 in share:
+                            with k.when((i == 0) & (i < seat.trips - 1)):
+                                k.wait(self.begun[n])
                         with k.when(i < seat.trips - 1):
                             self._rows(seat, i + 1, share)
             with k.when(seat.owns):
@@ -120,16 +123,15 @@ class Forward:
         for n, (seat, items) in enumerate(zip(self.seats, self.items, strict=True)):
             if not seat.busy:
                 continue
-            for g in range(self.plan.stages):
-                k.inc(self.K_free[n][g], at=seat.owner)
-                k.inc(self.V_free[n][g], at=seat.owner)
+            self._open(n, seat, range(1), range(0))
             if not items:
+                self._open(n, seat, range(1, self.plan.stages), range(self.plan.stages), last=True)
                 for i in k.loop(seat.trips):
                     self._pass(n, seat, i, range(self.blocks(seat.stretch)))
                 continue
             ahead = self._ahead(seat, items)
             for t in range(ahead):
-                self._scores(n, seat, items, 0, t)
+                self._scores(n, seat, items, 0, t, before=ahead)
             unseen = range(items[-1].block + 1, self.blocks(seat.stretch))
             for i in k.loop(seat.trips):
                 for t in range(len(items)):
@@ -144,6 +146,28 @@ class Forward:
                     with k.when(i < seat.trips - 1):
                         for t in range(ahead):
                             self._scores(n, seat, items, i + 1, t)
+
+    def _open(self, n: int, seat: Seat, keys: range, values: range, *, last: bool = False) -> None:
+        """Let keys and values of these slots come; with the last of them, the queries of the next trip."""
+        k = self.k
+        for free, slots in ((self.K_free[n], keys), (self.V_free[n], values)):
+            for g in slots:
+                k.inc(free[g], at=seat.owner)
+        if last:
+            with k.when(seat.trips > 1):
+                k.inc(self.begun[n])
+
+    def _open_more(self, n: int, seat: Seat, items: list[Item], t: int, before: int) -> None:
+        """Once the keys of item t, one of the first, are here, let the next ones come; at item `before` - 1 all.
+
+        All groups ask for their first keys at once; one that then asked for all it has room for would keep others
+        waiting for what they need before.
+        """
+        stages, known = self.plan.stages, items[t - 1].block + 1 if t else 0  # known: blocks whose values may come
+        if t == before - 1:
+            self._open(n, seat, range(known + 1, stages), range(known, stages), last=True)
+        elif items[t].block == known:
+            self._open(n, seat, range(known + 1, min(known + 2, stages)), range(known, known + 1))
 
     def _ahead(self, seat: Seat, items: list[Item]) -> int:
         """Return how many items scores may be ahead of values without holding more keys than there are slots."""
@@ -170,7 +194,7 @@ class Forward:
         first, last = t == 0 or items[t - 1].block < now, t == len(items) - 1 or items[t + 1].block > now
         return first, last
 
-    def _scores(self, n: int, seat: Seat, items: list[Item], i: Any, t: int) -> None:
+    def _scores(self, n: int, seat: Seat, items: list[Item], i: Any, t: int, *, before: int = 0) -> None:
         k, item, blocks = self.k, items[t], self.blocks(seat.stretch)
         first, last = self._turns(items, t)
         g = (i * blocks + item.block) % self.plan.stages
@@ -178,6 +202,8 @@ class Forward:
             self._await_queries(seat, item, i)
         if first:
             k.wait(self.K_full[g])
+        if before:
+            self._open_more(n, seat, items, t, before)
         queries = self.Q[i % 2, item.place : item.place + item.rows]
         scores = self.S[(i * len(items) + t) % (self.plan.ahead + 1), : item.rows, : item.width]
         for part in self._parts(item.rows):
