@@ -9,11 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from report_page import Page
 
 import accel
 from accel.problem import Matmul
-from accel.report.subject import Subject, subjects_of
+from accel.report.subject import Subject, Verified, subjects_of
 from accel.report.writing import plotly_source, write_page
 
 BROWSER = next(
@@ -80,3 +81,21 @@ def test_it_prints(subjects: tuple[Subject, ...], tmp_path: Path) -> None:
     printed = (tmp_path / "p.pdf").read_bytes()
     assert printed.startswith(b"%PDF")
     assert len(printed) > 30_000  # figures are in it
+
+
+@pytest.mark.parametrize("width", [1200, 1000, 800])
+def test_the_table_of_all_has_room_for_every_column(width: int, tmp_path: Path) -> None:
+    gpus = ["v100-sxm2", "a100-sxm-80gb", "h100-sxm"]
+    (one,) = subjects_of(accel.bench(Matmul(96, 80, 64), "mini", gpus))
+    labels = ("gpt3-175b: attention projection", "cameras: 8 x 1280x960 stem 3x3/2")
+    shown = [dataclasses.replace(one, label=label, verified=Verified(9, 9, 0), hazards=0) for label in labels]
+    page = write_page(shown, tmp_path / "p.html", title="two", script=None)
+    text = page.read_text("utf-8")
+    assert f">{one.timing.cycles:,}</td>" in text
+    page.write_text(text.replace(f">{one.timing.cycles:,}</td>", ">115,205,906</td>"), "utf-8")
+    with Browser(tmp_path, width=width) as browser:
+        browser.open(page)
+        assert browser.js("document.querySelector('.sortable thead').textContent.includes('hazards')")
+        own = "document.querySelector('.sortable').parentElement"
+        assert browser.js(f"{own}.scrollWidth - {own}.clientWidth") == 0
+        assert browser.js("document.documentElement.scrollWidth") == width
