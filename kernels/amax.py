@@ -18,6 +18,7 @@ The bound it approaches: the bytes of x over memory bandwidth.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import frexp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,9 +128,15 @@ def _program(chip: ChipSpec, problem: Amax, *, resident: frozenset[str] = frozen
 
 
 def random_inputs(problem: Amax, seed: int) -> dict[str, Any]:
-    """Return legal inputs: magnitudes are not negative; hard ones have an infinity and a NaN."""
+    """Return legal inputs: magnitudes are not negative; hard ones have an infinity and a NaN.
+
+    Of every second the largest number is, but for a power of two, the largest of the target: it just fits a bias.
+    """
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=problem.size) * 2.0 ** rng.integers(-20, 12)).astype(np.float32)
+    if seed % 2:
+        x = np.clip(x, -4, 4)
+        x[rng.integers(problem.size)] = 32 * frexp(LARGEST[problem.target])[0]
     if is_hard(seed):
         x[rng.integers(problem.size, size=2)] = np.inf, rng.choice([np.nan, -np.inf])
     return {"x": x, "history": np.abs(rng.normal(size=problem.entries)).astype(np.float32)}

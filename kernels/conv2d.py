@@ -136,8 +136,13 @@ KERNEL = LibraryKernel(
         Conv2d(2, 9, 7, 6, 10, 5, 2, stride=(2, 3), pad=(3, 1), dilation=(1, 2), groups=2, direction="dgrad"),
         Conv2d(1, 12, 6, 9, 9, 3, 3, pad=1, stride=2, groups=9, out_dtype="fp32", direction="dgrad"),
         Conv2d(2, 5, 6, 17, 3, 1, 1, stride=2, dtype="fp32", direction="dgrad"),
+        Conv2d(1, 4, 3, 16, 9, 1, 1, direction="dgrad"),  # gy resident: the last node of a team keeps fewer filters
         Conv2d(5, 7, 9, 16, 24, 3, 3, stride=2, pad=1, bias=True, out_dtype="fp32", direction="wgrad"),
         Conv2d(3, 6, 5, 12, 40, 3, 2, pad=(1, 0), dilation=(2, 1), direction="wgrad"),
         Conv2d(2, 5, 5, 6, 6, 3, 3, pad=1, groups=6, bias=True, direction="wgrad"),
+        # taps dealt to nodes along a dilated filter row, on the matrix and on the vector unit
+        Conv2d(1, 4, 4, 8, 4, 2, 2, stride=2, pad=(2, 1), dilation=(1, 3), direction="wgrad"),
+        Conv2d(1, 7, 7, 1, 2, 5, 3, stride=2, pad=(3, 1), dilation=(1, 2), dtype="fp32", direction="wgrad"),
     ),
+    tilings=({"taps": 2},),  # several rows of filters in a piece where rows do not join
 )

@@ -142,12 +142,22 @@ def _program(chip: ChipSpec, problem: GradNorm, *, resident: frozenset[str] = fr
 
 
 def random_inputs(problem: GradNorm, seed: int) -> dict[str, Any]:
-    """Return legal inputs: a loss scale that is a power of two, and a streak of steps; hard ones overflow."""
+    """Return legal inputs: a loss scale that is a power of two, and a streak of steps; hard ones overflow.
+
+    Every third streak is about to grow the scale; every third gradient is so large that its square overflows before
+    the scale is divided out, but not after.
+    """
     rng = np.random.default_rng(seed)
     g = rng.normal(size=problem.size).astype(np.float32)
+    scale = np.exp2(rng.integers(0, 12, 1)).astype(F)
+    streak = rng.integers(0, 2000, 1, np.int32)
+    if seed % 3 == 1:
+        streak[0] = max(0, problem.interval - 1)
+    if seed % 3 == 2 and problem.dtype != "fp16":
+        g, scale = g * F(2.0**64), np.array([2.0**24], F)
     if is_hard(seed):
         g[rng.integers(problem.size)] = rng.choice([np.inf, -np.inf, np.nan])
-    return {"g": g, "scale": np.exp2(rng.integers(0, 12, 1)).astype(F), "streak": rng.integers(0, 2000, 1, np.int32)}
+    return {"g": g, "scale": scale, "streak": streak}
 
 
 KERNEL = LibraryKernel(

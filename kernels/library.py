@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ class LibraryKernel:
     Both also get meaning=, bias and denormals by tensor name, where a tensor has a configurable format.
     inputs(problem, seed): legal random inputs where not any number will do; for a seed that `is_hard`, with what a user
     should not give and the definition answers (a label that is no class, a step with an overflow). examples: small
-    problems that span what it takes; each goes through the whole battery on the chip `mini`.
+    problems that span what it takes; each goes through the whole battery on the chip `mini`. tilings: other cuts than
+    the default one, by field, with which the battery builds each example that takes them: the bits are the same.
     """
 
     problem: type[Problem]
@@ -42,6 +43,7 @@ class LibraryKernel:
     examples: tuple[Problem, ...]
     inputs: Callable[[Any, int], dict[str, Any]] | None = None
     oracle_at: Callable[..., Any] | None = None
+    tilings: tuple[Mapping[str, Any], ...] = ()
 
 
 def is_hard(seed: int) -> bool:

@@ -185,6 +185,7 @@ KERNEL = LibraryKernel(
         ElementLoss(2049, "l2", dtype="fp32"),
         ElementLoss(70_001, "huber", delta=0.75),
         ElementLoss(3001, "l1", dtype="fp16", direction="bwd"),
+        ElementLoss(700, "l1", dtype="fp32", direction="bwd"),
         ElementLoss(2048, "l2", direction="bwd"),
         ElementLoss(40_000, "huber", dtype="fp32", direction="bwd"),
     ),

@@ -325,6 +325,7 @@ KERNEL = LibraryKernel(
         Pool2d(2, 8, 7, 17, 2, 3, stride=(3, 1), dilation=(2, 1), out_dtype="fp32"),
         Pool2d(3, 9, 11, 5, 3, 3, stride=2, pad=1, direction="bwd"),
         Pool2d(2, 7, 6, 9, 2, 2, direction="bwd", dtype="fp32"),
+        Pool2d(2, 7, 6, 5, 3, 3, stride=1, pad=1, direction="bwd", dtype="fp32", out_dtype="fp32"),
         Pool2d(2, 7, 9, 6, 3, 2, "avg", stride=(2, 1), pad=1),
         Pool2d(2, 7, 7, 33, 7, 7, "avg"),
         Pool2d(3, 6, 9, 4, 3, 3, "avg", stride=1, pad=1, count_include_pad=False, dtype="fp16"),

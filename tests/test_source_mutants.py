@@ -50,9 +50,27 @@ LONGER = (
     Mistake("conv2d", "parts/conv_forward.py", "window(2, s.w.taps, s.w.stride)", "window(2, s.w.taps, 1)"),
     Mistake("matmul", "parts/matmul_results.py", "k.wait(self.inbox_free[p % 2], teams - 1)",
             "k.wait(self.inbox_free[p % 2], teams - 2) if teams > 2 else None"),
+    # several rows of filters in a piece, taps dealt along a dilated filter row
+    Mistake("conv2d", "parts/conv_weight_gradient.py", "(r0 + r) * ha.dilation, s0 * wa.dilation\n",
+            "(r0 + r) * ha.dilation, s0\n"),
+    Mistake("conv2d", "parts/conv_weight_gradient.py", "q * steps[2] + s0 * axes[2].dilation", "q * steps[2] + s0"),
+    Mistake("conv3d", "parts/conv_weight_gradient.py", "windows, right, accumulate=not fresh or z > 0,",
+            "windows, right, accumulate=not fresh,"),
     # resident operands
     Mistake("matmul", "parts/matmul_panels.py", "depth = slice(chain.first + piece * T.piece, chain.first + piece",
             "depth = slice(piece * T.piece, piece"),
+    Mistake("conv2d", "parts/conv_data_work.py", "cut.shard, min(cut.shard, form.k - holder * cut.shard)",
+            "cut.shard, cut.shard"),
+    # sums of three numbers whose order shows, differences near 2^-149, squares that overflow, what is just equal
+    Mistake("max_pool", "pooling.py", "for number, where in reversed(_pairs(target)):",
+            "for number, where in _pairs(target):"),
+    Mistake("l1_loss", "losses.py", "k.vec.mul(d, d, HUGE)\n                        k.vec.mul(d, d, HUGE)",
+            "k.vec.mul(d, d, HUGE)"),
+    Mistake("grad_norm", "grad_norm.py", "v.mul(t, t, inverse)\n                v.mul(t, t, t)",
+            "v.mul(t, t, t)\n                v.mul(t, t, inverse)\n                v.mul(t, t, inverse)"),
+    Mistake("grad_norm", "grad_norm.py", 'v.compare(grown, steps, ">=", p.interval)',
+            'v.compare(grown, steps, ">", p.interval)'),
+    Mistake("amax", "amax.py", 'v.compare(fits, table, ">=", wanted)', 'v.compare(fits, table, ">", wanted)'),
     # groups longer than a piece of a sum
     Mistake("groupnorm", "groupnorm.py", "range(0, self.each, PIECE)",
             "range(0, self.each - self.each % PIECE or 1, PIECE)"),

@@ -69,6 +69,11 @@ class Editor:
                 return s.name, s.index, s.count
         return f"semaphore {sem}", sem, 1
 
+    def same_group(self, sem: int) -> range:
+        """Return the semaphores that one was declared with."""
+        _, first, count = self.group(sem)
+        return range(first, first + count)
+
     def sem_name(self, sem: int) -> str:
         """Return the name of a semaphore as its author writes it."""
         name, first, count = self.group(sem)

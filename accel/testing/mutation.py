@@ -140,7 +140,8 @@ def _wrong_count(e: Editor) -> Iterator[Edit]:
                 was = int(e.code[row, word])
                 yield f"{e.entry(row).mnemonic} of {n} in place of {was} for {name}", (row,), e.changed((row, word, n))
     init = e.program.semaphore_init
-    for sem in np.flatnonzero(init).tolist():
+    awaited = {n for r in e.rows(WAIT) for n in e.same_group(int(e.code[r, e.word(r, "sem")]))}
+    for sem in sorted(awaited.intersection(np.flatnonzero(init).tolist())):
         for count in (int(init[sem]) + 1, int(init[sem]) - 1):
             changed = init.copy()
             changed[sem] = count

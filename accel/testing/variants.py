@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import AccelError
+from accel.testing.subjects import LibrarySubject
 from accel.testing.trials import Trial, refused
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ STEPS = 3  # that narrow the least SRAM, each by half of what is left
 
 
 def library_variants(trial: Trial) -> Iterator[tuple[str, ChipSpec, Any]]:
-    """Yield (what is other, chip, case): little SRAM makes tilings with many passes; residency makes other copies."""
+    """Yield (what is other, chip, case): little SRAM makes tilings with many passes; residency makes other copies.
+
+    Last come the tilings that the kernel names itself.
+    """
     chip = trial.chip
     if chip.node.sram_bytes >= 1 << 16:
         yield "a quarter of the SRAM", _with_sram(chip, chip.node.sram_bytes // 4), trial.case
@@ -30,6 +34,9 @@ def library_variants(trial: Trial) -> Iterator[tuple[str, ChipSpec, Any]]:
     for held in (*((name,) for name in names), names) if len(names) > 1 else (names,):
         if frozenset(held) != trial.case.resident:
             yield f"{' and '.join(held)} resident", chip, replace(trial.case, resident=frozenset(held))
+    assert isinstance(trial.subject, LibrarySubject)
+    for tiling in trial.subject.kernel.tilings:
+        yield ", ".join(f"{n}={v}" for n, v in tiling.items()), chip, replace(trial.case, tiling=tuple(tiling.items()))
 
 
 def _with_sram(chip: ChipSpec, size: int) -> ChipSpec:

@@ -268,8 +268,6 @@ class Forward:
                 with k.when(seat.trips > 1 if u < 0 else True):
                     k.wait(self.summed)
                     self._finish(seat, items, seat.trips - 2 if u < 0 else seat.trips - 1, u % len(items))
-        for slot in range(2):
-            k.wait(self.sent[slot], 2)
 
     def _summed(self, items: list[Item]) -> list[int]:
         """Return after which items' values (counted from the first of a trip) each item may rescale its own sums.

@@ -76,7 +76,7 @@ class Piece:
             for name in reads:
                 if stream.spent(name, number):
                     stream.slots(name, number).release(stream.place(name, number, self, piece))
-            for name in plan.writes:
+            for name in plan.writes[:1]:  # says that the others are there, too
                 stream.flows[name].commit(stream.place(name, number, self, piece))
 
 
@@ -119,13 +119,14 @@ class Flow:
         return self.slot(place, piece)[0]
 
     def commit(self, place: Any) -> None:
-        """Hand the result to the thread that stores."""
+        """Hand the result to the thread that stores, and with it all results of the same piece."""
         self.k.inc(self.full[place % self.depth])
 
-    def store(self, place: Any, piece: Piece) -> None:
-        """Send a result to memory; its slot is free when it has left."""
+    def store(self, place: Any, piece: Piece, told: bool) -> None:
+        """Send a result to memory; its slot is free when it has left. told: one handed over with it came before."""
         near, far = self.slot(place, piece)
-        self.k.wait(self.full[place % self.depth])
+        if not told:
+            self.k.wait(self.full[place % self.depth])
         self.k.copy(far, near, sent=self.free[place % self.depth])
 
 
@@ -270,7 +271,7 @@ class Stream:
             yield item
             for name in self.item_reads:
                 self.flows[name].release(item.number)
-            for name in self.item_writes:
+            for name in self.item_writes[:1]:
                 self.flows[name].commit(item.number)
 
     def _store(self) -> None:
@@ -279,6 +280,7 @@ class Stream:
             for number, sweep in enumerate(self.sweeps):
                 for piece in self.pieces(item) if sweep.writes else ():
                     for name in sweep.writes:
-                        self.flows[name].store(self.place(name, number, item, piece), piece)
+                        place = self.place(name, number, item, piece)
+                        self.flows[name].store(place, piece, name != sweep.writes[0])
             for name in self.item_writes:
-                self.flows[name].store(item.number, item)
+                self.flows[name].store(item.number, item, name != self.item_writes[0])

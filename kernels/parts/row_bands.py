@@ -323,8 +323,6 @@ def run_bands(
                 tile.channel : tile.channel + tile.channels,
             ]  # fmt: skip
             k.copy(target, held["result"][slot, :high, :, : tile.channels], sent=free["result"][slot])
-        for slot in range(min(tiling.slots, len(tiles))):
-            k.wait(free["result"][slot])
 
 
 def _tiles(k: K, tiling: BandTiling) -> list[_Tile]:
