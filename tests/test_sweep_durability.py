@@ -193,3 +193,53 @@ def test_a_disk_that_takes_nothing_more_is_one_line(tmp_path: Path, monkeypatch:
         accel.sweep(Space.from_toml(SMALL), store=tmp_path / "s.db", executor=Instant())
     with Store.open(tmp_path / "s.db") as store:
         assert store.counts() == {"ok": POINTS}
+
+
+def test_a_clock_that_is_set_back_changes_stamps_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = iter(f"2026-01-{day:02d}T00:00:00.000+00:00" for day in range(28, 0, -1))
+    monkeypatch.setattr("accel.sweep.writer._now", lambda: next(stamps))
+    path, asked = tmp_path / "s.db", []
+    for limit in (5, None):
+        executor = Instant()
+        result = accel.sweep(Space.from_toml(SMALL), store=path, executor=executor, limit=limit)
+        assert result.seconds >= 0.0
+        asked.append(len(executor.asked))
+    assert asked == [5, POINTS - 5]
+    with Store.open(path) as store:
+        meta = store.meta()
+    assert [run["how"] for run in meta["runs"]] == ["limited", "finished"]
+    assert meta["finished"] == meta["runs"][-1]["ended"] < meta["started"] < meta["runs"][0]["started"]
+    accel.sweep(Space.from_toml(SMALL), store=path, executor=Instant(), fresh=True)
+    accel.sweep(Space.from_toml(SMALL), store=path, executor=Instant(), fresh=True)  # perhaps in the same second
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_reading_a_finished_store_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    accel.sweep(Space.from_toml(SMALL), store=path, executor=Instant(), limit=3)
+    before = path.read_bytes()
+    accel.load_sweep(path)
+    with Store.open(path) as store:
+        rows = store.each()
+        next(rows)
+        again = accel.sweep(Space.from_toml(SMALL), store=tmp_path / "t.db", executor=Instant())
+        assert again.counts == {"ok": POINTS}
+        rows.close()  # type: ignore[attr-defined]  # a generator
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.db", "t.db"]
+    assert path.read_bytes() == before
+
+
+def test_a_sweep_that_ends_while_someone_reads_is_whole(tmp_path: Path) -> None:
+    path, held = tmp_path / "s.db", []
+
+    def progress(_state: Any) -> None:
+        if not held:
+            held.append(Store.open(path))
+            held[0].counts()
+
+    accel.sweep(Space.from_toml(SMALL), store=path, executor=Instant(), progress=progress)
+    assert held[0].counts() == {"ok": POINTS}
+    held[0].close()
+    assert accel.sweep(Space.from_toml(SMALL), store=path, executor=Instant()).timed == 0

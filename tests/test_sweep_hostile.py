@@ -197,10 +197,17 @@ def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
     assert len(str(error.value)) < 400
 
 
-def test_a_table_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path, rule in ((tmp_path / "no" / "a.csv", "there is no folder"), (tmp_path, "no known format")):
         with pytest.raises(InputError, match=rule):
             check(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("accel.sweep.export.os.access", lambda *_: False)  # as it is for all but root
+        with pytest.raises(InputError, match="may not be written; use another"):
+            check(tmp_path / "a.csv")
+    check(tmp_path / "a.csv")
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
         check(tmp_path / "d.csv")

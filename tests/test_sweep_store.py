@@ -176,6 +176,8 @@ def test_other_axes_are_refused_and_fresh_moves_the_old_ones_aside(tmp_path: Pat
         InputError, match=r"holds a sweep over problem\.k, node\.sram_bytes and this one is over problem\.m"
     ):
         swept(path, other)
+    assert len(accel.load_sweep(path)) == POINTS
+    assert [file.name for file in tmp_path.iterdir()] == ["s.db"]
     result, asked = swept(path, other, fresh=True)
     assert len(asked) == POINTS
     aside = next(p for p in tmp_path.iterdir() if p.name != "s.db")

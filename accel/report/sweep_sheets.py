@@ -158,7 +158,7 @@ def _measurer(measure: Measure):  # type: ignore[no-untyped-def]
 
 def provenance(results: Results) -> Sheet:
     """Return who made the rows, with what and when: every plain entry of meta that is no part of the space."""
-    left = ("title", "toml", "axes")
+    left = ("title", "toml", "axes", "bases")
     pairs: list[tuple[str, Cell]] = []
     for name, value in results.meta.items():
         if name in left or value is None or value in ("", [], ()):

@@ -76,11 +76,11 @@ def connect(path: Path, *, write: bool, empty: bool = True) -> tuple[sqlite3.Con
             connection = _open(path, write=write)
             new = _recognise(connection, path, empty=empty and write)
             if write:
+                trouble = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                _require(trouble == "ok", trouble)
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 # Where the system has no WAL, the older journal needs the disk's word for every commit.
                 connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
-                trouble = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                _require(trouble == "ok", trouble)
     except BaseException:
         if connection is not None:
             connection.close()

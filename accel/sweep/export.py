@@ -34,6 +34,10 @@ def check(path: str | os.PathLike[str]) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise InputError(f"Cannot export to {str(path)!r} because there is no folder {str(folder)!r}; make it first")
+    if not os.access(folder, os.W_OK) and (Path(path).is_file() or not Path(path).exists()):
+        raise InputError(
+            f"Cannot export to {str(path)!r} because folder {str(folder)!r} may not be written; use another"
+        )
     if Path(path).is_dir():
         raise InputError(f"Cannot export to {str(path)!r} because it is a folder; give a file in it")
     if ending == ".parquet":

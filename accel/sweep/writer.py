@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ class Writer(Store):
                 else:
                     writer._take_up(space)
             except BaseException:
+                writer._fold()
                 connection.close()
                 raise
         except BaseException:
@@ -102,14 +104,19 @@ class Writer(Store):
         if not self._closed:
             if self._journal is not None:
                 self._journal.close()
-            try:
-                if self._lock is not None and not self._connection.in_transaction:
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error:
-                pass  # a full disk, or someone reads: the next one folds it
+            self._fold()
             super().close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _fold(self) -> None:
+        """Make the file whole by itself: whoever reads a store that is in WAL mode leaves empty files beside it."""
+        if self._lock is None or self._connection.in_transaction:
+            return
+        with suppress(sqlite3.Error):  # a full disk, or someone reads: the next one folds it
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
 
     def _create(self, space: Space) -> None:
         with told(self.path, write=True), transaction(self._connection):

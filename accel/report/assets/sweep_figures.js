@@ -204,8 +204,10 @@
         data, records, clicked: (point) => point.customdata ?? -1, knees: told,
         alt: `${sentence(S.label(value))} along ${x}${of ? `, a line for every ${series}` : ""}${others(fixed, names)}. ${axis.numeric ? `Knee${lines.length > 1 ? "s" : ""}: ${told.join("; ")}.` : "An axis of names has no knee."}`,
         layout: layout({ height: 380, showlegend: data.some((trace) => trace.showlegend), xaxis: { ...across, title: { text: cut(x, 60) } }, yaxis: { ...up.axis, title: { text: cut(S.label(value), 40) }, ...padded(up) },
-          annotations: notes.slice(0, 8).map(({ bend, ...note }) => ({ ...note, text: `knee ${note.text}`, showarrow: false, yshift: S.better(value) ? -19 : 19, font: { size: 11, color: token("--ink") }, bgcolor: `${token("--paper")}cc` })) }),
+          annotations: notes.filter(outermost).slice(0, 8).map(({ bend, ...note }) => ({ ...note, text: `knee ${note.text}`, showarrow: false, yshift: S.better(value) ? -19 : 19, font: { size: 11, color: token("--ink") }, bgcolor: `${token("--paper")}cc` })) }),
       };
+      // Of knees at one x only the outermost has its label, where no mark covers it.
+      function outermost(note) { return notes.every((other) => other.x !== note.x || (S.better(value) ? other.y >= note.y : other.y <= note.y)); }
       function up_(own, at) { return own.log ? Math.log10(at) : at; }
     },
 
