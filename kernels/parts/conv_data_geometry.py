@@ -242,9 +242,17 @@ def schedule(axes: tuple[Axis, Axis, Axis], bands: tuple[Band, Band, Band], widt
     for numbers in product(*(range(len(part.counts)) for part in bands)):
         frames, rows, columns = (part.counts[number] for part, number in zip(bands, numbers, strict=True))
         seen[numbers[0], numbers[1], numbers[2]] = np.zeros((frames * rows, columns), np.bool_)
-    done = tuple(tuple(_products(axes, bands, turn, seen[turn.numbers])) for turn in turns(axes, width))
+    done = tuple(
+        tuple(sorted(_products(axes, bands, turn, seen[turn.numbers]), key=_size, reverse=True))
+        for turn in turns(axes, width)
+    )  # fmt: skip
     holes = [Hole(at, *box) for at, where in seen.items() for box, held in _boxes(where, 0, *where.shape) if not held]
     return Schedule(done, tuple(holes))
+
+
+def _size(one: Product) -> int:
+    """Return the accumulators of a product: small ones come last, which would wait for the accesses of a rounding."""
+    return one.rows * (one.high - one.low)
 
 
 def _products(
