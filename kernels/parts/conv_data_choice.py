@@ -117,8 +117,9 @@ def _slots(cut: Cut, chip: ChipSpec) -> Cut | None:
         return None
     wanted = [min(2, cut.per * cut.passes)] * 3
     for windows, sums, outs in (wanted, (wanted[0], wanted[1], 1), (wanted[0], 1, 1), (1, 1, 1)):
-        for filters in (cut.chunks, 3, 2, 1):
-            if filters > MOST_CHUNKS or filters > cut.chunks:
+        # with room for a second filter, that of the next pass comes while this one multiplies
+        for filters in (cut.chunks * min(2, cut.passes), cut.chunks, 3, 2, 1):
+            if filters > MOST_CHUNKS or filters > cut.chunks * min(2, cut.passes):
                 continue
             new = replace(cut, filters=filters, windows=windows, sums=sums, outs=outs)
             if new.sram_bytes() <= room:
@@ -161,7 +162,7 @@ def fill_in(cut: Cut, chip: ChipSpec, **fields: int) -> Cut:
     if inner % form.grain or (inner > 1 and form.case == "full"):
         raise InputError(f"conv2d dgrad tiling parameter inner={inner} is no multiple of {form.grain}; use one")
     new = replace(new, inner=inner, width=min(new.width, form.axes[2].taps))
-    new = replace(new, filters=min(new.filters, new.chunks, MOST_CHUNKS))
+    new = replace(new, filters=min(new.filters, new.chunks * min(2, new.passes), MOST_CHUNKS))
     if new.sequences() > MOST_SEQUENCES:
         raise InputError("conv2d dgrad tiling makes too many kinds of work for nodes; use tiles that cut images evenly")
     if new.sram_bytes() > chip.node.sram_bytes:
