@@ -100,7 +100,7 @@ def test_without_a_look_at_the_chains_bits_would_differ(monkeypatch):
     a, b = np.zeros((2, 32), np.uint16), np.full((32, 32), 0x3F80, np.uint16)
     c = np.full((2, 32), 0x80000000, np.uint32)
     assert (dense(a, b, c, fast=False, engine=unit) == 0).all()
-    scope = twin(unit.__globals__["_leave_out"]).__globals__
+    scope = twin(unit.__globals__["multiply_bf16"]).__globals__
     monkeypatch.setitem(scope, "zeros_matter", lambda *_: False)
     assert (dense(a, b, c, fast=False, engine=unit) == 0x80000000).all()
 
@@ -133,3 +133,50 @@ def test_rows_backwards(fast):
     a, b = random_bf16(rng, (30, 64)), random_bf16(rng, (64, 32))
     got = product(a.ravel(), (3, 10, 1, 64), (640, -64, 0, 1), 9 * 64, b, None, fast=fast)
     np.testing.assert_array_equal(got, expected(a.reshape(3, 10, 64)[:, ::-1].reshape(30, 64), b, None))
+
+
+def frame_of(rng, lines, pixels, channels, taps, scale):
+    """Return a frame with a border of zeros for taps x taps, flat, and the shape and strides of its windows."""
+    frame = np.zeros((lines + taps - 1, pixels + taps - 1, channels), np.uint16)
+    border = taps // 2
+    inside = frame[border : border + lines, border : border + pixels]
+    numbers = (rng.standard_normal(inside.shape) * scale).astype(np.float32)
+    inside[...] = numbers.view(np.uint32) >> 16
+    frame[rng.random(frame.shape[:2]) < 0.05] = 0x8000  # some pixels are -0
+    line = frame.shape[1] * channels
+    return frame.ravel(), (lines, pixels, taps, taps * channels), (line, channels, line, 1)
+
+
+@pytest.mark.parametrize("fast", PATHS)
+@pytest.mark.parametrize(("scale", "spoil"), [(1.0, None), (1.0, 0x7F7F), (1.0, 0x0001), (2.0**-75, None),
+                                              (2.0**-67, None)])  # fmt: skip
+def test_frames_with_a_border(fast, scale, spoil):
+    rng = np.random.default_rng(5)
+    cases = ((7, 7, 256, 3, 64), (3, 5, 288, 3, 40), (2, 30, 96, 5, 32), (6, 9, 64, 3, 7))
+    for lines, pixels, channels, taps, n in cases:
+        frame, shape, strides = frame_of(rng, lines, pixels, channels, taps, scale)
+        if spoil is not None:
+            frame[rng.integers(0, frame.size, 2)] = spoil
+        a = np.lib.stride_tricks.as_strided(frame, shape, [2 * s for s in strides]).reshape(lines * pixels, -1)
+        numbers = (rng.standard_normal((a.shape[1], n)) * scale).astype(np.float32)
+        b = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+        c = rng.standard_normal((len(a), n)).astype(np.float32).view(np.uint32)
+        odd = c.copy()
+        odd[rng.integers(0, len(a), 9), rng.integers(0, n, 9)] = rng.choice(ODD_CHAINS, 9)
+        poor = b.copy()
+        poor[rng.integers(0, len(b)), rng.integers(0, n)] = 0x7F80
+        for right, start in ((b, None), (b, odd), (poor, None)):
+            got = product(frame, shape, strides, 0, right, start, fast=fast)
+            np.testing.assert_array_equal(got, expected(a, right, start), f"{lines} x {pixels} x {channels}")
+
+
+@pytest.mark.parametrize("fast", PATHS)
+def test_frames_larger_than_the_scratch(fast):
+    rng = np.random.default_rng(6)
+    for lines, pixels, channels, taps in ((41, 40, 64, 3), (1, 1500, 32, 2), (3, 1300, 32, 2), (2, 40, 1024, 3)):
+        frame, shape, strides = frame_of(rng, lines, pixels, channels, taps, 1.0)
+        a = np.lib.stride_tricks.as_strided(frame, shape, [2 * s for s in strides]).reshape(lines * pixels, -1)
+        b = random_bf16(rng, (a.shape[1], 16))
+        np.testing.assert_array_equal(product(frame, shape, strides, 0, b, None, fast=fast), expected(a, b, None))
+    a, b = random_bf16(rng, (2100, 64)), random_bf16(rng, (64, 48))  # rows side by side, taken like a frame
+    np.testing.assert_array_equal(dense(a, b, None, fast=fast), expected(a, b, None))

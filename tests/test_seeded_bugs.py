@@ -32,7 +32,7 @@ class Bug(NamedTuple):
 
 BUGS = (
     Bug("a chain runs from its last step to its first", "machine/microkernel.py",
-        "for k in range(depth):\n        left = a[", "for k in range(depth - 1, -1, -1):\n        left = a["),
+        "for k, left in enumerate(lefts.T):", "for k, left in reversed(list(enumerate(lefts.T))):"),
     Bug("the second panel of k forgets the first", "machine/matmul.py",
         "keep = 1 if value[ACCUMULATE] != 0 or first > 0 else 0", "keep = 1 if value[ACCUMULATE] != 0 else 0"),
     Bug("accumulate starts from zero", "machine/matmul.py",

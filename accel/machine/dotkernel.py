@@ -14,8 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from accel.jit import host_cpu, intrinsic, ir, types
-from accel.machine.microkernel import BLOCK_DEPTH, COLUMNS, LANES, TARGET, Emitter, chains_at, emit_tile
+from accel.jit import host_cpu, intrinsic, ir
+from accel.machine.microkernel import (
+    BLOCK_DEPTH,
+    COLUMNS,
+    LANES,
+    TARGET,
+    Emitter,
+    chains_at,
+    emit_tile,
+    lefts_at,
+    tile_signature,
+)
 
 __all__ = ["DOT", "PAIR_PITCH", "tile_pairs"]
 
@@ -28,15 +38,15 @@ def _flushed(numbers: Any) -> Any:
     return np.where(np.abs(numbers) < SMALLEST_NORMAL, np.copysign(np.float32(0), numbers), numbers)
 
 
-def _tile_pairs_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, it: int,
-                      pairs: int, keep: int) -> None:  # fmt: skip
+def _tile_pairs_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, il: int,
+                      it: int, runs: int, step: int, pairs: int, keep: int, below: int) -> None:  # fmt: skip
     """The instruction as it is on the processors it is used on, its flushes included: what the guard must exclude."""
     columns = COLUMNS if wide else LANES
     at = chains_at(ic, t, it, rows, columns)
     chains = c[at] if keep else np.zeros((rows, columns), np.float32)
     upper = np.uint32(0xFFFF0000)
-    for k in range(pairs):
-        left = a[ia + PAIR_PITCH * np.arange(rows) + k][:, None]
+    lefts = np.asarray(a[lefts_at(ia, t, il, rows, runs, step, pairs)])
+    for k, left in enumerate(lefts.T[:, :, None]):
         right = b[ib + COLUMNS * k : ib + COLUMNS * k + columns]
         for x, y in ((left & upper, right & upper), (left << np.uint32(16), right << np.uint32(16))):
             product = _flushed(x.view(np.float32)).astype(np.float64) * _flushed(y.view(np.float32))
@@ -46,8 +56,6 @@ def _tile_pairs_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c:
 
 class _PairEmitter(Emitter):
     """Emits blocks whose panels hold words of two bf16 codes; a step is one dot product of pairs."""
-
-    row_pitch = PAIR_PITCH
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """Return c after both steps of the pairs a and b."""
@@ -76,16 +84,15 @@ class _PairEmitter(Emitter):
 
 @intrinsic(plain=_tile_pairs_plain)
 def tile_pairs(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, t: Any,
-               it: Any, pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """Advance a block of chains by 2 * pairs steps: as `tile`, with uint32 panels a (rows of PAIR_PITCH) and b.
+               il: Any, it: Any, runs: Any, step: Any, pairs: Any,
+               keep: Any, below: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Advance a block of chains by 2 * runs * pairs steps: as `tile`, with a step that is a pair and uint32 a and b.
 
-    a[ia + r * PAIR_PITCH + p] holds steps 2 p (upper half) and 2 p + 1 of row r, b[ib + p * COLUMNS + n] those of
-    column n. Only where DOT holds, and only for blocks that `guard.fits`.
+    A word holds the code of the first step of a pair in its upper half. Only where DOT holds, and only for blocks that
+    `guard.fits`.
     """
-    word = types.int64
-    signature = types.void(word, word, a, word, b, word, c, word, t, word, word, word)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit_tile(context, builder, sig, args, _PairEmitter)
 
-    return signature, emit
+    return tile_signature(a, b, c, t), emit

@@ -7,6 +7,7 @@ from typing import Any
 from accel.isa.layout import SPACE_MEMORY, SPACE_SRAM, V_OBJECT, V_SPACE, W_FIRST, W_OPCODE
 from accel.machine import words as s
 from accel.machine.codes import AT_LEAVES
+from accel.machine.held import forget, forget_all
 from accel.machine.inner import inner, spliced
 from accel.machine.moves import move, touch
 from accel.machine.raw import peek
@@ -59,6 +60,9 @@ def land(u8: Any, shadow: Any, shadows: Any, views: Any, bases: Any, needed: Any
     move(u8, views[dst_view], at, views[src_view], src, nest)
     if bent:
         turn_back(views, dst_view, dst, bases[node], u8, config, s.ZERO)
+        forget_all(config)
+    else:
+        forget(config, views, dst_view, at)
 
 
 @inner
@@ -85,8 +89,12 @@ def compute(code: Any, pc: int, value: Any, views: Any, needed: Any, node: int, 
         return
     rings = config[s.C_RING_BYTES] != 0
     if rings:
+        forget_all(config)  # what is made straight changes places
         call_rings(units, AT_RINGS, 0, (code, pc, value, views, base, u8, config, reads, s.ZERO))
     call_unit(units, AT_LEAVES, peek(leaves, pc), (code, pc, value, views, base, u8, u16, u32, f32, work, work32, nest,
                                                    units, config, error))  # fmt: skip
     if rings:
         call_rings(units, AT_RINGS, 0, (code, pc, value, views, base, u8, config, reads, s.ONE))
+        forget_all(config)
+    else:
+        forget(config, views, code[pc, W_FIRST], base + value[0])

@@ -5,17 +5,18 @@ from __future__ import annotations
 from accel.machine.inner import inner
 from accel.machine.microkernel import BLOCK_DEPTH
 
-__all__ = ["BF16_INFINITY", "fits"]
+__all__ = ["BF16_INFINITY", "LONGEST", "fits"]
 
 # Biased exponents; docs/decisions/0011 derives each. A code's magnitude shifted by its fraction bits is its exponent.
+LONGEST = 8192  # steps in a row that the bounds below are derived for
 LEAST_SUM = 142  # least exponents of a and b together: every product is a multiple of 2^-126, the least normal number
-GREATEST_SUM = 368  # greatest exponents together: BLOCK_DEPTH products stay below 2^125
+GREATEST_SUM = 364  # greatest exponents together: LONGEST products stay below 2^125
 LEAST_CHAIN = 24  # a chain from here on is a multiple of 2^-126
 GREATEST_CHAIN = 252  # and up to here below 2^126
 BF16_FRACTION, FP32_FRACTION = 7, 23
 BF16_INFINITY = 0x7F80
-if BLOCK_DEPTH > 512:
-    raise AssertionError("GREATEST_SUM is derived for 512 steps")
+if BLOCK_DEPTH > LONGEST:
+    raise AssertionError("GREATEST_SUM is derived for LONGEST steps")
 
 
 @inner

@@ -28,6 +28,7 @@ from accel.machine import words as s
 from accel.machine.addresses import evaluate, holds
 from accel.machine.codes import AT_CODES, AT_LEAVES, CODES, CODES_ARGUMENTS
 from accel.machine.effects import compute, land, lent, part
+from accel.machine.held import forget_all
 from accel.machine.inner import entry, inner
 from accel.machine.links import address, link
 from accel.machine.moves import move
@@ -203,6 +204,7 @@ def interpret(  # noqa: C901 - one branch a control instruction, in one loop on 
     log: what probes record (`probes`); items, track, sets: work that is logged instead of done (`worklog`), once what a
     run does alone is used up. When a log is full the result is FULL, and a call with room in it goes on.
     """
+    forget_all(config)
     random, mark, cols = config[s.C_RANDOM], config[s.C_MARK], config[s.C_COLS]
     nodes = config[s.C_ROWS] * cols
     buffers = needed.shape[1]

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from accel.jit import host_cpu, intrinsic, ir, types
-from accel.machine.dotkernel import PAIR_PITCH
-from accel.machine.microkernel import COLUMNS, LANES, TARGET, Emitter, chains_at, emit_tile
+from accel.jit import host_cpu, intrinsic, ir
+from accel.machine.microkernel import COLUMNS, LANES, TARGET, Emitter, chains_at, emit_tile, lefts_at, tile_signature
 
 __all__ = ["tile_integers"]
 
@@ -25,12 +24,12 @@ def _halves(words: Any) -> tuple[Any, Any]:
     return signed >> 16, (signed << 16) >> 16
 
 
-def _tile_integers_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, it: int,
-                         pairs: int, keep: int) -> None:  # fmt: skip
+def _tile_integers_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int, c: Any, ic: int, t: Any, il: int,
+                         it: int, runs: int, step: int, pairs: int, keep: int, below: int) -> None:  # fmt: skip
     columns = COLUMNS if wide else LANES
     at = chains_at(ic, t, it, rows, columns)
-    left = a[ia + PAIR_PITCH * np.arange(rows)[:, None] + np.arange(pairs)]
-    right = b[ib + COLUMNS * np.arange(pairs)[:, None] + np.arange(columns)]
+    left = a[lefts_at(ia, t, il, rows, runs, step, pairs)]
+    right = b[ib + COLUMNS * np.arange(runs * pairs)[:, None] + np.arange(columns)]
     total = c[at].astype(np.int64) if keep else np.zeros((rows, columns), np.int64)
     for x, y in zip(_halves(left), _halves(right), strict=True):
         total = total + x.astype(np.int64) @ y.astype(np.int64)
@@ -39,8 +38,6 @@ def _tile_integers_plain(rows: int, wide: int, a: Any, ia: int, b: Any, ib: int,
 
 class _IntegerEmitter(Emitter):
     """Emits blocks of int32 chains over pairs of 16-bit integers."""
-
-    row_pitch = PAIR_PITCH
 
     def __init__(self, builder: Any, height: int, vectors: int) -> None:
         super().__init__(builder, height, vectors)
@@ -66,12 +63,11 @@ class _IntegerEmitter(Emitter):
 
 @intrinsic(plain=_tile_integers_plain)
 def tile_integers(typingctx: Any, rows: Any, wide: Any, a: Any, ia: Any, b: Any, ib: Any, c: Any, ic: Any, t: Any,
-                  it: Any, pairs: Any, keep: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """Advance a block of int32 chains c by 2 * pairs steps: operands as those of `dotkernel.tile_pairs`, all uint32."""
-    word = types.int64
-    signature = types.void(word, word, a, word, b, word, c, word, t, word, word, word)
+                  il: Any, it: Any, runs: Any, step: Any, pairs: Any,
+                  keep: Any, below: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """Advance a block of int32 chains c by 2 * runs * pairs steps: operands as those of `tile_pairs`, all uint32."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit_tile(context, builder, sig, args, _IntegerEmitter)
 
-    return signature, emit
+    return tile_signature(a, b, c, t), emit

@@ -13,11 +13,10 @@ import numpy as np
 from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE
 from accel.machine.dotkernel import PAIR_PITCH
 from accel.machine.inner import inner
-from accel.machine.microkernel import COLUMNS, ROW_PITCH, ROWS
+from accel.machine.microkernel import COLUMNS, ROW_PITCH
 from accel.machine.pairrows import part_steps, swap_rows
 from accel.machine.pairs import NO_STEP, clear_range, join_steps, pair_range, read_range, swap_pairs
 from accel.machine.panels import (
-    CHAINS,
     KEPT,
     LEFT,
     PAIR_LEFT,
@@ -28,7 +27,6 @@ from accel.machine.panels import (
     SEEN,
     SEGMENTS,
     STARTS,
-    block_height,
     lay_rows,
     offset,
 )
@@ -37,8 +35,8 @@ from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 from accel.numerics.formats import fmt
 
 __all__ = [
-    "fetch_left", "fold_left", "fold_right", "pack_batch", "pack_left_pairs", "pack_right_pairs", "pad_batch",
-    "right_range", "right_span", "unpack_right",
+    "fetch_left", "fold_left", "fold_right", "pack_batch", "pack_left_pairs", "pack_right_pairs",
+    "reach", "right_range", "right_span", "unpack_right",
 ]  # fmt: skip
 
 BF16, INT8 = fmt("bf16").code, fmt("int8").code
@@ -193,8 +191,8 @@ def _segments(work32: Any, view: Any, first: int, depth: int) -> int:
 
 
 @inner
-def _reach(view: Any, base: int, row: int, rows: int, first: int, depth: int) -> tuple[int, int]:
-    """Return the byte where the codes of some rows and steps begin, and the words from there, a multiple of 16."""
+def reach(view: Any, base: int, row: int, rows: int, first: int, depth: int) -> tuple[int, int]:
+    """Return the byte where the codes of some rows and steps begin, and the words from there."""
     low, high = base, base + 2
     for d, begin, end in ((ZERO, row, row + rows - 1), (TWO, first, first + depth - 1)):
         inner = view[V_SHAPE + d + 1]
@@ -205,7 +203,7 @@ def _reach(view: Any, base: int, row: int, rows: int, first: int, depth: int) ->
         outer, whole = view[V_STRIDE + d], (inner - 1) * view[V_STRIDE + d + 1]
         near, far = begin // inner * outer, end // inner * outer
         low, high = low + min(near, far) + min(whole, 0), high + max(near, far) + max(whole, 0)
-    return low, ((high - low + 3 >> 2) + 15) & -16
+    return low, high - low + 3 >> 2
 
 
 @inner
@@ -224,7 +222,8 @@ def pack_batch(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, r
     lay_rows(work32, STARTS, view, row, rows, ONE)
     start, words, look = base, ZERO, ONE
     if count > 1:  # windows that overlap have fewer codes than rows: those are looked at once, gaps included
-        start, words = _reach(view, base, row, rows, first, depth)
+        start, words = reach(view, base, row, rows, first, depth)
+        words = words + 15 & -16
         if 4 * words <= rows * depth and start & 3 == 0 and (start >> 2) + words <= u32.shape[0]:
             look = ZERO
     low, high, kept = swap_rows(u16, base >> 1, work32, STARTS, rows, SEGMENTS, count, PAIR_LEFT, PAIR_PITCH,
@@ -247,20 +246,6 @@ def fetch_left(u16: Any, view: Any, base: int, rows: int, first: int, depth: int
         index += 1
         if index == inner:
             index, outer = 0, outer + 1
-
-
-@inner
-def pad_batch(work32: Any, dst: Any, row: int, rows: int, kept: int, depth: int) -> None:
-    """Note where the chains of the packed rows begin, and fill the last block by repeating the last row."""
-    lay_rows(work32, STARTS, dst, row, rows, TWO)
-    for i in range(kept):
-        number: Any = np.int64(peek(work32, KEPT + i))
-        poke(work32, CHAINS + i, peek(work32, STARTS + number))
-    last = PAIR_LEFT + (kept - 1) * PAIR_PITCH
-    for i in range(kept, (kept - 1) // ROWS * ROWS + block_height((kept - 1) % ROWS + 1)):
-        poke(work32, CHAINS + i, peek(work32, CHAINS + kept - 1))
-        for word in range((depth + 1) >> 1):
-            poke(work32, PAIR_LEFT + i * PAIR_PITCH + word, peek(work32, last + word))
 
 
 @inner

@@ -9,7 +9,7 @@ import numpy as np
 
 from accel.jit import cgutils, intrinsic, ir, types
 
-__all__ = ["part_rows", "part_steps", "swap_rows", "zeros_matter"]
+__all__ = ["part_rows", "part_steps", "swap_rows", "widen_steps", "zeros_matter"]
 
 LANES = 16
 MAGNITUDE = 0x7FFF
@@ -192,6 +192,47 @@ def part_steps(typingctx: Any, u32: Any, at: Any, to: Any, pairs: Any) -> tuple[
 
     word = types.int64
     return types.void(u32, word, word, word), emit
+
+
+def _widen_steps_plain(u16: Any, start: int, step: int, u32: Any, to: int, depth: int) -> int:
+    codes = u16[start + step * np.arange(depth)[:, None] + np.arange(2 * LANES)]
+    u32[to : to + codes.size] = codes.ravel().astype(np.uint32) << np.uint32(16)
+    return int((codes & np.uint16(MAGNITUDE)).max(initial=0))
+
+
+@intrinsic(plain=_widen_steps_plain)
+def widen_steps(typingctx: Any, u16: Any, start: Any, step: Any, u32: Any, to: Any,
+                depth: Any) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+    """u32[to + 32 k + i] = u16[start + k step + i] << 16 for k < depth, i < 32; return the greatest magnitude."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        index, words, half = ir.IntType(64), ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(16), LANES)
+        source = builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+        put = builder.gep(context.make_array(sig.args[3])(context, builder, args[3]).data, [args[4]])
+        nothing = ir.Constant(words, [0] * LANES)
+        greatest = cgutils.alloca_once_value(builder, nothing)
+        builder.store(nothing, greatest)
+
+        def function(name: str, result: Any, arguments: list[Any]) -> Any:
+            known = builder.module.globals.get(name)
+            return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+        highest = function(f"llvm.umax.v{LANES}i32", words, [words, words])
+        with cgutils.for_range(builder, args[5]) as loop:
+            row = builder.gep(source, [builder.mul(loop.index, args[2])])
+            line = builder.gep(put, [builder.mul(loop.index, index(2 * LANES))])
+            for part in (0, LANES):
+                held = builder.load(builder.bitcast(builder.gep(row, [index(part)]), half.as_pointer()), align=2)
+                bits = builder.shl(builder.zext(held, words), ir.Constant(words, [16] * LANES))
+                builder.store(bits, builder.bitcast(builder.gep(line, [index(part)]), words.as_pointer()), align=4)
+                size = builder.and_(bits, ir.Constant(words, [MAGNITUDE << 16] * LANES))
+                builder.store(builder.call(highest, [builder.load(greatest), size]), greatest)
+        fold = function(f"llvm.vector.reduce.umax.v{LANES}i32", ir.IntType(32), [words])
+        found = builder.call(fold, [builder.load(greatest)])
+        return builder.zext(builder.lshr(found, ir.IntType(32)(16)), index)
+
+    word = types.int64
+    return word(u16, word, word, u32, word, word), emit
 
 
 def _zeros_matter_plain(u32: Any, at: int, count: int) -> bool:

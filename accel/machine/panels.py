@@ -20,35 +20,50 @@ from accel.machine.words import ONE, TWO, X_ITEM, ZERO
 from accel.numerics.formats import fmt
 
 __all__ = [
-    "BATCH", "BLOCK_COLUMNS", "CHAINS", "CORNER", "CORNERS", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "KEPT", "LEFT",
-    "LINE", "PAIR_LEFT", "PAIR_RIGHT", "RANGES", "RANGE_WORDS", "RIGHT", "SCRATCH", "SEEN", "SEGMENTS", "STARTS",
+    "BATCH", "BLOCK_COLUMNS", "CHAINS", "CORNER", "CORNERS", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "FRAME", "JUDGED",
+    "KEPT", "LEFT", "LEFTS", "LINE", "MOST_ROWS", "PAIR_LEFT", "PAIR_PITCHES", "PAIR_RIGHT", "PITCHES", "PLACES",
+    "RANGES", "RANGE_WORDS", "RIGHT", "RIGHT_SIZE", "SCRATCH", "SEEN", "SEGMENTS", "STARTS", "WIDE_LEFTS",
     "block_height", "lay_block", "lay_corner", "lay_rows", "offset", "pack_left", "pack_right", "place_chains",
-    "read_line",
+    "read_line", "widen_runs",
 ]  # fmt: skip
 
 BF16 = fmt("bf16").code
-BATCH = 8 * ROWS  # rows of the left operand packed at a time as pairs, which stay in a second-level cache
-BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time: 2 MiB of fp32, 1 MiB of pairs
+BATCH = 8 * ROWS  # rows of the left operand packed at a time, which stay in a second-level cache
+MOST_ROWS = 72 * ROWS  # rows of overlapping windows taken at a time
+BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time
+FRAME = 1 << 16  # codes that overlapping windows may reach at a time: 128 KiB of pairs, 256 KiB of fp32
+RIGHT_SIZE = 1 << 22  # elements of the right operand packed at a time where windows take them all
 
-# The scratch, in words. Regions begin at multiples of 16 words, a cache line.
+# The scratch, in words. Regions begin at multiples of 16 words, a cache line. Pages of it that no product needs are
+# never touched. Word i of PAIR_LEFT is the pair of words 2 i and 2 i + 1 of LEFT.
 LEFT = 0
-RIGHT = LEFT + ROWS * ROW_PITCH
-CORNER = RIGHT + BLOCK_DEPTH * BLOCK_COLUMNS  # one block of chains whose place in dst no kernel can address
-PAIR_LEFT = CORNER + -(-ROWS * COLUMNS // 16) * 16
-PAIR_RIGHT = PAIR_LEFT + (BATCH + ROWS) * PAIR_PITCH
-RANGES = PAIR_RIGHT + BLOCK_DEPTH // 2 * BLOCK_COLUMNS  # a panel: least, greatest, whether it is in RIGHT as fp32
+PAIR_LEFT = LEFT + max(FRAME + 64, (BATCH + ROWS) * ROW_PITCH)
+RIGHT = PAIR_LEFT + (PAIR_LEFT - LEFT) // 2 // 16 * 16 + 16
+PAIR_RIGHT = RIGHT + RIGHT_SIZE
+CORNER = PAIR_RIGHT + RIGHT_SIZE // 2  # one block of chains whose place in dst no kernel can address
+RANGES = CORNER + -(-ROWS * COLUMNS // 16) * 16  # a panel: least, greatest, whether it is in RIGHT as fp32
 RANGE_WORDS = 3
 LINE = RANGES + -(-RANGE_WORDS * (BLOCK_COLUMNS // COLUMNS + 1) // 16) * 16  # elements on their way to a panel
 STATE = LINE + BLOCK_DEPTH
 FAST, FAST_BLOCKS, EXACT_BLOCKS = STATE, STATE + 1, STATE + 2  # dot product on or off; blocks advanced either way
 SEEN = STATE + 16  # the running range of a panel that is being packed
-# Tables of a batch of rows: where they begin in an operand, which of them are packed, and where their chains are.
+# Tables of rows of the left operand: where they begin, which of them take part in a block of steps, where those begin
+# in PAIR_LEFT (in LEFT where operands are never pairs) and in LEFT, and where their chains are.
+TABLE = MOST_ROWS + 2 * ROWS
 STARTS = SEEN + RANGE
-KEPT = STARTS + BATCH + ROWS
-CHAINS = KEPT + BATCH + ROWS
-CORNERS = CHAINS + BATCH + ROWS  # where chains of a block stand in the corner
-SEGMENTS = CORNERS + ROWS  # runs of steps in a row of the left operand: their starts and sizes
+KEPT = STARTS + TABLE
+LEFTS = KEPT + TABLE
+WIDE_LEFTS = LEFTS + TABLE
+CHAINS = WIDE_LEFTS + TABLE
+PLACES = CHAINS + TABLE  # where the chains of all rows are
+JUDGED = PLACES + TABLE  # the ranges of blocks that are judged one by one
+CORNERS = JUDGED + 2 * (MOST_ROWS // ROWS + 1)  # where chains of a block stand in the corner
+PITCHES = CORNERS + ROWS  # where the rows of one block begin in LEFT; and in PAIR_LEFT, for integers
+PAIR_PITCHES = PITCHES + ROWS
+SEGMENTS = PAIR_PITCHES + ROWS  # runs of steps in a row of the left operand: their starts and sizes
 SCRATCH = SEGMENTS + 2 * (BLOCK_DEPTH // 32)
+if BLOCK_DEPTH * BLOCK_COLUMNS > RIGHT_SIZE or ROW_PITCH != 2 * PAIR_PITCH:
+    raise AssertionError("the regions of the scratch do not fit each other")
 
 
 @inner
@@ -96,9 +111,11 @@ def lay_block(work32: Any, dst: Any, row: int, rows: int, padded: int) -> None:
 
 @inner
 def lay_corner(work32: Any) -> None:
-    """Note where the rows of a block stand in the corner of the scratch."""
+    """Note where the rows of a block stand in the corner of the scratch, and those of panels of one block."""
     for r in range(ROWS):
         poke(work32, CORNERS + r, np.uint32(r * COLUMNS))
+        poke(work32, PITCHES + r, np.uint32(r * ROW_PITCH))
+        poke(work32, PAIR_PITCHES + r, np.uint32(r * PAIR_PITCH))
 
 
 @inner
@@ -150,7 +167,7 @@ def read_line(u8: Any, u16: Any, u32: Any, work32: Any, to: int, view: Any, bias
 
 
 @inner
-def _widen_runs(u16: Any, work32: Any, to: int, view: Any, start: int, first: int, count: int) -> None:
+def widen_runs(u16: Any, work32: Any, to: int, view: Any, start: int, first: int, count: int) -> None:
     """Write `count` bf16 numbers from index `first` on along dimensions 2 and 3, neighbours in 3, to work[to:]."""
     inner = view[V_SHAPE + 3]
     if first + count <= inner or view[V_STRIDE + 2] == 2 * inner:  # one run, or runs that stand side by side
@@ -172,7 +189,7 @@ def pack_left(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, bias: int, ba
     for r in range(rows):
         start = base + offset(view, ZERO, row + r)
         if runs:
-            _widen_runs(u16, work32, LEFT + r * ROW_PITCH, view, start, first, depth)
+            widen_runs(u16, work32, LEFT + r * ROW_PITCH, view, start, first, depth)
         else:
             read_line(u8, u16, u32, work32, LEFT + r * ROW_PITCH, view, bias, TWO, start, first, depth, units)
     for r in range(rows, padded):

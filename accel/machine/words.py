@@ -23,7 +23,7 @@ S_PC, S_LAST, S_STATUS, S_DEPTH, S_SEM, S_COUNT, S_GROUP, S_TRIP, S_LIMIT = 0, 1
 ENDED, READY, WAITING, JOINING = 0, 1, 2, 3  # JOINING: at a barrier
 
 # --- config: scalars of a run, and the counters it leaves behind ----------------------------------------------------
-CONFIG_WORDS = 32
+CONFIG_WORDS = 48
 C_ROWS, C_COLS, C_THREADS, C_MARK, C_RANDOM, C_LIMIT, C_HEAD, C_READY = 0, 1, 2, 3, 4, 5, 6, 7
 C_EVENTS, C_COPIES, C_CHANGED, C_EXECUTED, C_GROUPS, C_LATE, C_DELAY, C_RESTRICTED = 8, 9, 10, 11, 12, 13, 14, 15
 # Stages hold what copies have read but not yet delivered: first byte, how many, bytes of each; and how many views there
@@ -36,6 +36,9 @@ C_SEED, C_RING, C_RING_BYTES, C_PROBES = 20, 21, 22, 23
 C_LOG, C_LOG_BYTE, C_LOG_END, C_FULL = 24, 25, 26, 27
 # The log of work for several threads: whether it may be kept, the items in it, and the work still to be done without.
 C_LOGGING, C_ITEMS, C_ALONE = 28, 29, 30
+# The bytes of the arena whose panels stand in the scratch as the right operand of the last bf16 product: first, end (0:
+# none); its key (first element, 1 if pairs, shape and strides) and greatest magnitude. See `held`.
+C_HELD_LOW, C_HELD_HIGH, C_HELD_KEY, C_HELD_GREATEST = 31, 32, 33, 43
 
 # --- copies and tokens in flight under a random schedule ----------------------------------------------------------
 EVENT_WORDS = 4

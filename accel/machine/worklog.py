@@ -18,6 +18,7 @@ from accel.jit import types
 from accel.machine import words as s
 from accel.machine.atomics import add, publish, seen
 from accel.machine.effects import compute, part
+from accel.machine.held import forget_all
 from accel.machine.inner import entry, inner
 from accel.machine.operands import MOST
 
@@ -141,6 +142,7 @@ def run_log(items: Any, first: int, count: int, me: int, team: Any, done: Any, r
     of all threads, zero before. work to error are this thread's own. The first error goes to `failed`, with its item
     last, and the thread goes on: what others wait for must still happen, and an earlier item may fail yet.
     """
+    forget_all(config)
     for i in range(first, count):
         owner = items[i, OWNER]
         if team[owner] != me:
