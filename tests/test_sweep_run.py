@@ -350,6 +350,29 @@ def test_parquet_reads_back(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "rows.parquet").to_pylist() == result.rows
 
 
+@pytest.mark.parametrize(("name", "hidden"), [("pyarrow", ()), ("polars", ("pyarrow",))])
+def test_parquet_keeps_kinds_and_gaps(
+    name: str, hidden: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    polars = pytest.importorskip("polars", reason="polars, which reads the table back, is not installed")
+    axes = {"problem.k": [16, 32], "kernel.resident": [[], ["b"]], "problem.trans_b": [True, False],
+            "ports.*.bytes_per_cycle": [8, 16.5], "node.sram_bytes": [100, 65536]}  # fmt: skip
+    space = Space.from_dict({"problem": {"kind": "matmul", "m": 16, "n": 16}, "chip": {"base": "mini"}, "axes": axes})
+    result = accel.sweep(space, executor=Instant())
+    assert set(result.counts) == {"ok", "illegal"}  # no node has 100 bytes
+    without(monkeypatch, *hidden)
+    result.to_parquet(tmp_path / "rows.parquet")
+    frame = polars.read_parquet(tmp_path / "rows.parquet")
+    assert tuple(frame.columns) == result.columns
+    kinds = {"problem.k": polars.Int64, "problem.trans_b": polars.Boolean, "kernel.resident": polars.String,
+             "ports.*.bytes_per_cycle": polars.Float64, "cycles": polars.Int64, "seconds": polars.Float64}  # fmt: skip
+    assert {column: frame.schema[column] for column in kinds} == kinds
+    for column in result.columns:
+        given = [json.dumps(row[column]) if isinstance(row[column], list) else row[column] for row in result.rows]
+        assert frame[column].to_list() == given
+
+
 def test_a_plan_says_what_would_be_done() -> None:
     build(Matmul(8, 8, 8), "mini").time()  # on an empty cache there is no estimate
     found = plan(Space.from_toml(SMALL + '[constraints]\nsmall = "problem.k < 60"\n'), 2, shown=3)

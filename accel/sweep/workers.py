@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
+import msgspec
+
 from accel.batch import end_processes, start_process
 from accel.errors import InputError
 from accel.sweep.memory import can_limit, rss_bytes
@@ -295,4 +297,4 @@ class Workers:
 
 
 def _line(data: dict[str, Any]) -> bytes:
-    return json.dumps(data).encode() + b"\n"
+    return msgspec.json.encode(data) + b"\n"  # a chip is some thousand characters: ten times faster than json
