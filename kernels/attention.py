@@ -18,6 +18,9 @@ groups of 16, those of a row's own group that it does not see take part as p = +
 depends on the problem only: no node, tile or order of nodes shows in a result. Rescaling as blocks come is Milakov and
 Gimelshein, "Online normalizer calculation for softmax" (2018); tiles of it, Dao et al., "FlashAttention" (2022).
 
+`one_block` below is that on one node, for keys that are a single block and rows without a mask; all else is about time,
+and is in `parts/`: `attention_plan`, `attention_forward`, then `attention_backward`.
+
 How it runs. A group of nodes shares a head: keys and values are multicast to all of it, each node keeps its rows of q
 and o. Three threads overlap: loads; the matrix unit, which scores items (16 rows and more against a block) some steps
 ahead of the values it sums; the vector unit, which turns scores into weights. What made it fast, in this order:
@@ -52,6 +55,7 @@ second scores and g end it at 71 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,10 +76,49 @@ from accel.lang import K, TensorSpec, tensor
 from accel.problem import Attention
 from accel.program import Program, kernel
 
-__all__ = ["KERNEL", "backward", "build", "forward"]
+__all__ = ["KERNEL", "backward", "build", "forward", "one_block"]
 
 FORMATS = ("bf16", "fp16")  # of tensors that the matrix unit multiplies
 RESULTS = ("bf16", "fp16", "fp32")
+
+
+@kernel
+def one_block(k: K, q: TensorSpec, keys: TensorSpec, v: TensorSpec, y: TensorSpec, lse: TensorSpec) -> None:
+    """y and lse on node (0, 0), head by head, with all scores of a head in SRAM: at most `block` keys, no mask."""
+    (b, h, rows, d), kv = q.shape, keys.shape[2]
+    Q, KEYS = k.sram((rows, d), q.dtype, "Q"), k.sram((kv, d), q.dtype, "KEYS")
+    V = k.sram((kv, d + 1), q.dtype, "V")  # v, and the column of ones that sums the weights
+    S, P = k.sram((rows, kv), "fp32", "S"), k.sram((rows, kv), q.dtype, "P")
+    M, sums = k.sram((rows, 1), "fp32", "M"), k.sram((rows, d + 1), "fp32", "sums")
+    Y, LSE = k.sram((rows, d), y.dtype, "Y"), k.sram((rows, 1), "fp32", "LSE")
+    one, scale = k.sram((1, 1), "fp32", "one"), k.sram((1, 1), "fp32", "scale")
+    loaded, stored = k.sem(name="loaded"), k.sem(name="stored")
+    if k.row + k.col:
+        return
+    o, weight = sums[:, :d], sums[:, d:]
+    k.vec.fill(one, 1.0)
+    k.vec.fill(scale, 1.0 / math.sqrt(d))  # c
+    k.vec.fill(V[:, d:], 1.0)
+    for image in k.loop(b):
+        for head in k.loop(h):
+            for buffer, whole in ((Q, q), (KEYS, keys), (V[:, :d], v)):
+                k.copy(buffer, whole[image, head], done=loaded)
+            k.wait(loaded, 3)
+            k.matmul(S, Q, KEYS, trans_b=True)  # s
+            k.vec.reduce_max(M, S)  # m
+            k.vec.sub(S, S, M)
+            k.vec.mul(S, S, scale)
+            k.vec.exp(S, S)
+            k.vec.cast(P, S)  # p
+            k.matmul(sums, P, V)  # o, and l behind it
+            k.vec.log(LSE, weight)
+            k.vec.fma(LSE, M, scale, LSE)  # m c + log l
+            k.vec.div(weight, one, weight)
+            k.vec.mul(o, o, weight)
+            k.vec.cast(Y, o)
+            k.copy(y[image, head], Y, sent=stored)
+            k.copy(lse[image, head], LSE.merge(0), sent=stored)
+            k.wait(stored, 2)
 
 
 @kernel

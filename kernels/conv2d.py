@@ -16,6 +16,7 @@ Forward, version by version:
    is the same rows seen from another start, and the strides of the view do the rest: M = (output row, output pixel)
    with the convolution's stride in it, K = (filter row, tap and channel) with the dilation, N = filters. The "im2col
    matrix" is a four-dimensional view in which elements occur several times; it is never written anywhere.
+   `shifted_views` below is this version, image after image on one node, a matmul a tap.
 3. *One matmul for the whole filter*: where taps and channels of a row are one run (no dilation, no groups), K covers
    all rows of the filter, so the 16 exposed cycles in which a 16x16 accumulator block moves are spent once an output.
 4. *Over the mesh*: bands of output rows are dealt to the nodes, whole images or parts of one as it comes. A row that
@@ -38,23 +39,32 @@ image is fetched once and multicast to the team. What limits small images is the
 16 cycles to move the block.
 
 Axes without taps are merged, so that a 1x1 convolution is a matmul over one long row of pixels. The tiling is a closed
-form (`conv_tiling.py`). The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
+form (`conv_tiling.py`). Versions 3 to 5 are in `parts/`, best read in this order: `conv_shape`, `conv_tiling`,
+`conv_frames`, `conv_stage`, `conv_filters`, `conv_forward`, then the gradients.
+
+The bound: max(multiply-adds / matrix units of the mesh, compulsory bytes / memory bandwidth).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel, builder
 from accel.kernels.parts import conv_data_gradient, conv_forward, conv_weight_gradient
 from accel.kernels.parts.conv_reference import oracle, oracle_at
+from accel.lang import K
 from accel.problem import Conv2d
 from accel.problem.checks import unless_given
-from accel.program import Program
+from accel.program import Program, kernel
 
-__all__ = ["KERNEL", "build", "oracle"]
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["KERNEL", "build", "oracle", "reference", "shifted_views"]
 
 PROGRAMS: dict[str, Callable[..., Program]] = {
     "fwd": conv_forward.build,
@@ -62,6 +72,55 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "wgrad": conv_weight_gradient.program,
 }
 """What builds each direction: (chip, problem, *, resident, **tiling) -> Program."""
+
+
+def reference(
+    x: Any, w: Any, stride: tuple[int, int] = (1, 1), pad: tuple[int, int] = (0, 0), dilation: tuple[int, int] = (1, 1)
+) -> Any:
+    """Return the sums of forward in fp32, (n, p, q, k), of 16-bit x (n, h, w, c) and w (r, s, c, k): the definition.
+
+    A step is exact in float64 before its one rounding. Groups, gradients and other formats are in `conv_reference.py`.
+    """
+    at = np.pad(np.asarray(x, np.float64), [(0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0)])
+    taps = np.asarray(w, np.float64)
+    p, q = ((at.shape[1 + i] - dilation[i] * (taps.shape[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+    sums = np.zeros((at.shape[0], p, q, taps.shape[3]), np.float32)
+    for r, s, c in np.ndindex(taps.shape[:3]):
+        row, column = r * dilation[0], s * dilation[1]
+        rows = at[:, row : row + (p - 1) * stride[0] + 1 : stride[0]]
+        met = rows[:, :, column : column + (q - 1) * stride[1] + 1 : stride[1], c, None]
+        sums = (sums + met * taps[r, s, c]).astype(np.float32)
+    return sums
+
+
+@kernel
+def shifted_views(
+    k: K, x: View, w: View, y: View, *, stride: tuple[int, int] = (1, 1), pad: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+) -> None:  # fmt: skip
+    """Version 2 on node (0, 0), without groups: a frame with its border in SRAM, and one matmul a tap."""
+    (n, height, width, c), (_, p, q, filters) = x.shape, y.shape
+    frame = k.sram((height + 2 * pad[0], width + 2 * pad[1], c), x.dtype, "frame")
+    W, acc = k.sram(w.shape, w.dtype, "W"), k.sram((p, q, filters), "fp32", "acc")
+    out, loaded, stored = k.sram((p, q, filters), y.dtype, "out"), k.sem(name="loaded"), k.sem(name="stored")
+    if k.row + k.col:
+        return
+    k.vec.fill(frame, 0.0)  # the border stays +0: images are written inside it
+    k.copy(W, w, done=loaded)
+    k.wait(loaded)
+    for image in k.loop(n):
+        k.copy(frame[pad[0] : pad[0] + height, pad[1] : pad[1] + width], x[image], done=loaded)
+        k.wait(loaded)
+        for r in range(w.shape[0]):
+            row = r * dilation[0]
+            rows = frame[row : row + (p - 1) * stride[0] + 1 : stride[0]]
+            for s in range(w.shape[1]):
+                column = s * dilation[1]
+                tap = rows[:, column : column + (q - 1) * stride[1] + 1 : stride[1]]  # (p, q, c): nothing is copied
+                k.matmul(acc, tap, W[r, s], accumulate=r + s > 0)
+        k.vec.cast(out, acc)
+        k.copy(y[image], out, sent=stored)
+        k.wait(stored)
 
 
 def build(

@@ -317,3 +317,15 @@ def test_only_keys_that_a_query_sees_must_be_moved(q: int, kv: int, direction: s
     whole = replace(problem, causal=False)
     assert whole.compulsory_elements("k") == 2 * 3 * kv * 40
     assert attention.program(MINI, problem).time().seconds >= problem.bound(MINI).seconds
+
+
+@pytest.mark.parametrize(
+    "problem", [Attention(2, 3, 37, 70, 24), Attention(1, 1, 1, 1, 1), Attention(1, 2, 9, 128, 32)]
+)
+def test_the_kernel_that_the_lesson_begins_with_has_the_same_bits(problem: Attention) -> None:
+    tensors = {"keys" if n == "k" else n: accel.tensor(o.shape, o.dtype) for n, o in problem.operands.items()}
+    program = attention.one_block.build("mini", **tensors)
+    program.check()
+    inputs = numbers(problem)
+    got = program.run({"keys" if n == "k" else n: array for n, array in inputs.items()})
+    assert same_bits({n: np.asarray(got[n], np.float32) for n in ("y", "lse")}, outputs(problem, inputs))

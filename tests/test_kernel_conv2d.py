@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import accel
 from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import conv2d
-from accel.numerics import as_storage, fmt
+from accel.numerics import as_storage, fmt, round_to
 from accel.problem import Conv2d
 
 MINI = accel.chip("mini")
@@ -192,3 +192,24 @@ def test_bad_input_is_one_clear_error(fields: dict[str, Any], error: type[Except
     shape = {"n": 1, "h": 6, "w": 6, "c": 4, "k": 8, "r": 3, "s": 3, "pad": 1}
     with pytest.raises(error, match=words.replace("(", r"\(")):
         conv2d.build("mini", **{**shape, **fields})
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Conv2d(2, 9, 7, 5, 6, 3, 2, stride=(2, 1), pad=(1, 0), dilation=(1, 2), out_dtype="fp32"),
+        Conv2d(3, 8, 6, 3, 4, 3, 3, pad=1, dtype="fp16"),
+        Conv2d(1, 5, 5, 1, 1, 5, 5),
+    ],
+    ids=lambda p: p.label,
+)
+def test_the_kernel_that_the_lesson_begins_with_has_the_same_bits(problem: Conv2d) -> None:
+    tensors = {name: accel.tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
+    walk: Any = {"stride": problem.strides, "pad": problem.pads, "dilation": problem.dilations}
+    program = conv2d.shifted_views.build("mini", **tensors, **walk)
+    program.check()
+    inputs = draw_inputs(problem)
+    assert_bits(problem, program, inputs)
+    rounded = (round_to(inputs[name], problem.dtype) for name in "xw")
+    sums, want = conv2d.reference(*rounded, **walk), conv2d.oracle(problem, inputs)["y"]
+    assert (as_storage(sums, problem.out_dtype) == as_storage(want, problem.out_dtype)).all()
