@@ -5,7 +5,9 @@ gbias is the sum down each column in the order of `parts/sum_orders.py`: chains 
 
 Forward, rows are dealt over the mesh and stream through (`parts/row_streaming.py`); the bias is fetched once and
 multicast. Backward, nodes own aligned runs of 8 * 2^k rows, add their own rows in the order of the tree, and the mesh
-does the upper levels (`parts/column_sums.py`). gx needs no kernel: it is gy.
+does the upper levels (`parts/column_sums.py`). gx needs no kernel: it is gy. Where SRAM has no room for the sums of
+whole rows that wait for each other, one a level, teams of nodes take slices of columns (`parts/column_streaming.py`):
+less of memory's lines at once, the same order, the same bits.
 
 The bound it approaches: compulsory bytes over memory bandwidth.
 """
@@ -17,9 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.errors import InputError
+from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
 from accel.kernels.library import LibraryKernel, builder
+from accel.kernels.parts.column_streaming import (
+    ColumnPlan,
+    ColumnStream,
+    ColumnTiling,
+    TeamSums,
+    choose_columns,
+)
 from accel.kernels.parts.column_sums import ColumnSums, MeshTree, chunk_of, levels_of
 from accel.kernels.parts.flows import Piece, Sweep
 from accel.kernels.parts.launch import one_nan, only_in_memory, tensors_of, values_of
@@ -33,7 +42,7 @@ from accel.program import Program, kernel
 if TYPE_CHECKING:
     from accel.lang import View
 
-__all__ = ["KERNEL", "backward", "build", "forward", "reference"]
+__all__ = ["KERNEL", "backward", "build", "forward", "reference", "sliced"]
 
 
 def reference(problem: BiasAdd, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -99,13 +108,39 @@ def backward(k: K, gy: View, gbias: View, *, tiling: RowTiling) -> None:
     stream.start(compute)
 
 
+@kernel
+def sliced(k: K, gy: View, gbias: View, *, tiling: ColumnTiling) -> None:
+    """gbias = the sum of the rows of gy, slice of columns after slice."""
+    x = gy.split(0, gy.shape[0])
+    stream = ColumnStream(k, x.shape, tiling, (Sweep(("gy",)),))
+    stream.pixels_in(gy=x)
+    sums = TeamSums(stream, 1)
+    wide = k.sram((tiling.block, tiling.width), "fp32", "wide")
+    out, stored = k.sram((tiling.width,), gbias.dtype, "out"), k.sem(name="stored")
+
+    def compute(items: Iterator[Piece]) -> None:
+        for item in items:
+            sums.begin(item)
+            for piece in item.sweep(0):
+                f = wide[: piece.height, : item.width]
+                k.vec.cast(f, piece["gy"])
+                sums.add(piece, f)
+            total = sums.total(spread=False)
+            with k.when(stream.member == 0):
+                k.vec.cast(out[: item.width], total[0])
+                k.copy(gbias[item.columns], out[: item.width], sent=stored)
+                k.wait(stored)
+
+    stream.start(compute)
+
+
 def build(
     chip: ChipSpec | str, *, rows: int, columns: int, dtype: str = "bf16", out_dtype: str = "", direction: str = "fwd",
     resident: Iterable[str] = (), **tiling: int,
 ) -> Program:  # fmt: skip
     """Return the program of y = x + bias over x (rows, columns) for `chip`, or of gbias; see `BiasAdd`.
 
-    tiling: block (rows), depth (slots). Raises InputError, CapacityError where the sums over rows do not fit,
+    tiling: block (rows), depth (slots). Raises InputError, CapacityError where sums do not fit,
     UnsupportedError for resident operands.
     """
     problem = BiasAdd(rows, columns, dtype, out_dtype, direction)
@@ -131,7 +166,13 @@ def _program(chip: ChipSpec, problem: BiasAdd, *, resident: frozenset[str] = fro
     ideal = block or 1
     while not block and ideal * 2 <= min(4096 // min(p.columns, PIECE), max(BLOCK, chunk // 4), chunk):
         ideal *= 2
-    chosen = choose_rows(chip, p.rows, p.columns, plan, chunk=chunk, **{**tiling, "block": ideal})
+    try:
+        chosen = choose_rows(chip, p.rows, p.columns, plan, chunk=chunk, **{**tiling, "block": ideal})
+    except CapacityError:
+        if tiling:
+            raise
+        slices = choose_columns(chip, 1, p.rows, p.columns, ColumnPlan((item,), (), 1, 1, 2), held=0)
+        return sliced.build(chip, tiling=slices, **tensors_of(p, "gy gbias"))
     return backward.build(chip, tiling=chosen, **tensors_of(p, "gy gbias"))
 
 

@@ -55,6 +55,20 @@ def test_bias_of_any_shape_on_any_mesh(
     agree(BiasAdd(rows, columns, dtype, direction=direction), on_mesh(mesh_rows, mesh_cols), schedules=1)
 
 
+@pytest.mark.parametrize("mesh", [(4, 4), (2, 3), (1, 1)])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        BiasAdd(131, 1500, direction="bwd"),
+        BiasAdd(1000, 900, dtype="fp32", direction="bwd", out_dtype="fp32"),
+        BiasAdd(7, 5000, dtype="fp16", direction="bwd"),
+    ],
+    ids=lambda p: p.label,
+)
+def test_a_bias_gradient_whose_sums_do_not_fit_a_node(problem: BiasAdd, mesh: tuple[int, int]) -> None:
+    agree(problem, on_mesh(*mesh, **{"node.sram_bytes": 16_384}), schedules=1)
+
+
 def test_bias_gradient_of_small_integers_is_exact() -> None:
     gy = np.random.default_rng(0).integers(-4, 5, (391, 70))
     out = agree(BiasAdd(391, 70, direction="bwd", out_dtype="fp32"), inputs={"gy": gy})
