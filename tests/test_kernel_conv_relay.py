@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from accel.errors import InputError
 from accel.hardware import ChipSpec, chip
+from accel.kernels.conv3d import KERNEL
 from accel.kernels.parts.conv_reference import oracle
 from accel.kernels.parts.conv_weight_gradient import program
 from accel.kernels.parts.conv_weight_ring import Relay, relays
@@ -169,3 +170,8 @@ def test_bad_rings(tiling: dict[str, Any], text: str) -> None:
 def test_what_no_relay_does(problem: Any, resident: frozenset[str]) -> None:
     with pytest.raises(InputError, match="ask for a relay, which needs"):
         program(MINI, problem, resident=resident & problem.operands.keys(), ring=1)
+
+
+def test_the_battery_of_the_kernel_meets_a_relay() -> None:
+    names = {program(MINI, p, resident=ALL).name for p in KERNEL.examples if p.direction == "wgrad" and not p.bias}
+    assert "relay_gradient" in names

@@ -24,6 +24,7 @@ PIECES = 8  # of a frame
 ROLES = 60  # different node programs; the language allows 64
 HANDOVER = 15  # cycles from the end of a product to the start of the next of its chain on another node
 STEP = 10  # cycles of a step beside its product: waits, the copy of the sums
+TREE = 100  # cycles from the end of a chain to the stored gradient, beside 8 for every clip
 Step = tuple[int, int]  # output frame, tap
 
 
@@ -184,7 +185,7 @@ class Relay:
                 moved = HANDOVER if z and self.row((z - 1, tap)) != row else 0
                 end = max(free[row], chain[tap] + moved, here) + product
                 free[row] = chain[tap] = freed[row, z % self.slots] = end
-        return max(chain) + 400 + 8 * self.form.n + (0 if self.spare else 2 * bring)
+        return max(chain) + TREE + 8 * self.form.n + (0 if self.spare else 2 * bring)
 
 
 def relays(
