@@ -71,6 +71,11 @@ LONGER = (
     Mistake("grad_norm", "grad_norm.py", 'v.compare(grown, steps, ">=", p.interval)',
             'v.compare(grown, steps, ">", p.interval)'),
     Mistake("amax", "amax.py", 'v.compare(fits, table, ">=", wanted)', 'v.compare(fits, table, ">", wanted)'),
+    Mistake("layernorm", "parts/column_sums.py", """        for place in range(self._top - 1, 0, -1):
+            self.join(self._term(place - 1), self._term(place - 1), self._term(place))
+""", """        for place in range(1, self._top):
+            self.join(self._term(0), self._term(0), self._term(place))
+"""),
     # groups longer than a piece of a sum
     Mistake("groupnorm", "groupnorm.py", "range(0, self.each, PIECE)",
             "range(0, self.each - self.each % PIECE or 1, PIECE)"),
