@@ -329,7 +329,9 @@ KERNEL = LibraryKernel(
         LayerNorm(33, 100, dtype="fp32", function="rms"),
         LayerNorm(37, 61, direction="bwd"),
         LayerNorm(131, 16, direction="bwd", out_dtype="fp32"),
-        LayerNorm(56, 700, dtype="fp32", direction="bwd", out_dtype="fp32"),  # seven runs on one node: three terms left to join
+        LayerNorm(
+            56, 700, dtype="fp32", direction="bwd", out_dtype="fp32"
+        ),  # seven runs on one node: three terms left to join
         LayerNorm(3, 4099, dtype="fp32", direction="bwd", function="rms"),
     ),
 )

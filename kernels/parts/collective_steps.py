@@ -19,7 +19,8 @@ Part = Callable[[Any], "View"]  # number of a member -> its part of this node's 
 class Ring:
     """Messages round the ring of a group, cut in `slices`, so that one is added while the next arrives.
 
-    Every slot has a semaphore, and a message is sent again to a slot only after its reader has given it back.
+    Every slot has a semaphore, and a message is sent again to a slot only after its reader has given it back. That what
+    was sent may change needs no token: whoever writes there has heard, round the ring, of the one who received it.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Ring:
         used = adds and group.size > 1
         self.inbox = k.sram((self.slots, *shape[:-1], self.piece), dtype, f"{name}_inbox") if used else None
         self.full, self.free = k.sem(self.slots, f"{name}_full"), k.sem(self.slots, f"{name}_free")
-        self.go, self.sent = k.sem(1, f"{name}_go"), k.sem(1, f"{name}_sent")
+        self.go = k.sem(1, f"{name}_go")
         self.next = group.node(group.at(group.place + 1))
         self.before = group.node(group.at(group.place - 1))
 
@@ -71,7 +72,6 @@ class Ring:
                     k.inc(self.free[slot], at=self.before)
                 if t + 1 < steps:
                     self._send(part, g + len(cuts), cut, first - 1 - t, into)
-        k.wait(self.sent, total)
 
     def _send(self, part: Part, g: int, cut: tuple[int, int], behind: int, into: Any) -> None:
         """Send a slice of the part that is `behind` places from here, as message g."""
@@ -80,7 +80,7 @@ class Ring:
         if g >= self.slots:
             k.wait(self.free[slot])
         target = self._inside(slot, cut) if into is not None else source
-        k.copy(target, source, to=self.next, done=self.full[slot], sent=self.sent)
+        k.copy(target, source, to=self.next, done=self.full[slot])
 
     def _inside(self, slot: int, cut: tuple[int, int]) -> View:
         assert self.inbox is not None
