@@ -15,7 +15,6 @@ from accel.kernels.parts.matmul_formats import Formats
 __all__ = ["choose", "fill_in"]
 
 MOST_TILES = 1024  # a node takes its tiles one after the other in an unrolled program
-CLOSE = 1.01  # of cuts so close whose operands stay, the one that pulls windows from the fewest nodes: they cross
 MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
 
 
@@ -43,7 +42,10 @@ def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
             yield 1, extent, columns.size, 1
         for extent in _spread(columns.size, columns.stride)[1:]:
             yield 1, min(rows.size, rows.stride), extent, 1
-            yield 1, min(rows.size, 8 * rows.stride), extent, 1
+            for tall in (4, 8):
+                for inner in (1, 2, 4, 8):
+                    if inner <= form.inner and (tall > 4 or inner > 1):
+                        yield 1, min(rows.size, tall * rows.stride), extent, inner
     elif form.case == "time":
         for inner in _spread(form.inner, form.grain):
             for extent in _spread(columns.size, columns.stride)[: 4 if few else None]:
@@ -57,7 +59,7 @@ def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
 
 
 def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str]) -> Cut:
-    """Return the default cut: of those that fit SRAM, the one with about the least estimated cycles.
+    """Return the default cut: of those that fit SRAM, the one with the least estimated cycles.
 
     CapacityError where not even one position and one unit of channels fit.
     """
@@ -68,15 +70,9 @@ def choose(chip: ChipSpec, form: Form, formats: Formats, resident: frozenset[str
         found = [
             (cut.cycles(chip), at, cut) for at, cut in enumerate(_candidates(chip, wanted, formats, resident, few))
         ]
-        best, near = float("inf"), list[tuple[bool, int, float, int, Cut]]()
-        for cost, at, cut in sorted(found, key=lambda item: item[:2]):
-            if cost > best * (CLOSE if resident else 1.0):
-                break
+        for _, _, cut in sorted(found, key=lambda item: item[:2]):
             if cut.per * cut.passes <= MOST_TILES * (1 if few else 64) and cut.sequences() <= MOST_SEQUENCES:
-                best = min(best, cost)
-                near.append((not cut.direct, cut.share, cost, at, cut))
-        if near:
-            return min(near, key=lambda item: item[:4])[4]
+                return cut
     raise CapacityError(
         f"{form.k // form.groups} filters a group and {form.axes[2].taps} columns of taps"
         f"{' and the resident operands' if resident else ''} do not fit SRAM; "

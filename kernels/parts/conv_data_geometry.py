@@ -231,7 +231,7 @@ def turns(axes: tuple[Axis, Axis, Axis], width: int) -> tuple[Turn, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def schedule(axes: tuple[Axis, Axis, Axis], bands: tuple[Band, Band, Band], width: int) -> Schedule:
     """Return the products of a tile whose frames, rows and columns are `bands`, for every turn of `turns`.
 

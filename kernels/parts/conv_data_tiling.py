@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
+import numpy as np
+
 from accel.hardware import ChipSpec
-from accel.kernels.parts.conv_data_geometry import TRIVIAL, Band, Product, band, kinds, schedule, turns
+from accel.kernels.parts.conv_data_geometry import TRIVIAL, Band, Product, kinds, schedule, turns
+from accel.kernels.parts.conv_estimate import PASSED, blocked, held_up
 from accel.kernels.parts.epilogue import STRIP
 from accel.kernels.parts.matmul_formats import Formats
 from accel.lang import SRAM_ALIGN
@@ -173,12 +176,6 @@ class Cut:
         """Return the filters whose gradients one node of a group keeps."""
         return ceil(self.form.k / self.share) if self.form.groups == 1 else self.units * self.form.group_filters
 
-    @cached_property
-    def largest(self) -> tuple[Band, Band, Band]:
-        """Return the bands of the busiest tile: one from the middle."""
-        found = [band(axis, n, min(1, ceil(axis.size / n) - 1)) for axis, n in self._cuts]
-        return found[0], found[1], found[2]
-
     @property
     def _cuts(self) -> list[tuple[Axis, int]]:
         return list(zip(self.form.axes, self.extents, strict=True))
@@ -279,10 +276,25 @@ class Cut:
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
 
     def tile_cycles(self, chip: ChipSpec) -> float:
-        """Return the cycles that the busiest node computes on one tile of a pass."""
+        """Return the cycles that the busiest node computes on one tile of a pass, on average.
+
+        Tiles of a node follow each other in an image and go on in the next; those at borders, and ragged ones, differ.
+        """
+        found = [kinds(axis, n) for axis, n in self._cuts]
+        each = np.array(
+            [[[self._kind_cycles(chip, (t[2], r[2], c[2])) for c in found[2]] for r in found[1]] for t in found[0]]
+        )
+        order = [np.repeat(np.arange(len(axis)), [end - first for first, end, _ in axis]) for axis in found]
+        image = each[np.ix_(*order)].ravel()
+        until = np.concatenate(([0.0], np.cumsum(np.tile(image, 2))))
+        images, rest = divmod(self.per, image.size)
+        first = np.arange(min(self.bands * self.cols, -(-self.tiles // self.per))) * self.per % image.size
+        return (images * float(image.sum()) + float((until[first + rest] - until[first]).max())) / self.per
+
+    def _kind_cycles(self, chip: ChipSpec, bands: tuple[Band, Band, Band]) -> float:
         form, total = self.form, 0.0
-        for turn in schedule(form.axes, self.largest, self.width).turns:
-            total += sum(self._product_cycles(chip, product) for product in turn)
+        for turn in schedule(form.axes, bands, self.width).turns:
+            total += sum(self._product_cycles(chip, one) for one in turn)
         return total + (ceil(self.positions * self.channels * 4 / 64) if form.on_vector else 0)
 
     def _product_cycles(self, chip: ChipSpec, product: Product) -> float:
@@ -317,21 +329,27 @@ class Cut:
         visits, tile = self.per * self.passes, self.tile_cycles(chip)
         cast = self.positions * self.channels * 4 / node.vector.bytes_per_cycle
         memory = 0.0 if self.w_stays else float(self.loads * chunk * self.share * (self.bands if self.near else 1))
+        pulled = self.gy_stays and self.share > 1 and form.groups == 1
+        spread = max(1.0, chip.mesh.rows / 4) * blocked(self.share) if pulled else 1.0
         come = chunk / port + LATENCY  # a chunk on its way; where its owner sends it row by row, so many times
         if self.w_stays:
             come *= self.bands if self.near else 1
         else:
             come = max(come, chunk * self.share * (self.bands if self.near else 1) / bandwidth)
-        busy = visits * (tile + (cast if self.sums == 1 else 0.0) + (window / port if self.windows == 1 else 0.0))
+        busy = visits * (
+            tile + (cast if self.sums == 1 else 0.0) + (window * spread / port if self.windows == 1 else 0.0)
+        )
         if self.kept:
             busy += self.passes * (come + max(0.0, (self.chunks - 1) * come - tile))
         elif self.filters == 1:
             busy += self.loads * come
         else:
             busy = max(busy, self.loads * come / (1 if self.filters == 2 else 2)) + come
-        pulled = self.gy_stays and self.share > 1 and form.groups == 1
-        spread = max(1.0, chip.mesh.rows / 4) if pulled else 1.0
-        first, last, fetched = window / port, cast, visits * window
+        if pulled and self.bands > 1:
+            busy += PASSED * max(0, self.loads - self.filters) * come
+        first, last, fetched = window * spread / port, cast, visits * window
+        if pulled and self.bands > 1:  # chunks of the filter cross the windows
+            first += held_up(chip, first + min(self.filters, self.chunks) * chunk / port)
         if not self.gy_stays:
             apart = self.share if form.groups > 1 else 1
             memory += self.tiles * self.passes * apart * window

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Filters"]
 
-PATIENT = 48  # pixels of the first tile from which on chunks after the first can wait until it begins
-
 
 class Filters:
     """`stages` chunks of w as a matrix (depth, filters); one node in turn sends a chunk to all of its part of the mesh.
@@ -32,9 +30,7 @@ class Filters:
         self.buffer = buffer(k, (T.stages, T.chunk_depth, T.filters), w, "filters")
         self.full, self.free = k.sem(T.stages, "filters_full"), k.sem(T.stages, "filters_free")
         self.per_chunk = -(-T.chunk_depth // T.piece)
-        # A tile keeps a chunk busy for pixels / 8 times as long as the next takes to come. Where that is long, chunks
-        # after the first stay out of the way of the rows that the first tile waits for.
-        self.begun = k.sem(name="begun") if len(T.chunks) > 1 and T.lead * T.high * T.wide >= PATIENT else None
+        self.begun = k.sem(name="begun") if T.patient else None
         self.home = None
         if w.resident:
             homes = -(-len(self.chunks) * self.per_chunk // T.members)

@@ -10,6 +10,7 @@ from typing import Any
 
 from accel.errors import CapacityError, InputError
 from accel.hardware import ChipSpec
+from accel.kernels.parts.conv_estimate import cycles, least_cycles
 from accel.kernels.parts.conv_shape import Shape
 from accel.kernels.parts.conv_stage import plan_of
 from accel.kernels.parts.epilogue import strip_of, work_of
@@ -19,8 +20,8 @@ from accel.numerics import fmt
 __all__ = ["Chunk", "Tiling", "choose", "fill_in"]
 
 GROUP = 8  # filters are dealt in groups of one matrix-unit step
-SHORTER = 1.02  # a tiling this much slower is as good if its program is shorter
-COPY_CYCLES = 32  # of a row on its way in, beside its bytes: conditions, issue, and a packet's way
+PATIENT = 48  # pixels of the first tile from which on chunks after the first can wait until it begins
+SHORTER = 1.005  # a tiling this much slower is as good if its program is shorter
 MOST_RUNS = 64  # of a node's part of a resident tensor, each declared by itself
 MOST_PIXELS = 1024  # of a tile: more brings nothing
 Chunk = tuple[int, int, int, int, int, int]  # row taps [0:2], taps along the row [2:4], channels [4:6] of a piece of w
@@ -150,6 +151,14 @@ class Tiling:
         """Return whether all filters of a node stay in its SRAM."""
         return self.stages >= self.chunk_count
 
+    @property
+    def patient(self) -> bool:
+        """Return whether chunks after the first stay out of the way of the rows that the first tile waits for.
+
+        A tile keeps a chunk busy for pixels / 8 times as long as the next takes to come: so they do where that is long.
+        """
+        return self.chunk_count > 1 and self.lead * self.high * self.wide >= PATIENT
+
     @cached_property
     def by_block(self) -> bool:
         """Return whether bands follow each other in time, block of pixels by block, instead of frame by frame.
@@ -255,38 +264,8 @@ class Tiling:
         return count * (groups * (each * step + moved) + alone)
 
     def cycles(self, chip: ChipSpec, resident: frozenset[str]) -> float:
-        """Return the estimated cycles on `chip`: a closed form for choosing among tilings, not a prediction."""
-        s, item, out_item, node = self.shape, fmt(self.dtype).bytes, fmt(self.out_dtype).bytes, chip.node
-        pixels = self.bands * self.high * self.wide
-        frame = item * self.bands * s.t.taps * self.rows * min(self.columns, s.w.size) * s.c
-        w_bytes = item * s.depth * self.filters * (1 if self.kept else self.tiles)
-        drain = (1 + self.bias + (self.out_dtype != self.sums)) * ceil(pixels * self.filters * 4 / node.port_bytes)
-        busy: float = self.multiply_cycles(chip) + (self.tiles * drain if self.accumulators == 1 else 0)
-        # Rows of x that nodes of all parts want come from all over a column: half of them cross its middle.
-        crowd = max(1.0, self.grid_rows / 4) if self.parts > 1 and "x" in resident else 1.0
-        rows = self.most_bands / self.bands * frame * crowd / node.mesh_bytes_per_cycle
-        rows += self.copies(resident) * COPY_CYCLES
-        arrive = rows + w_bytes / node.mesh_bytes_per_cycle
-        if not self.kept:  # the way of a chunk to all nodes crosses that of rows
-            busy += 0.3 * w_bytes / node.mesh_bytes_per_cycle
-        if self.slots == 1 and self.tiles > 1:
-            busy += rows
-        bandwidth = max(chip.memory_bytes_per_cycle, 1e-9)
-        x_all = item * s.rows_in * s.w.size * s.c if self.staged else self.all_bands / self.bands * frame * self.parts
-        arrive += x_all / self.members / node.mesh_bytes_per_cycle if self.staged else 0
-        traffic = ("x" not in resident) * x_all + ("w" not in resident) * w_bytes * self.parts
-        traffic += ("y" not in resident) * out_item * s.rows_out * s.w.out * s.k
-        lead = frame * self.lead / self.bands
-        ahead = frame if self.slots > 1 and self.tiles > 1 else 0  # the second tile comes in among the first ones
-        first = (lead + ahead) * crowd / node.mesh_bytes_per_cycle
-        if "x" not in resident:
-            first = max(first, lead * self.members * self.parts / bandwidth)
-        first += item * self.chunk_depth * self.filters / node.mesh_bytes_per_cycle
-        stored = 0 if "y" in resident else out_item * pixels * self.filters * self.members * self.parts / bandwidth
-        latency = max((p.latency_cycles for p in chip.ports), default=0)
-        # Where several are close none hides the others quite: a cubic mean leaves slack.
-        steady = (busy**3 + arrive**3 + (traffic / bandwidth) ** 3) ** (1 / 3)
-        return float(steady + first + drain + stored + latency)
+        """Return the estimated cycles on `chip`; see `conv_estimate.py`."""
+        return cycles(self, chip, resident)
 
     def collectable(self) -> bool:
         """Return whether the pixels of every band are one run in memory, and so are those of several."""
@@ -336,7 +315,7 @@ def _best(chip: ChipSpec, cuts: list[Tiling], resident: frozenset[str]) -> list[
     """Return the tilings that are about as fast as the fastest that fits, those with the fewest copies first."""
     best, found = float("inf"), list[tuple[float, Tiling]]()
     # With all filters kept and nothing waited for, a cut is about as fast as it can be: the slower ones need no look.
-    roughly = sorted(((_ideal(cut).cycles(chip, resident), n) for n, cut in enumerate(cuts)), key=lambda pair: pair)
+    roughly = sorted(((least_cycles(cut, chip, resident), n) for n, cut in enumerate(cuts)), key=lambda pair: pair)
     for ideal, n in roughly:
         if best * SHORTER <= ideal:
             break
@@ -352,10 +331,6 @@ def _best(chip: ChipSpec, cuts: list[Tiling], resident: frozenset[str]) -> list[
 
 def _legal(cut: Tiling, resident: frozenset[str]) -> bool:
     return ("y" not in resident or cut.collectable()) and ("x" not in resident or cut.preloadable())
-
-
-def _ideal(cut: Tiling) -> Tiling:
-    return replace(cut, taps=cut.shape.row_taps, slots=2, accumulators=1 if cut.tiles == 1 else 2)
 
 
 def _cuts(base: Tiling) -> Iterator[Tiling]:
