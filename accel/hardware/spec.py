@@ -233,7 +233,7 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def paths_of(data: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted path below a chip's plain data (`ChipSpec.to_dict`), ports by name."""
+    """Yield every dotted path below a chip's plain data (`ChipSpec.to_dict`), ports by name, each behind `prefix`."""
     if isinstance(data, dict):
         for key, value in data.items():
             yield f"{prefix}{key}"
