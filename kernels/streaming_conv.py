@@ -43,9 +43,13 @@ from accel.kernels.parts.streaming_choice import choose
 from accel.kernels.parts.streaming_node import run
 from accel.kernels.parts.streaming_strips import Strips
 from accel.lang import K, TensorRef, tensor
+from accel.numerics import fmt
 from accel.problem import StreamingConv
 from accel.problem.checks import unless_given
 from accel.program import Program, kernel
+
+FRAMES = ("bf16", "fp16", "int8", "uint8")
+"""Formats of frames and filters, where the matrix unit takes them."""
 
 __all__ = ["KERNEL", "build", "oracle", "oracle_at", "plan"]
 
@@ -135,10 +139,9 @@ def plan(chip: ChipSpec | str, problem: StreamingConv, **tiling: int) -> Strips:
 def _program(
     spec: ChipSpec, problem: StreamingConv, *, resident: frozenset[str] = frozenset(), **tiling: Any
 ) -> Program:
-    taken = [f for f in ("bf16", "fp16") if f in spec.node.matrix.step_cycles]
-    for name, value, choices in (
-        ("dtype", problem.dtype, taken), ("out_dtype", problem.out_dtype, ["bf16", "fp16", "fp32"]),
-    ):  # fmt: skip
+    taken = [f for f in FRAMES if f in spec.node.matrix.step_cycles]
+    results = ["int32", "int8", "uint8"] if fmt(problem.dtype).kind == "int" else ["bf16", "fp16", "fp32"]
+    for name, value, choices in (("dtype", problem.dtype, taken), ("out_dtype", problem.out_dtype, results)):
         if value not in choices:
             raise UnsupportedError(
                 f"streaming_conv on {spec.name} does not take {name}={value!r}; use {' or '.join(map(repr, choices))}, "
@@ -169,5 +172,8 @@ KERNEL = LibraryKernel(
         StreamingConv(6, 13, 9, 3, 8, 3, 3, 3, stride=2, pad=1, cameras=3, activation="relu"),
         StreamingConv(6, 16, 160, 64, 4, 4, 3, 1, pad=(1, 0)),  # more than SRAM holds: older frames are refetched
         StreamingConv(4, 9, 430, 32, 3, 2, 3, 2, pad=(2, 1), cameras=2),
+        StreamingConv(5, 11, 9, 4, 6, 2, 3, 3, pad=1, dtype="uint8", out_dtype="int32"),
+        StreamingConv(5, 8, 9, 3, 6, 3, 3, 2, stride=2, pad=1, dtype="int8", out_dtype="int8"),
+        StreamingConv(6, 16, 160, 128, 4, 4, 3, 1, pad=(1, 0), dtype="int8", out_dtype="int32"),
     ),
 )

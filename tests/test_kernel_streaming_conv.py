@@ -13,7 +13,7 @@ import accel
 from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.kernels import streaming_conv
 from accel.kernels.parts.streaming_choice import CLOSE, _cuts, _lowest, choose, cycles
-from accel.numerics import as_storage
+from accel.numerics import as_storage, fmt
 from accel.problem import StreamingConv
 
 MINI = accel.chip("mini")
@@ -22,6 +22,9 @@ MINI = accel.chip("mini")
 def draw_inputs(problem: Any, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     shapes = {name: o.shape for name, o in problem.operands.items() if o.role == "in"}
+    if fmt(problem.dtype).kind == "int":
+        low, high = (0, 256) if problem.dtype == "uint8" else (-128, 128)
+        return {name: rng.integers(low, high, shape).astype(problem.dtype) for name, shape in shapes.items()}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -38,6 +41,16 @@ def test_examples(problem: StreamingConv) -> None:
     assert_bits(problem, program, draw_inputs(problem))
     program.check()
     assert_bits(problem, program, draw_inputs(problem, seed=1), schedule=3)
+
+
+def test_frames_of_integers_are_summed_as_numpy_sums_them() -> None:
+    problem = StreamingConv(5, 11, 9, 4, 6, 2, 3, 3, stride=2, pad=1, dtype="uint8", out_dtype="int32")
+    inputs = draw_inputs(problem)
+    x = np.pad(inputs["x"].astype(np.int64), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 3, 3), axis=(0, 1, 2))[:, ::2, ::2]
+    want = np.einsum("zpqctrs,trsck->zpqk", windows, inputs["w"].astype(np.int64))
+    got = streaming_conv.KERNEL.program(MINI, problem).run(inputs)["y"]
+    assert (got.astype(np.int64) == want).all()
 
 
 @st.composite

@@ -111,7 +111,7 @@ LAYERS = (
     Layer("a relu", Elementwise(640), 1, "here", "forward"),
     Layer("softmax", Softmax(64, 16), 3, "here", "forward"),
     Layer("again", Matmul(32, 24, 16), 1, "here", "backward"),
-    Layer("int8", StreamingConv(2, 4, 4, 2, 2, 1, 1, 1, dtype="int8", out_dtype="int32"), 1, "here", "backward"),
+    Layer("fp32", StreamingConv(2, 4, 4, 2, 2, 1, 1, 1, dtype="fp32", out_dtype="fp32"), 1, "here", "backward"),
 )
 
 
@@ -133,13 +133,13 @@ def test_layers_are_timed_once_kept_and_never_left_out_in_silence(
     assert [row.figure.cycles for row in timing.rows] == [matmul.cycles, relu.cycles, None, matmul.cycles, None]
     assert timing.seconds == pytest.approx(3 * matmul.seconds + relu.seconds)
     assert timing.phases() == pytest.approx({"forward": 2 * matmul.seconds + relu.seconds, "backward": matmul.seconds})
-    assert [row.layer.name for row in timing.missing] == ["softmax", "int8"]
+    assert [row.layer.name for row in timing.missing] == ["softmax", "fp32"]
     assert [row.figure.status for row in timing.missing] == ["no kernel", "refused"]
     assert "no kernel for softmax" in timing.missing[0].figure.reason
-    assert "int8" in timing.missing[1].figure.reason
+    assert "fp32" in timing.missing[1].figure.reason
     assert timing.flops == 3 * LAYERS[0].problem.flops
     assert set(timing.speedup()) == {"h100-sxm"}
-    assert json.loads(json.dumps(timing.to_dict()))["sum"]["missing"] == ["softmax", "int8"]
+    assert json.loads(json.dumps(timing.to_dict()))["sum"]["missing"] == ["softmax", "fp32"]
 
     told.clear()
     assert time_layers(LAYERS, "mini", vs=["h100-sxm"], store=store, watch=watch) == timing
@@ -173,7 +173,7 @@ def test_what_is_missing_is_printed_with_its_reason() -> None:
     timing = time_layers(layers, "mini", workers=1)
     text = str(network_tables("Net", "here", timing)[-1])
     assert "1 of 2 layers, one after the other" in text
-    assert f"NOT in the sum, 1 layers:\n  int8: {timing.missing[0].figure.reason}" in text
+    assert f"NOT in the sum, 1 layers:\n  fp32: {timing.missing[0].figure.reason}" in text
 
 
 TINY = """

@@ -62,8 +62,8 @@ class Stream:
             self.cleared, self.paced = k.sem(name="cleared"), k.sem(2, "paced", 1)
         self.filters = k.sram((P.kt, P.r, P.s, P.c, P.k), w.dtype, "filters")
         self.refetched: Fifo | None = k.fifo(S.block_shape, x.dtype, name="refetched") if S.older else None
-        self.acc = k.fifo((S.tall, S.wide, P.k), "fp32", name="acc")
-        self.out = None if y.dtype == "fp32" else k.fifo((S.tall, S.wide, P.k), y.dtype, name="out")
+        self.acc = k.fifo((S.tall, S.wide, P.k), S.sums, name="acc")
+        self.out = None if y.dtype == S.sums else k.fifo((S.tall, S.wide, P.k), y.dtype, name="out")
         self.bias_row: View | None = None
         self.constants: list[tuple[View, View]] = [(self.filters, w)]
         if bias is not None:
@@ -126,7 +126,7 @@ class Stream:
         """Fetch this node's rows of every frame into the slot of the oldest, and blocks of frames that did not stay."""
         k, S = self.k, self.strips
         if S.kept:
-            k.vec.fill(_flat(self.frames), 0.0)  # padding stays untouched from here on
+            k.vec.fill(_flat(self.frames), 0)  # padding stays untouched from here on
         with k.when(self.node == 0):  # one node asks memory for the filters, for all
             for buffer, source in self.constants:
                 k.copy(_flat(buffer), _flat(source), to=self.all_nodes, done=self.known)
@@ -200,7 +200,7 @@ class Stream:
             edges = [slot[:, a:b, :pixels] for a, b in ((0, up), (rows - down, rows)) if b > a]
             edges += [inside[:, :, a:b] for a, b in ((0, before), (pixels - after, pixels)) if b > a]
             for edge in edges:
-                self.k.vec.fill(edge, 0.0)
+                self.k.vec.fill(edge, 0)
             source = self.x[z : z + S.older, top + up : top + rows - down, left + before : left + pixels - after]
             self.k.copy(inside[:, :, before : pixels - after], source)
 

@@ -149,13 +149,18 @@ class Strips:
         """Return the bytes of a node's strip of all frames that stay on chip."""
         return fmt(self.problem.dtype).bytes * self.slots * self.rows * self.columns * self.problem.c
 
+    @property
+    def sums(self) -> str:
+        """The format of the accumulators."""
+        return "int32" if fmt(self.problem.dtype).kind == "int" else "fp32"
+
     def sram_bytes(self) -> int:
         """Return the SRAM of a node, in bytes."""
         P, item, out = self.problem, fmt(self.problem.dtype).bytes, fmt(self.problem.out_dtype).bytes
         tile = self.tall * self.wide * P.k
         older, rows, pixels, channels = self.block_shape
         buffers = [self.ring_bytes, item * P.kt * P.r * P.s * P.c * P.k]
-        buffers += [2 * 4 * tile, 4 * P.k if P.bias else 0, 2 * out * tile if P.out_dtype != "fp32" else 0]
+        buffers += [2 * 4 * tile, 4 * P.k if P.bias else 0, 2 * out * tile if P.out_dtype != self.sums else 0]
         buffers += [item * older * rows * pixels * channels] * 2
         buffers += [4 * prod(strip_of(self.wide, P.k))] * len(work_of(P.activation))
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in buffers)
