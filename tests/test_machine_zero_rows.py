@@ -180,3 +180,19 @@ def test_frames_larger_than_the_scratch(fast):
         np.testing.assert_array_equal(product(frame, shape, strides, 0, b, None, fast=fast), expected(a, b, None))
     a, b = random_bf16(rng, (2100, 64)), random_bf16(rng, (64, 48))  # rows side by side, taken like a frame
     np.testing.assert_array_equal(dense(a, b, None, fast=fast), expected(a, b, None))
+
+
+@pytest.mark.parametrize("fast", PATHS)
+@pytest.mark.parametrize("spoil", [None, 0x0001])
+def test_windows_of_long_lines_that_lie_far_apart(fast, spoil):
+    """Rows taken at a time are fewer than a line has: some of them span two lines, and what lies between those."""
+    rng = np.random.default_rng(7)
+    cases = ((2, 1100, 2, 3, 150000), (3, 1010, 8, 7, 79496), (2, 1100, 32, 2, 35232))
+    for lines, pixels, channels, taps, line in cases:
+        frame = random_bf16(rng, (lines - 1) * line + (pixels + taps) * channels)
+        if spoil is not None:
+            frame[:: frame.size // 7] = spoil
+        shape, strides = (lines, pixels, 1, taps * channels), (line, channels, 0, 1)
+        a = np.lib.stride_tricks.as_strided(frame, shape, [2 * s for s in strides]).reshape(lines * pixels, -1)
+        b = random_bf16(rng, (a.shape[1], 16))
+        np.testing.assert_array_equal(product(frame, shape, strides, 0, b, None, fast=fast), expected(a, b, None))

@@ -72,7 +72,8 @@ def window_rows(view: Any, base: int, rows: int, depth: int) -> int:
             most -= 1
         parts = (lines + most - 1) // most
         count = (lines + parts - 1) // parts * pixels
-    words = reach(view, base, ZERO, count, ZERO, depth)[1]
+    # Where a line is longer than `count` rows, some of them may end one line and begin the next.
+    words = reach(view, base, ZERO, pixels + 1 if lines > 1 and pixels > count else count, ZERO, depth)[1]
     while lines == 1 and count > ROWS and 2 * words > FRAME:
         count = (count >> 1) // ROWS * ROWS
         words = reach(view, base, ZERO, count, ZERO, depth)[1]
