@@ -23,7 +23,7 @@ from accel.machine.matmul import A_WORD, B_WORD, DST, DST_WORD, A, B, run_matmul
 from accel.machine.microkernel import TARGET
 from accel.machine.moves import nest_space
 from accel.machine.units import unit_space
-from accel.machine.words import CONFIG_WORDS, VX_WORDS, X_ITEM
+from accel.machine.words import C_HELD_HIGH, CONFIG_WORDS, VX_WORDS, X_ITEM
 from accel.numerics.formats import fmt
 
 SHAPES = [(64, 64, 64), (57, 54, 64), (228, 216, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048)]
@@ -52,11 +52,12 @@ def matmul_call(
     value[[DST, A, B]] = 0, a_at, b_at
     code.flags.writeable = False
     work, work32 = unit_space(fast)
-    spare = np.zeros(CONFIG_WORDS, np.int64)  # units, config, error: not used by a matmul
+    spare, config = np.zeros(CONFIG_WORDS, np.int64), np.zeros(CONFIG_WORDS, np.int64)
     nest, u32, f32 = nest_space(), u16.view(np.uint32), u16.view(np.float32)
 
     def call() -> None:
-        run_matmul(code, 0, value, views, 0, arena, u16, u32, f32, work, work32, nest, spare, spare, spare)
+        config[C_HELD_HIGH] = 0  # no panels of the call before
+        run_matmul(code, 0, value, views, 0, arena, u16, u32, f32, work, work32, nest, spare, config, spare)
 
     wide = [(c.astype(np.uint32) << 16).view(np.float32) for c in codes]
     return call, wide[0], wide[1], work32

@@ -22,7 +22,7 @@ from accel.numerics.formats import fmt
 __all__ = [
     "BATCH", "BLOCK_COLUMNS", "CHAINS", "CORNER", "CORNERS", "EXACT_BLOCKS", "FAST", "FAST_BLOCKS", "FRAME", "JUDGED",
     "KEPT", "LEFT", "LEFTS", "LINE", "MOST_ROWS", "PAIR_LEFT", "PAIR_PITCHES", "PAIR_RIGHT", "PITCHES", "PLACES",
-    "RANGES", "RANGE_WORDS", "RIGHT", "RIGHT_SIZE", "SCRATCH", "SEEN", "SEGMENTS", "STARTS", "WIDE_LEFTS",
+    "RANGES", "RANGE_WORDS", "RIGHT", "RIGHT_SIZE", "SCRATCH", "SEEN", "SEGMENTS", "SPANS", "STARTS", "WIDE_LEFTS",
     "block_height", "lay_block", "lay_corner", "lay_rows", "offset", "pack_left", "pack_right", "place_chains",
     "read_line", "widen_runs",
 ]  # fmt: skip
@@ -34,13 +34,11 @@ BLOCK_COLUMNS = 1024  # columns of the right operand packed at a time
 FRAME = 1 << 16  # codes that overlapping windows may reach at a time: 128 KiB of pairs, 256 KiB of fp32
 RIGHT_SIZE = 1 << 22  # elements of the right operand packed at a time where windows take them all
 
-# The scratch, in words. Regions begin at multiples of 16 words, a cache line. Pages of it that no product needs are
-# never touched. Word i of PAIR_LEFT is the pair of words 2 i and 2 i + 1 of LEFT.
+# The scratch, in words. Regions begin at multiples of 16 words, a cache line; pages that no product needs are never
+# touched, so what all need stands together. Word i of PAIR_LEFT is the pair of words 2 i and 2 i + 1 of LEFT.
 LEFT = 0
 PAIR_LEFT = LEFT + max(FRAME + 64, (BATCH + ROWS) * ROW_PITCH)
-RIGHT = PAIR_LEFT + (PAIR_LEFT - LEFT) // 2 // 16 * 16 + 16
-PAIR_RIGHT = RIGHT + RIGHT_SIZE
-CORNER = PAIR_RIGHT + RIGHT_SIZE // 2  # one block of chains whose place in dst no kernel can address
+CORNER = PAIR_LEFT + (PAIR_LEFT - LEFT) // 2 // 16 * 16 + 16  # a block of chains whose place no kernel can address
 RANGES = CORNER + -(-ROWS * COLUMNS // 16) * 16  # a panel: least, greatest, whether it is in RIGHT as fp32
 RANGE_WORDS = 3
 LINE = RANGES + -(-RANGE_WORDS * (BLOCK_COLUMNS // COLUMNS + 1) // 16) * 16  # elements on their way to a panel
@@ -57,11 +55,14 @@ WIDE_LEFTS = LEFTS + TABLE
 CHAINS = WIDE_LEFTS + TABLE
 PLACES = CHAINS + TABLE  # where the chains of all rows are
 JUDGED = PLACES + TABLE  # the ranges of blocks that are judged one by one
-CORNERS = JUDGED + 2 * (MOST_ROWS // ROWS + 1)  # where chains of a block stand in the corner
+SPANS = JUDGED + 2 * (MOST_ROWS // ROWS + 1)  # the first run and the end of those that are not zeros in a block
+CORNERS = SPANS + 2 * (MOST_ROWS // ROWS + 1)  # where chains of a block stand in the corner
 PITCHES = CORNERS + ROWS  # where the rows of one block begin in LEFT; and in PAIR_LEFT, for integers
 PAIR_PITCHES = PITCHES + ROWS
 SEGMENTS = PAIR_PITCHES + ROWS  # runs of steps in a row of the left operand: their starts and sizes
-SCRATCH = SEGMENTS + 2 * (BLOCK_DEPTH // 32)
+PAIR_RIGHT = (SEGMENTS + 2 * (BLOCK_DEPTH // 32) + 15) // 16 * 16
+RIGHT = PAIR_RIGHT + RIGHT_SIZE // 2
+SCRATCH = RIGHT + RIGHT_SIZE
 if BLOCK_DEPTH * BLOCK_COLUMNS > RIGHT_SIZE or ROW_PITCH != 2 * PAIR_PITCH:
     raise AssertionError("the regions of the scratch do not fit each other")
 

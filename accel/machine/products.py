@@ -41,6 +41,7 @@ from accel.machine.panels import (
     PLACES,
     RIGHT,
     RIGHT_SIZE,
+    SPANS,
     WIDE_LEFTS,
     block_height,
     lay_corner,
@@ -54,6 +55,7 @@ from accel.machine.windows import (
     cut_steps,
     keep_rows,
     lay_batch,
+    note_spans,
     pack_exact,
     take_windows,
     widen_batch,
@@ -63,7 +65,7 @@ from accel.machine.words import C_HELD_GREATEST, ONE, TWO, ZERO
 
 __all__ = ["in_place", "multiply_bf16", "proven"]
 
-NEAR = 1 << 16  # words of panels that stay in a second-level cache beside the left operand
+NEAR = 1 << 17  # words of panels that stay in a second-level cache beside the left operand
 
 
 @inner
@@ -87,6 +89,13 @@ def proven(work32: Any, panel: int, a_least: int, a_greatest: int, chains: Any, 
 def _judged(work32: Any, block: int) -> tuple[Any, Any]:
     """Return the range of a block that was looked at by itself."""
     note = JUDGED + 2 * (block // ROWS)
+    return np.int64(work32[note]), np.int64(work32[note + 1])
+
+
+@inner
+def _span(work32: Any, block: int) -> tuple[Any, Any]:
+    """Return which runs of a block are not zeros only: the first, and the end."""
+    note = SPANS + 2 * (block // ROWS)
     return np.int64(work32[note]), np.int64(work32[note + 1])
 
 
@@ -133,35 +142,45 @@ def _leave_out(u32: Any, work32: Any, dst: Any, dst_base: int, row: int, rows: i
 @spliced
 def _advance(fast: bool, height: int, rows: int, wide: int, work32: Any, work: Any, block: int, panel: int, deep: int,
              first: int, runs: int, step: int, depth: int, low: int, high: int, widened: bool, filled: int,
-             chains: Any, at: int, table: int, keep: int, look: int,
-             below: int) -> tuple[bool, bool]:  # fmt: skip
+             chains: Any, at: int, table: int, keep: int, look: int, below: int, begin: int,
+             end: int) -> tuple[bool, bool]:  # fmt: skip
     """Advance one block; return whether the guard let it through, and whether the left operand is in LEFT as well.
 
-    Steps, their cut and `filled`, the words of PAIR_LEFT in use, are in pairs where `fast` and in codes elsewhere.
+    Steps, their cut and `filled`, the words of PAIR_LEFT in use, are in pairs where `fast` and in codes elsewhere. Of
+    `runs` those before `begin` need not be taken, and those from `end` on neither if the guard lets the block through.
     """
     if not fast:
-        tile(height, wide, work, LEFT, work, RIGHT + panel * deep + first * COLUMNS, chains, at, work32, LEFTS + block,
-             table, runs, step, depth, keep, below)  # fmt: skip
+        tile(height, wide, work, LEFT + begin * step, work, RIGHT + panel * deep + (first + begin * depth) * COLUMNS,
+             chains, at, work32, LEFTS + block, table, runs - begin, step, depth, keep, below)  # fmt: skip
         return False, True
     pairs = (deep + 1) >> 1
     if proven(work32, panel, low, high, chains, at, table, rows, wide, look):
-        tile_pairs(height, wide, work32, PAIR_LEFT, work32, PAIR_RIGHT + panel * pairs + first * COLUMNS, chains, at,
-                   work32, LEFTS + block, table, runs, step, depth, keep, below)  # fmt: skip
+        tile_pairs(height, wide, work32, PAIR_LEFT + begin * step, work32,
+                   PAIR_RIGHT + panel * pairs + (first + begin * depth) * COLUMNS, chains, at, work32, LEFTS + block,
+                   table, end - begin, step, depth, keep, below)  # fmt: skip
         return True, widened
     if not widened:
         part_rows(work32, PAIR_LEFT, ZERO, LEFT, ZERO, ONE, filled)
     unpack_right(work32, panel, deep)
-    tile(height, wide, work, LEFT, work, RIGHT + panel * deep + 2 * first * COLUMNS, chains, at, work32,
-         WIDE_LEFTS + block, table, runs, 2 * step, min(2 * depth, deep), keep, below)  # fmt: skip
+    tile(height, wide, work, LEFT + 2 * begin * step, work,
+         RIGHT + panel * deep + 2 * (first + begin * depth) * COLUMNS, chains, at, work32, WIDE_LEFTS + block, table,
+         runs - begin, 2 * step, min(2 * depth, deep), keep, below)  # fmt: skip
     return False, True
 
 
 @spliced
 def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: int, columns: int, deep: int, first: int,
             runs: int, step: int, depth: int, low: int, high: int, b_low: int, b_high: int, widened: bool,
-            filled: int, keep: int, sure: int, u32: Any, f32: Any, work: Any,
+            filled: int, keep: int, sure: int, drop: int, u32: Any, f32: Any, work: Any,
             work32: Any) -> tuple[int, bool]:  # fmt: skip
-    """Advance all blocks of the rows that take part by one block of steps; return (`sure` after it, widened)."""
+    """Advance all blocks of the rows that take part by one block of steps; return (`sure` after it, widened).
+
+    drop: whether runs of zeros may be left out where rows pad a frame above and below. They may at the start of chains
+    that start from +0, which then stay +0; and where the steps before were proven, so that no chain is -0 or NaN.
+    """
+    spans = drop and runs > 1 and keep == 0
+    if spans:
+        note_spans(fast, work32, kept, runs, step, depth)
     one_by_one = fast and not fits(low, high, b_low, b_high, 0xFFFFFFFF, 0)
     if one_by_one:  # what spoils a batch need not spoil a block
         for block in range(0, kept, ROWS):
@@ -169,13 +188,25 @@ def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: in
             note = JUDGED + 2 * (block // ROWS)
             work32[note], work32[note + 1] = np.uint32(low), np.uint32(high)
     direct_rows, look = in_place(dst), 1 if keep and not sure else 0
-    panels, blocks = (columns + COLUMNS - 1) // COLUMNS, (kept + ROWS - 1) // ROWS
     # Panels that stay in a cache pass by one block after the other, so that dst is written row by row; others stay
     # while all blocks pass by.
     below = 1 if columns * depth * runs > NEAR else 0
-    for i in range(panels * blocks):
-        panel, block = (i // blocks, i % blocks) if below else (i % panels, i // panels)
-        panel, block = panel * COLUMNS, block * ROWS
+    panel, block = 0, -ROWS if below else 0
+    if not below:
+        panel = -COLUMNS
+    while True:
+        if below:
+            block += ROWS
+            if block >= kept:
+                block, panel = 0, panel + COLUMNS
+            if panel >= columns:
+                break
+        else:
+            panel += COLUMNS
+            if panel >= columns:
+                panel, block = 0, block + ROWS
+            if block >= kept:
+                break
         width, count = min(COLUMNS, columns - panel), min(ROWS, kept - block)
         wide, height = 1 if width > LANES else 0, block_height(count)
         direct = direct_rows and width % LANES == 0
@@ -187,9 +218,12 @@ def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: in
             chains, at, table = work, CORNER, CORNERS
             if keep:
                 place_chains(u32, work32, dst, dst_base, row, block, count, column + panel, width, ZERO)
+        begin, end = 0, runs
+        if spans:
+            begin, end = _span(work32, block)
         passed, widened = _advance(fast, height, count, wide, work32, work, block, panel, deep, first, runs, step,
-                                   depth, low, high, widened, filled, chains, at, table, keep, look,
-                                   below)  # fmt: skip
+                                   depth, low, high, widened, filled, chains, at, table, keep, look, below,
+                                   begin, end)  # fmt: skip
         if not passed:
             sure = 0
         if not direct:
@@ -267,9 +301,10 @@ def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: i
                     for i in range(0, size, piece):
                         first, depth = j * size + i, min(piece, size - i)
                         keep = 1 if accumulate != 0 or begin + first > 0 else 0
-                        drop = 1 if b_high < BF16_INFINITY and count == 1 else 0
+                        drop = 1 if b_high < BF16_INFINITY else 0
+                        alone = drop if count == 1 else ZERO
                         low, high, kept = _bring_left(fast, windows, a, a_base, row, rows, begin, j * further + i,
-                                                      depth, drop, low, high, u8, u16, u32, work32,
+                                                      depth, alone, low, high, u8, u16, u32, work32,
                                                       units)  # fmt: skip
                         if kept < rows and not _leave_out(u32, work32, dst, dst_base, row, rows, kept, column, columns,
                                                           keep, still):  # fmt: skip
@@ -281,7 +316,7 @@ def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: i
                         lay_batch(work32, kept, pitch)
                         still, widened = _blocks(fast, dst, dst_base, row, kept, column, columns, deep, first >> shift,
                                                  count, further >> shift, (depth + shift) >> shift, low, high, b_low,
-                                                 b_high, widened, filled, keep, still, u32, f32, work,
+                                                 b_high, widened, filled, keep, still, drop, u32, f32, work,
                                                  work32)  # fmt: skip
                 surely = min(surely, still)
             sure = surely

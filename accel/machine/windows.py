@@ -29,6 +29,7 @@ from accel.machine.panels import (
     RIGHT,
     RIGHT_SIZE,
     SEEN,
+    SPANS,
     STARTS,
     WIDE_LEFTS,
     block_height,
@@ -41,8 +42,8 @@ from accel.machine.panels import (
 from accel.machine.raw import peek, poke, widen
 from accel.machine.words import ONE, TWO, ZERO
 
-__all__ = ["block_range", "cut_steps", "keep_rows", "lay_batch", "pack_exact", "take_windows", "widen_batch",
-           "window_rows"]  # fmt: skip
+__all__ = ["block_range", "cut_steps", "keep_rows", "lay_batch", "note_spans", "pack_exact", "take_windows",
+           "widen_batch", "window_rows"]  # fmt: skip
 
 WHOLE = 1280  # steps that blocks of windows take at once, so that a panel of pairs is 80 KiB
 ALONE = 256  # channels of a tap from which on it is a block of its own, so that rows that pad the frame are left out
@@ -154,6 +155,29 @@ def keep_rows(fast: bool, work32: Any, rows: int, at: int, count: int, drop: int
 
 
 @inner
+def _silent_run(fast: bool, work32: Any, block: int, rows: int, at: int, count: int) -> bool:
+    """Return whether a run of steps holds only zeros in all rows of a block."""
+    region, magnitude = (PAIR_LEFT, np.uint32(0x7FFF7FFF)) if fast else (LEFT, np.uint32(0x7FFFFFFF))
+    for r in range(rows):
+        if not _silent(work32, region + np.int64(peek(work32, LEFTS + block + r)) + at, count, magnitude):
+            return False
+    return True
+
+
+@inner
+def note_spans(fast: bool, work32: Any, kept: int, runs: int, step: int, count: int) -> None:
+    """Note in SPANS, for each block of rows, the first run that is not all zeros and the end of the last such run."""
+    for block in range(0, kept, ROWS):
+        rows, low, high = min(ROWS, kept - block), 0, runs
+        while low < high and _silent_run(fast, work32, block, rows, low * step, count):
+            low += 1
+        while low < high and _silent_run(fast, work32, block, rows, (high - 1) * step, count):
+            high -= 1
+        note = SPANS + 2 * (block // ROWS)
+        work32[note], work32[note + 1] = np.uint32(low), np.uint32(high)
+
+
+@inner
 def widen_batch(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, row: int, rows: int, first: int,
                 depth: int, drop: int, units: Any) -> int:  # fmt: skip
     """Bring rows of a bf16 operand into LEFT as fp32, note them in KEPT and return how many; drop as `keep_rows`."""
@@ -207,9 +231,12 @@ def pack_exact(u8: Any, u16: Any, u32: Any, work32: Any, view: Any, base: int, f
                columns: int, units: Any) -> int:  # fmt: skip
     """Widen depth x columns of a bf16 right operand to panels; return the greatest magnitude, or UNKNOWN."""
     inner, step = view[V_SHAPE + 1], view[V_STRIDE + 1] >> 1
-    unit = view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3] and columns % COLUMNS == 0
+    unit = view[V_STRIDE + 3] == 2 and column + columns <= view[V_SHAPE + 3] and step >= 0
     pitched = first + depth <= inner or view[V_STRIDE] == inner * view[V_STRIDE + 1]
-    if not unit or not pitched:
+    # What stands beside the operand may fill the last panel: results of these columns are dropped.
+    filled = columns + COLUMNS - 1 & -COLUMNS
+    end = (base + offset(view, ZERO, first) >> 1) + column + (depth - 1) * step + filled
+    if not unit or not pitched or end > u16.shape[0]:
         pack_right(u8, u16, u32, work32, view, ZERO, base, first, depth, column, columns, units)
         return UNKNOWN
     greatest, source = 0, (base + offset(view, ZERO, first) >> 1) + column
