@@ -169,6 +169,16 @@ def _advance(fast: bool, height: int, rows: int, wide: int, work32: Any, work: A
 
 
 @spliced
+def _next(panel: int, block: int, columns: int, kept: int, below: int) -> tuple[int, int]:
+    """Return the panel and the block of rows that come next, down first if `below`; past the end after the last one."""
+    if below:
+        block += ROWS
+        return (panel, block) if block < kept else (panel + COLUMNS, 0)
+    panel += COLUMNS
+    return (panel, block) if panel < columns else (0, block + ROWS)
+
+
+@spliced
 def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: int, columns: int, deep: int, first: int,
             runs: int, step: int, depth: int, low: int, high: int, b_low: int, b_high: int, widened: bool,
             filled: int, keep: int, sure: int, drop: int, u32: Any, f32: Any, work: Any,
@@ -191,22 +201,8 @@ def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: in
     # Panels that stay in a cache pass by one block after the other, so that dst is written row by row; others stay
     # while all blocks pass by.
     below = 1 if columns * depth * runs > NEAR else 0
-    panel, block = 0, -ROWS if below else 0
-    if not below:
-        panel = -COLUMNS
-    while True:
-        if below:
-            block += ROWS
-            if block >= kept:
-                block, panel = 0, panel + COLUMNS
-            if panel >= columns:
-                break
-        else:
-            panel += COLUMNS
-            if panel >= columns:
-                panel, block = 0, block + ROWS
-            if block >= kept:
-                break
+    panel, block = ZERO, ZERO
+    while panel < columns and block < kept:
         width, count = min(COLUMNS, columns - panel), min(ROWS, kept - block)
         wide, height = 1 if width > LANES else 0, block_height(count)
         direct = direct_rows and width % LANES == 0
@@ -228,6 +224,7 @@ def _blocks(fast: bool, dst: Any, dst_base: int, row: int, kept: int, column: in
             sure = 0
         if not direct:
             place_chains(u32, work32, dst, dst_base, row, block, count, column + panel, width, ONE)
+        panel, block = _next(panel, block, columns, kept, below)
     return sure, widened
 
 

@@ -159,7 +159,8 @@ def _silent_run(fast: bool, work32: Any, block: int, rows: int, at: int, count: 
     """Return whether a run of steps holds only zeros in all rows of a block."""
     region, magnitude = (PAIR_LEFT, np.uint32(0x7FFF7FFF)) if fast else (LEFT, np.uint32(0x7FFFFFFF))
     for r in range(rows):
-        if not _silent(work32, region + np.int64(peek(work32, LEFTS + block + r)) + at, count, magnitude):
+        start: Any = region + np.int64(peek(work32, LEFTS + block + r)) + at
+        if not _silent(work32, start, count, magnitude):
             return False
     return True
 
