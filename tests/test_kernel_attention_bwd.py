@@ -261,3 +261,18 @@ def test_torch_agrees() -> None:
     got, bound = run(problem, inputs), distances(problem, inputs)
     for name, x in zip(GRADIENTS, (q, k, v), strict=True):
         assert (np.abs(got[name] - x.grad.numpy()) <= bound[name]).all()
+
+
+@pytest.mark.parametrize("mesh", [(4, 4), (2, 3), (4, 1)])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Attention(1, 6, 1, 77, 256, True, "bf16", "fp32", "bwd", 16, kv_heads=2),
+        Attention(1, 6, 3, 77, 64, True, "bf16", "fp32", "bwd", 16, kv_heads=2),
+        Attention(2, 5, 17, 130, 16, True, "bf16", "bf16", "bwd", 16),
+    ],
+    ids=lambda p: p.label,
+)
+def test_nodes_whose_keys_no_query_sees_let_all_go_by(problem: Attention, mesh: tuple[int, int]) -> None:
+    chip = accel.chip("mini").replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
+    attention.program(chip, problem).check(3)

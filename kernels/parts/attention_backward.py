@@ -59,6 +59,7 @@ class Backward:
         # Each stretch has its own owners, so tokens for one must never be taken for tokens of the next.
         self.B_free = [k.sem(plan.stages, f"B_free{n}") for n in range(len(plan.stretches))]
         self.Y_free = [k.sem(plan.stages, f"Y_free{n}") for n in range(len(plan.stretches))]
+        self.passed = k.sem(name="passed")
         self.tasks = [Task(k, P, stretch, plan) for stretch in plan.stretches]
 
     def slot(self, task: Task, i: Any, block: int) -> Any:
@@ -137,6 +138,8 @@ class Backward:
             if not count:
                 for i in k.loop(seat.trips):
                     self._pass(n, task, i, task.rest)
+                if task.side == "k":
+                    k.wait(self.passed)  # Y still fills, and a stretch that comes next loads its own rows there
                 continue
             k.inc(self.A_free[0])
             for x in range(count - len([point for point in task.points if point >= 0])):
@@ -259,6 +262,8 @@ class Backward:
                     self._pass_rows(n, task, i, task.rest)
                 for x, piece in enumerate(task.unseen):
                     self._result(task, i, piece, (i * len(task.unseen) + x) % self.outs, seen=False)
+        if keys and not items:
+            k.inc(self.passed)
         for u in range(seen[-1], len(items)) if items else ():
             with k.when(seat.trips > 1 if u < 0 else True):
                 k.wait(self.summed)
