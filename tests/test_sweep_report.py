@@ -124,6 +124,19 @@ def test_without_plotly_the_tables_stand_alone(six: Results) -> None:
     assert str(best.rows[0][1]) in page
 
 
+def test_the_best_of_held_work_says_where_the_best_of_all_is(six: Results) -> None:
+    best = sweep_sheets.best(six, choose(six).fixed)
+    assert best is not None
+    done = [row for row in six.rows if row["status"] == "ok"]
+    least = min(done, key=lambda row: row["seconds"])
+    assert best.rows[0][1] != str(least["index"])  # eight cameras are more work than one
+    assert "frame.cameras" in best.note
+    assert best.note.endswith(f"at point {least['index']}.")
+    everything = sweep_sheets.best(six, {})
+    assert everything is not None
+    assert (everything.rows[0][1], everything.note) == (str(least["index"]), "")
+
+
 def test_the_best_of_a_cell_is_what_trying_all_finds(six: Results) -> None:
     choice = choose(six)
     value = six.objective

@@ -70,12 +70,23 @@ def best(results: Results, fixed: Mapping[str, int]) -> Sheet | None:
     pairs += [
         (WORDS.get(name, name), str(results.rows[at][name])) for name in results.words if results.rows[at].get(name)
     ]
-    return Sheet.of_pairs("best", f"The best point: {direction(results.objective)}", pairs, _held(results, fixed))
+    note = _held(results, fixed)
+    if note:
+        note += f" Other values are other work, and the easiest would win{_over_all(results, results.objective)}."
+    return Sheet.of_pairs("best", f"The best point: {direction(results.objective)}", pairs, note)
 
 
 def _held(results: Results, fixed: Mapping[str, int]) -> str:
     told = ", ".join(f"{axis.name} = {axis.texts[fixed[axis.name]]}" for axis in results.axes if axis.name in fixed)
     return f"Of the points with {shortened(told, 200)}." if told else ""
+
+
+def _over_all(results: Results, objective: Measure) -> str:
+    at = best_row(results, {})
+    if at is None:
+        return ""
+    value = measure_text(objective, float(results.numbers(objective.name)[at]))
+    return f": over all points that is {value}, at point {results.rows[at].get('index', at)}"
 
 
 def direction(measure: Measure) -> str:
