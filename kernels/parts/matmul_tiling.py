@@ -12,7 +12,6 @@ from accel.numerics import fmt
 
 __all__ = ["GROUP", "Tiling"]
 
-SLACK = 16  # of the power mean of what may take longest
 TOGETHER = 0.5  # how far steps in flight hold each other up: fitted to sweeps of eight shapes on d1
 GROUP = 8  # rows or columns are dealt in groups of one matrix-unit step, so only the last group can be ragged
 
@@ -208,9 +207,8 @@ class Tiling:
         if "c" not in resident:
             traffic += c
             last = c / passes / bandwidth
-            if self.accumulators == 1:  # what staging has no room for keeps the accumulators until it is out
-                staged = min(1.0, 2 * self.strip / self.bm) if formats.rounded else 0.0
-                drain += (1 - staged) * c * (passes - 1) / passes / bandwidth
+            if self.accumulators == 1:
+                drain += c * (passes - 1) / passes / bandwidth
         busy, moved, turn = matrix + drain + first + last, traffic / bandwidth, 0.0
         if loaded:
             steps = passes * self.steps * min(self.span, self.chains)
@@ -221,5 +219,6 @@ class Tiling:
             # A slot turns round in waiting for all who share it, request, latency, transfer and use: what `stages`
             # slots in flight cannot hide.
             turn = ceil(steps / self.stages) * (2 * latency + traffic / bandwidth / steps + matrix / steps)
-        # Where causes are close none hides the others quite: a power mean leaves a few percent.
-        return float((busy**SLACK + moved**SLACK + turn**SLACK) ** (1 / SLACK))
+        # Where both are close neither hides the other quite, and traffic costs energy: a power mean leaves slack.
+        overlapped = (busy**4 + moved**4) ** (1 / 4)
+        return float((overlapped**8 + turn**8) ** (1 / 8))
