@@ -167,5 +167,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     begun = [other for other in known if len(name) > 2 and other.lower().startswith(name.lower())]
     if begun:
         return f"; did you mean {' or '.join(map(repr, begun[:3]))}?"
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    close.sort(key=lambda other: sorted(other) != sorted(name.lower()))  # two letters that changed places
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -66,6 +66,8 @@ ERRORS = {
         "invalid value for '--seed': -1 is not in the range 0<=x<=18446744073709551615; see accel run --help",
     # kernels and shapes
     "run matmull --shape 8x8x8": "unknown kernel 'matmull'; did you mean 'matmul'?",
+    "run convd2 --shape 8x8x8": "unknown kernel 'convd2'; did you mean 'conv2d'?",
+    "report six.toml": "'six.toml' says what to sweep and holds no results; use accel sweep six.toml first",
     "run zzyzx --shape 8x8x8": "unknown kernel 'zzyzx'; use one that accel kernels lists, "
         "file.py:fn, FILE.acc or FILE.asm",
     "run matmul": "matmul needs --shape m,n,k; give for example --shape 10,12,30",
@@ -140,7 +142,8 @@ ERRORS = {
     f"run mine.py:relu {ARGS} --param bm=8 --mesh 2by2":
         "--mesh '2by2' is not RxC; give rows and columns such as --mesh 2x4",
     f"run mine.py:relu {ARGS} --chip mini":
-        "kernel relu needs argument 'bm'; pass bm=accel.tensor(...) or bm=value",
+        "kernel relu needs argument 'bm'; pass bm=accel.tensor(...) or bm=value (on the command line "
+        "--arg bm=DTYPE[SHAPE] or --param bm=VALUE)",
     f"run mine.py:relu {ARGS} --param bm=8 --ref mine.py:oracl":
         "mine.py has no function 'oracl'; it has relu, plain",
     f"run mine.py:relu {ARGS} --param bm=8 --ref mine.py:plain --blocks 2":

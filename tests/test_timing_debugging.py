@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from programs import Asm, summa_program
 
+import accel
 from accel.errors import InputError, Location
 from accel.hardware import chip
 from accel.isa.program import Program
@@ -32,6 +33,17 @@ def pushed() -> Program:
             pass
         p.emit("vec.fill", dst=p.at(acc), imm=0.0)
     return p.program(name="pushed")
+
+
+@accel.kernel
+def sixty(k):  # type: ignore[no-untyped-def]
+    """Fill a tile sixty times from one line."""
+    tile = k.sram((4, 16), "fp32", "tile")
+
+    @k.thread
+    def main():  # type: ignore[no-untyped-def]
+        for n in range(60):
+            k.vec.fill(tile, float(n))
 
 
 def built() -> Built:
@@ -99,6 +111,16 @@ def test_explain_a_line() -> None:
     assert whole.startswith("pushed: 91 cycles on mini\n")
     assert " 45.1%             0            40               0          1  hand.py:3" in whole
     assert whole.count("instruction of the program:") == 4
+
+
+def test_explain_shows_a_few_instructions_of_every_line_and_tells_where_the_rest_is() -> None:
+    program = sixty.build("mini", mesh=(1, 1))
+    where = f"test_timing_debugging.py:{next(x for x in program.time().lines if x.line).line}"
+    everything, one = program.explain().splitlines(), program.explain(where).splitlines()
+    assert everything[-1].strip() == f'... and 57 more; explain("{where}")'
+    assert sum("role 0 main" in text for text in everything) == 3
+    assert one[-1].strip() == "... and 20 more"
+    assert sum("role 0 main" in text for text in one) == 40
 
 
 def test_explain_shows_the_author_s_source(tmp_path: Path) -> None:

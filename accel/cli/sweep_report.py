@@ -60,8 +60,15 @@ def sweep_options(command: F) -> F:
 
 
 def is_sweep(name: str) -> bool:
-    """Return whether a name is that of a sweep's store: by its ending, or by how the file begins."""
+    """Return whether a name is that of a sweep's store: by its ending, or by how the file begins.
+
+    InputError for a TOML file: it describes a sweep, and what a report is made of is in the store.
+    """
     path = Path(name)
+    if path.suffix.lower() == ".toml":
+        store = str(path.with_suffix(".db"))
+        way = f"accel report {store}" if path.with_suffix(".db").exists() else f"accel sweep {name} first"
+        raise InputError(f"{name!r} says what to sweep and holds no results; use {way}")
     if path.suffix.lower() in ENDINGS:
         return True
     try:

@@ -172,7 +172,8 @@ class Kernel:
         for name in takes:
             if parameters[name].default is inspect.Parameter.empty and name not in tensors and name not in params:
                 raise InputError(
-                    f"kernel {self.name} needs argument {name!r}; pass {name}=accel.tensor(...) or {name}=value"
+                    f"kernel {self.name} needs argument {name!r}; pass {name}=accel.tensor(...) or {name}=value (on "
+                    f"the command line --arg {name}=DTYPE[SHAPE] or --param {name}=VALUE)"
                 )
         if not isinstance(resident, Iterable):
             raise InputError(f"resident is a list of tensor names, got {resident!r}")

@@ -17,6 +17,7 @@ from accel.timing.result import LineTotals, Timing
 __all__ = ["explain_line", "explain_lines", "find_line"]
 
 MOST_ROWS = 40  # instructions listed of one line; an unrolled loop makes thousands
+FEW_ROWS = 3  # where all lines are listed
 _BYTES = {"memory_read_bytes": "read from memory", "memory_write_bytes": "written to memory",
           "mesh_bytes": "between SRAMs", "sram_bytes": "SRAM accesses of operations"}  # fmt: skip
 _BUSY = {"matrix_cycles": "matrix unit", "vector_cycles": "vector unit", "issue_cycles": "issue"}
@@ -47,11 +48,11 @@ def find_line(program: Program, where: str) -> Location:
 
 def explain_line(program: Program, timing: Timing, where: Location) -> str:
     """Return what the instructions of a line are and did, as text of several lines."""
-    return "\n".join(_explained(program, timing, where))
+    return "\n".join(_explained(program, timing, where, MOST_ROWS))
 
 
 def explain_lines(program: Program, timing: Timing) -> str:
-    """Return a table of all lines, most critical first, then what each is."""
+    """Return a table of all lines, most critical first, then what each is, with its first instructions."""
     head = f"{'path':>6}  {'stalled':>12}  {'busy':>12}  {'bytes':>14}  {'runs':>9}  line"
     rows = [f"{program.name}: {timing.cycles:,} cycles on {timing.chip}", "", head]
     for where, own in timing.lines.items():
@@ -61,11 +62,11 @@ def explain_lines(program: Program, timing: Timing) -> str:
             f"{own.path_share:6.1%}  {own.stalled:12,}  {busy:12,}  {moved:14,}  {own.instructions:9,}  "
             f"{_short(where)}  {_source(where)}".rstrip()
         )
-    parts = ["\n".join(_explained(program, timing, where)) for where in timing.lines]
+    parts = ["\n".join(_explained(program, timing, where, FEW_ROWS)) for where in timing.lines]
     return "\n".join(rows) + "\n\n" + "\n\n".join(parts)
 
 
-def _explained(program: Program, timing: Timing, where: Location) -> Iterator[str]:
+def _explained(program: Program, timing: Timing, where: Location, most: int) -> Iterator[str]:
     source = _source(where)
     yield f"{where}" + (f"  {source}" if source else "")
     own = timing.lines.get(where)
@@ -75,10 +76,10 @@ def _explained(program: Program, timing: Timing, where: Location) -> Iterator[st
         yield from _totals(own)
     rows = np.flatnonzero(program.code[:, W_LINE] == program.lines.index(where)).tolist()
     yield f"  {len(rows)} instruction{'s' if len(rows) != 1 else ''} of the program:"
-    for row in rows[:MOST_ROWS]:
+    for row in rows[:most]:
         yield f"    {row:6d}  {_place(program, row):<24s}  {row_text(program, row)}"
-    if len(rows) > MOST_ROWS:
-        yield f"    ... and {len(rows) - MOST_ROWS} more"
+    if len(rows) > most:
+        yield f"    ... and {len(rows) - most} more" + (f'; explain("{_short(where)}")' if most < MOST_ROWS else "")
 
 
 def _totals(own: LineTotals) -> Iterator[str]:
