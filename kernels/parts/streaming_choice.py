@@ -1,9 +1,8 @@
-"""Which cut `streaming_conv` takes on a chip, in closed form: the whole window where it fits, else fewest cycles."""
+"""Which cut `streaming_conv` takes on a chip, in closed form: the whole window where that pays, else fewest cycles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import ceil, inf
 
 from accel.errors import CapacityError, InputError, UnsupportedError
@@ -11,28 +10,30 @@ from accel.hardware import ChipSpec
 from accel.kernels.parts.streaming_strips import Strips, axes
 from accel.problem import StreamingConv
 
-__all__ = ["choose", "cycles"]
+__all__ = ["choose", "cycles", "memory_cycles", "strip_cycles"]
 
 TILES = (256, 128, 64, 32, 16, 8)
 """Output pixels of a tile, from the size that hides issue and drain of the matrix unit to the smallest one."""
 
 ROOMY = 64
-"""Output pixels of a tile down to which the whole window is kept without asking what a smaller tile costs."""
+"""Output pixels of a tile down to which the whole window is kept, where its cycles allow."""
 
 TURNS = 8
 """Tiles of a strip, for which a smaller tile is taken: memory then reads the next frame between results."""
 
 CLOSE = 1.02
-"""Cuts within 2 % of the fewest cycles count as equal: the largest tile is taken, for fewer instructions."""
+"""Cuts within 2 % of the fewest cycles count as equal: the largest tile is taken, for fewer instructions, and of those
+cuts the one with the most turns, in which no node is far behind."""
 
 
 def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
     """Return the cut with the lowest strips, so that all nodes work and frames come early.
 
-    The whole window stays on chip where that fits a node's SRAM in tiles of 64 pixels or more; where it does not, the
-    cut with the fewest cycles in closed form (`cycles`) is taken, or one within 2 % of it in larger tiles. given: high,
-    wide, slots, kept, tall, span where they are to be other than the default. InputError for values out of range,
-    CapacityError where no cut fits, UnsupportedError where none has its halos in neighbours, or cameras are too many.
+    The whole window stays on chip where that fits a node's SRAM in tiles of 64 pixels or more and takes at most 2 %
+    more cycles in closed form (`cycles`) than any other cut; else the cut with the fewest is taken, or one within 2 %
+    of it in larger tiles. given: high, wide, slots, kept, tall, span where they are to be other than the default.
+    InputError for values out of range, CapacityError where no cut fits, UnsupportedError where none has its halos in
+    neighbours, or cameras are too many.
     """
     _check(problem, given)
     nodes, room = chip.mesh.rows * chip.mesh.cols, chip.node.sram_bytes
@@ -41,13 +42,13 @@ def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
             f"{problem.label} does not fit {chip.name}: a node takes a strip of one camera, and there are {nodes} "
             "nodes; use fewer cameras at a time"
         )
-    for strips in _whole(problem, nodes, room, given):
-        if strips.sram_bytes() <= room:
-            return strips
+    whole = next((strips for strips in _whole(problem, nodes, room, given) if strips.sram_bytes() <= room), None)
     times = _fitting(chip, problem, given)
+    if whole is not None and cycles(chip, whole) <= CLOSE * min(times.values(), default=inf):
+        return whole
     if times:
         close = [s for s, time in times.items() if time <= CLOSE * min(times.values())]
-        return min(close, key=lambda s: (-s.tall * s.wide, times[s], _traffic(s), -s.kept, s.span))
+        return min(close, key=lambda s: (-s.tall * s.wide, -s.turns, times[s], _traffic(s), -s.kept, s.span))
     sizes = [cut.sram_bytes() for strips in _lowest(problem, nodes, given) for cut in _cuts(strips, given)]
     if not sizes:
         raise UnsupportedError(
@@ -64,7 +65,7 @@ def _fitting(chip: ChipSpec, problem: StreamingConv, given: dict[str, int]) -> d
     times: dict[Strips, int] = {}
     fewest = inf
     for strips in _lowest(problem, nodes, given):
-        if strips.ring_bytes > room or _memory_cycles(chip, _leanest(strips)) > CLOSE * fewest:
+        if strips.ring_bytes > room or memory_cycles(chip, _leanest(strips)) > CLOSE * fewest:
             continue
         times |= {cut: cycles(chip, cut) for cut in _cuts(strips, given) if cut.sram_bytes() <= room}
         fewest = min(times.values(), default=inf)
@@ -86,15 +87,17 @@ def cycles(chip: ChipSpec, strips: Strips) -> int:
     Memory: bytes fetched, fetched again and stored over the rate of all ports. A strip: for every tile and frame of the
     window the steps of the matrix unit, the drain of its accumulator blocks, fill and issue (docs/cycle-model.md).
     """
-    return max(_memory_cycles(chip, strips), _strip_cycles(chip, strips))
+    return max(memory_cycles(chip, strips), strip_cycles(chip, strips))
 
 
-def _memory_cycles(chip: ChipSpec, strips: Strips) -> int:
+def memory_cycles(chip: ChipSpec, strips: Strips) -> int:
+    """Return memory's part of `cycles`."""
     rate = sum(port.bytes_per_cycle * port.efficiency for port in chip.ports)
     return ceil((_traffic(strips) + strips.stored_bytes) / rate)
 
 
-def _strip_cycles(chip: ChipSpec, strips: Strips) -> int:
+def strip_cycles(chip: ChipSpec, strips: Strips) -> int:
+    """Return the full strip's part of `cycles`."""
     P, unit = strips.problem, chip.node.matrix
     runs = 1 if strips.width.dilation == 1 else P.r  # matmuls of a frame
     steps = ceil(P.r * P.s * P.c / runs / unit.k) * unit.step_cycles[P.dtype]
@@ -133,24 +136,21 @@ def _heights(problem: StreamingConv, nodes: int, given: dict[str, int]) -> Itera
 
 
 def _whole(problem: StreamingConv, nodes: int, room: int, given: dict[str, int]) -> Iterator[Strips]:
-    """Yield cuts that keep the whole window: large tiles first, and in each a spare slot where there is room for one.
+    """Yield cuts that keep the whole window, large tiles first.
 
-    A spare slot is worth little (a frame can arrive while the window is read without it), smaller tiles cost more.
+    The ring has a slot for the frame that arrives and no spare one: a second changes cycles by 2 % at most, either way.
     """
     kt, q = problem.kt, axes(problem)[1].out
     if given.get("kept", kt) != kt:
         return
-    rings = (given["slots"],) if "slots" in given else (kt + 2, kt + 1)
     for high in _heights(problem, nodes, given):
         tall = min(given.get("tall", high), high)
-        strips = Strips(problem, high, 1, rings[-1], kt, tall, given.get("span", q))
-        if not strips.legal():
-            continue
-        for wide in [given["wide"]] if "wide" in given else _widths(tall, q, high * q):
-            for slots in rings:
-                yield replace(strips, slots=slots).cut(tall, min(wide, strips.span), strips.span)
+        strips = Strips(problem, high, 1, given.get("slots", kt + 1), kt, tall, given.get("span", q))
         if strips.ring_bytes > room:
             return  # higher strips need more
+        if strips.legal():
+            for wide in [given["wide"]] if "wide" in given else _widths(tall, q, high * q):
+                yield strips.cut(tall, min(wide, strips.span), strips.span)
 
 
 def _widths(tall: int, q: int, pixels: int) -> list[int]:

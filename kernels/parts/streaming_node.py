@@ -60,6 +60,7 @@ class Stream:
             names = ("arrived", "told", "halo", "ready", "free")
             self.arrived, self.told, self.halo, self.ready, self.free = (k.sem(S.slots, name) for name in names)
             self.cleared, self.paced = k.sem(name="cleared"), k.sem(2, "paced", 1)
+            self.begun, self.joined = k.sem(name="begun"), k.sem(name="joined", init=1)
         self.filters = k.sram((P.kt, P.r, P.s, P.c, P.k), w.dtype, "filters")
         self.refetched: Fifo | None = k.fifo(S.block_shape, x.dtype, name="refetched") if S.older else None
         self.acc = k.fifo((S.tall, S.wide, P.k), S.sums, name="acc")
@@ -71,7 +72,9 @@ class Stream:
             self.constants.append((self.bias_row, bias))
         self.activation = Activation(k, activation, strip_of(S.wide, P.k))
         self.known = k.sem(name="known")
+        self.turns = S.turns
         self.outputs = P.frames - P.kt + 1
+        self.reused = max(0, S.live - S.slots) if S.kept else 0  # frames that enter a slot which held another
         self.pixels = slice(S.width.pad, S.width.pad + P.w)
 
     def place(self, node: Any) -> None:
@@ -84,7 +87,7 @@ class Stream:
             self.x, self.y = self.x[camera], self.y[camera]
         self.high = S.high if self.first + S.high <= S.p else int(S.p - self.first)
         self.blocks = S.blocks(self.high)
-        self.tiles = [tile for block in self.blocks for tile in _tiles(block, S.wide)]
+        self.tiles = [tile for block in self.blocks for tile in S.tiles(block)]
         self.halos: list[tuple[Any, slice, slice]] = []  # (neighbour, where its rows go here, where they lie there)
         self.readers: list[Any] = []  # neighbours that pull from here
         if not S.kept:
@@ -116,10 +119,9 @@ class Stream:
         self.k.wait(self.known, len(self.constants))
 
     def only_join(self) -> None:
-        """Join the others once a frame, without a strip."""
-        S = self.strips
-        times = self.outputs - 1 if S.older else S.live - S.slots
-        for _ in self.k.loop(times) if times > 0 else ():
+        """Join the others in every turn, without a strip."""
+        times = self.turns * (self.outputs - 1 if self.strips.older else self.reused)
+        for _ in self.k.loop(times) if times else ():
             self.k.barrier(self.all_nodes)
 
     def frames_in(self) -> None:
@@ -133,30 +135,38 @@ class Stream:
         if S.kept:
             k.inc(self.cleared)
         if self.refetched is None:
-            for f, again in _spans(k, S.live, S.slots):
-                self._newest(f, again)
+            for f, low in _stretches(k, S.slots, S.live):
+                if low < S.slots:
+                    self._first(f)
+                else:
+                    self._in_turns(f)
             return
         first = min(S.slots, S.live)
         for f in k.loop(first) if first else ():
-            self._newest(f, False)
-        if not S.kept:
-            for z, is_later in _spans(k, self.outputs, 1):
-                self._older(z, is_later, None)
-            return
-        later = S.live - first  # output z > 0 makes room for frame z - 1 + slots
-        for low, high in ((0, 1), (1, 1 + later), (1 + later, self.outputs)):
-            for i in k.loop(high - low) if high > low else ():
-                z = i + low
-                self._older(z, low > 0, z + (S.slots - 1) if low == 1 and later else None)
+            self._first(f)
+        for z, low in _stretches(k, 1, 1 + self.reused, self.outputs):
+            # output z > 0 makes room for frame z - 1 + slots
+            self._older(z, low > 0, z + (S.slots - 1) if 0 < low <= self.reused else None)
 
-    def _newest(self, f: Any, again: bool) -> None:
-        """Fetch this node's own rows of frame f of the ring, two pieces at a time."""
-        if again:
-            self._make_room(f)
-            self.k.barrier(self.all_nodes)
+    def _first(self, f: Any) -> None:
+        """Fetch this node's own rows of frame f of the ring, one of the first, two pieces at a time."""
         for n, piece in enumerate(self.pieces):
             self.k.wait(self.paced[n % 2])
             self._piece(f, piece, sent=self.paced[n % 2])
+
+    def _in_turns(self, f: Any) -> None:
+        """Fetch this node's own rows of frame f of the ring, some in every turn of the output that is multiplied."""
+        for turn in range(self.turns):
+            if turn:
+                self.k.wait(self.begun)
+            else:
+                self._make_room(f)
+            self.k.barrier(self.all_nodes)
+            if turn:
+                self.k.inc(self.joined)
+            low, high = (len(self.pieces) * n // self.turns for n in (turn, turn + 1))
+            for piece in self.pieces[low:high]:
+                self._piece(f, piece)
 
     def _make_room(self, f: Any) -> None:
         self.k.wait(self.free[f % self.strips.slots], 1 + len(self.readers))
@@ -173,11 +183,11 @@ class Stream:
         ahead = min(AHEAD, blocks)
         for n, block in enumerate(self.blocks):
             self._refetch(z, n, block)
-            if n + 1 == ahead:
-                if newest is not None:
-                    self._make_room(newest)
-                if joins:
-                    self.k.barrier(self.all_nodes)
+            if n + 1 == ahead and newest is not None:
+                self._make_room(newest)
+            starts = [ahead + (blocks - ahead) * turn // self.turns for turn in range(self.turns)]
+            for _ in range(starts.count(n + 1) if joins else 0):
+                self.k.barrier(self.all_nodes)
             if newest is None or n + 1 < ahead:
                 continue
             low, high = (len(self.pieces) * (n + i - ahead) // (blocks - ahead + 1) for i in (1, 2))
@@ -208,7 +218,7 @@ class Stream:
         """Tell the neighbours when a frame is here, and pull the rows at the borders from theirs."""
         k, S = self.k, self.strips
         k.wait(self.cleared)
-        for f, is_last in _spans(k, S.live, S.live - S.slots):
+        for f, low in _stretches(k, self.reused, S.live):
             s = f % S.slots
             k.wait(self.arrived[s], len(self.pieces))
             for reader in self.readers:
@@ -220,7 +230,7 @@ class Stream:
                     k.pull(self.ring[f][here, self.pixels], source, of=neighbour, done=self.halo[s])
                 k.wait(self.halo[s], len(self.halos))
                 for neighbour, _, _ in self.halos:
-                    if not is_last:
+                    if low < self.reused:
                         k.inc(self.free[s], at=neighbour)
             k.inc(self.ready[s])
 
@@ -230,24 +240,30 @@ class Stream:
         self.wait_constants()
         for f in range(S.kept - 1):
             k.wait(self.ready[f % S.slots])
-        for z, is_last in _spans(k, self.outputs, max(0, S.live - S.slots) if S.kept else self.outputs):
+        in_turns = (1, 1 + self.reused) if self.refetched is None else (0, 0)  # while frames come into used slots
+        for z, low in _stretches(k, *in_turns, self.reused, self.outputs):
+            turns = self.turns if in_turns[0] <= low < in_turns[1] else 1
             if S.kept:
                 k.wait(self.ready[(z + (S.kept - 1)) % S.slots])
             number = 0
             for n, block in enumerate(self.blocks):
-                tiles = _tiles(block, S.wide)
+                tiles = S.tiles(block)
                 if self.refetched is None:
-                    self._block(z, number, block, tiles, None)
+                    self._block(z, number, block, tiles, None, turns)
                 else:
                     with self.refetched.get(z * len(self.blocks) + n) as slot:
-                        self._block(z, number, block, tiles, slot)
+                        self._block(z, number, block, tiles, slot, turns)
                 number += len(tiles)
-            if S.kept and not is_last:
+            if low < self.reused:
                 k.inc(self.free[z % S.slots])
 
-    def _block(self, z: Any, number: int, block: Block, tiles: list[Block], slot: View | None) -> None:
+    def _block(self, z: Any, number: int, block: Block, tiles: list[Block], slot: View | None, turns: int) -> None:
         S = self.strips
+        starts = [len(self.tiles) * turn // turns for turn in range(1, turns)]
         for n, tile in enumerate(tiles):
+            for _ in range(starts.count(number + n)):
+                self.k.inc(self.begun)
+                self.k.wait(self.joined)
             with self.acc.put(z * len(self.tiles) + number + n) as sums:
                 for j in range(S.older):
                     assert slot is not None
@@ -266,7 +282,7 @@ class Stream:
     def results_out(self) -> None:
         """Bias, activation, rounding and the way to memory."""
         k = self.k
-        for z, _ in _spans(k, self.outputs, 0):
+        for z in k.loop(self.outputs):
             for n, tile in enumerate(self.tiles):
                 number, rows, columns = z * len(self.tiles) + n, tile.rows, tile.columns
                 top = self.first + tile.top
@@ -285,14 +301,6 @@ class Stream:
                     k.copy(target, rounded[:rows, :columns])
 
 
-def _tiles(block: Block, wide: int) -> list[Block]:
-    """Return the tiles of a block, from left to right."""
-    return [
-        Block(block.top, block.left + left, block.rows, min(wide, block.columns - left))
-        for left in range(0, block.columns, wide)
-    ]
-
-
 def _rows(pixels: View, filters: View, one_run: bool) -> Iterator[tuple[int, View, View]]:
     """Yield (filter row, operand, filters): one matmul for all rows where taps and channels are one run."""
     if one_run:
@@ -302,13 +310,11 @@ def _rows(pixels: View, filters: View, one_run: bool) -> Iterator[tuple[int, Vie
         yield r, pixels[:, r], filters[r]
 
 
-def _spans(k: K, total: int, first: int) -> Iterator[tuple[Any, bool]]:
-    """Yield (index, index >= first) over range(total), as hardware loops."""
-    first = max(0, min(first, total))
-    for low, high, later in ((0, first, False), (first, total, True)):
-        if high > low:
-            for i in k.loop(high - low):
-                yield i + low, later
+def _stretches(k: K, *ends: int) -> Iterator[tuple[Any, int]]:
+    """Yield (index, first index of its stretch) over range(ends[-1]), as one hardware loop for each stretch."""
+    for low, high in pairwise(sorted({0, *(min(end, ends[-1]) for end in ends)})):
+        for i in k.loop(high - low):
+            yield i + low, low
 
 
 def _flat(view: View) -> View:

@@ -15,6 +15,13 @@ from accel.problem.convolution import Axis
 
 __all__ = ["Block", "Strips", "axes"]
 
+TURNS = 12
+"""Most turns of an output. All nodes are in the same one or in the one before: where memory is what they wait for,
+routers on its way serve near nodes first, and far ones would be left behind, too few to keep memory busy alone."""
+
+TILES_A_TURN = 3
+"""Fewest tiles of a turn: joining costs a node what its tiles differ from those of others."""
+
 
 @lru_cache(maxsize=256)
 def axes(problem: StreamingConv) -> tuple[Axis, Axis]:
@@ -136,6 +143,25 @@ class Strips:
             for top in range(0, high, self.tall)
             for left in range(0, self.q, self.span)
         ]
+
+    def tiles(self, block: Block) -> list[Block]:
+        """Return the tiles of a block, from left to right."""
+        return [
+            Block(block.top, block.left + left, block.rows, min(self.wide, block.columns - left))
+            for left in range(0, block.columns, self.wide)
+        ]
+
+    @property
+    def turns(self) -> int:
+        """Return the turns of an output in which all nodes join, also those with fewer rows: blocks, or some tiles."""
+        count = len(range(0, self.high, self.tall)) * len(range(0, self.q, self.span))
+        return max(1, min(TURNS, count if self.older else self.tile_count // TILES_A_TURN))
+
+    @property
+    def tile_count(self) -> int:
+        """Return the tiles of a full strip."""
+        spans = [min(self.span, self.q - left) for left in range(0, self.q, self.span)]
+        return len(range(0, self.high, self.tall)) * sum(ceil(span / self.wide) for span in spans)
 
     def legal(self) -> bool:
         """Return whether halos come from the neighbours alone, and every node has rows of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -12,13 +13,21 @@ from typing import Any
 import accel
 from accel.errors import CapacityError, UnsupportedError
 from accel.hardware import ChipSpec, FrameFormat
-from accel.kernels.parts.streaming_choice import ROOMY, choose, cycles
+from accel.kernels.parts.streaming_choice import (
+    ROOMY,
+    TILES,
+    TURNS,
+    choose,
+    cycles,
+)
 from accel.kernels.parts.streaming_strips import Strips
+from accel.numerics import fmt
 from accel.problem import StreamingConv
 
 HERE = Path(__file__).resolve().parent
+WITHIN = 0.03  # of the fewest cycles: what `accel.sweep.knee` and the reports of sweeps take
 MACRO = 4096  # bytes: SRAM comes in these steps
-SMALL = 25_000_000  # elements of a window of all cameras
+LONG = 240_000_000  # elements of frames and results in the outputs from which a frame set's cycles are taken
 SECONDS = 10  # of video in which deadlines are counted
 
 
@@ -32,7 +41,6 @@ class Curve:
     frame: FrameFormat
     fields: tuple[tuple[str, Any], ...]
     grid: tuple[int, ...]
-    edge: bool = True
 
     def problem(self, outputs: int) -> StreamingConv:
         """Return the layer over a video just long enough for `outputs` outputs."""
@@ -52,22 +60,38 @@ class Curve:
 
 
 def study() -> tuple[ChipSpec, Fraction, list[Curve]]:
-    """Return chip, share of the period that a layer may use, and curves of `curves.toml`."""
-    data = tomllib.loads((HERE / "curves.toml").read_text(encoding="utf-8"))
+    """Return chip, share of the period that a layer may use, and the curves of `curves.toml` that are simulated."""
+    data = settings()
     curves = []
     for entry in data["curve"]:
-        sensor, layer = data["sensors"][entry["sensor"]], data["layers"][entry["layer"]]
-        shrink = entry.get("shrink", 1)
+        grid = tuple(kib * 1024 for kib in entry["sizes"])
         for cameras in entry["cameras"]:
-            for channels in entry["channels"]:
-                for window in entry["window"]:
-                    frame = FrameFormat(**sensor, cameras=cameras)
-                    fields = {"h": frame.height // shrink, "w": frame.width // shrink, "c": channels, "kt": window}
-                    fields |= layer | {"cameras": cameras}
-                    grid = tuple(kib * 1024 for kib in data["grids"][entry["grid"]])
-                    names = (entry["name"], entry["sensor"], entry["layer"])
-                    curves.append(Curve(*names, frame, tuple(fields.items()), grid, entry.get("edge", False)))
+            curves += [_curve(data, entry, entry["sensor"], cameras, window, grid) for window in entry["window"]]
     return accel.chip(data["chip"]), Fraction(str(data["stage_share"])), curves
+
+
+def closed() -> list[Curve]:
+    """Return the curves of every camera set and window that the study has in closed form."""
+    data = settings()
+    given = data["closed"]
+    return [
+        _curve(data, {"name": "closed", "layer": given["layer"]}, sensor, cameras, window, ())
+        for sensor in given["sensors"] for cameras in given["cameras"] for window in given["window"]
+    ]  # fmt: skip
+
+
+def settings() -> dict[str, Any]:
+    """Return `curves.toml`."""
+    return tomllib.loads((HERE / "curves.toml").read_text(encoding="utf-8"))
+
+
+def _curve(
+    data: dict[str, Any], entry: dict[str, Any], sensor: str, cameras: int, window: int, grid: tuple[int, ...]
+) -> Curve:
+    frame, shrink = FrameFormat(**data["sensors"][sensor], cameras=cameras), entry.get("shrink", 1)
+    fields = {"h": frame.height // shrink, "w": frame.width // shrink, "c": entry.get("channels", 1), "kt": window}
+    fields |= data["layers"][entry["layer"]] | {"cameras": cameras}
+    return Curve(entry["name"], sensor, entry["layer"], frame, tuple(fields.items()), grid)
 
 
 def with_sram(chip: ChipSpec, size: int) -> ChipSpec:
@@ -92,49 +116,69 @@ def cut(chip: ChipSpec, curve: Curve, size: int) -> Strips | None:
 def steady(strips: Strips) -> tuple[int, int]:
     """Return two lengths in outputs between which a video is in its steady state.
 
-    With the whole window on chip the ring has turned over after four outputs, and small sets, which are quick to
-    simulate, have eight more, since nodes have read ahead at the start. Where memory is what everybody waits for, the
-    second output takes what all others do (within 1 %).
+    The first outputs tell nothing, since nodes have read ahead: four of them are left out (two of large sets). Then
+    come enough for `LONG` elements of frames and results, since outputs of small sets differ by some percent from one
+    to the next.
     """
     P = strips.problem
-    if strips.older:
-        return 1, 2
-    return (8, 16) if P.cameras * P.h * P.w * P.c * P.kt < SMALL else (4, 6)
+    item = fmt(P.dtype).bytes
+    moved = (strips.fetched_bytes + strips.refetched_bytes + strips.stored_bytes) // item
+    first = 2 if moved > LONG / 4 else 4
+    return first, first + min(64, max(2, round(LONG / moved)))
 
 
+@lru_cache(maxsize=256)
 def knee_bytes(chip: ChipSpec, curve: Curve) -> int:
-    """Return the SRAM from which the whole window stays on chip, in steps of 4 KiB.
+    """Return the knee in closed form: from where `cycles` are within 3 % of those with all SRAM, in 4 KiB steps.
 
-        (kt + 1) strips of a frame + filters + two accumulator tiles and two result tiles of 64 pixels
+    `cycles` is the larger of memory's time and a strip's, of the cut that the kernel takes; found by halves.
+    """
+    full = full_bytes(chip, curve)
+    most = (1 + WITHIN) * cycles(chip, choose(with_sram(chip, full), curve.problem(1)))
 
-    with strips of ceil(rows out / strips) output rows and their halo, the lowest that give every node one at most.
+    def good(size: int) -> bool:
+        strips = cut(chip, curve, size)
+        return strips is not None and cycles(chip, strips) <= most
+
+    return _least(full, good)
+
+
+def full_bytes(chip: ChipSpec, curve: Curve) -> int:
+    """Return the SRAM from which more changes nothing: the whole window and full tiles.
+
+    These have 256 pixels, or 128 or 64 where a strip has fewer than 8 of the larger ones.
     """
     P = curve.problem(1)
     nodes = chip.mesh.rows * chip.mesh.cols
     p, q = P.operands["y"].shape[-3:-1]
     high = next(h for h in range(1, p + 1) if -(-p // h) * P.cameras <= nodes and _legal(P, h))
-    tile = Strips(P, high, max(1, min(q, -(-ROOMY // high))), P.kt + 1, P.kt, high, q)
-    return -(-tile.sram_bytes() // MACRO) * MACRO
+    tile = next((size for size in TILES if size >= ROOMY and high * q >= TURNS * size), ROOMY)
+    size = Strips(P, high, max(1, min(q, -(-tile // high))), P.kt + 1, P.kt, high, q).sram_bytes()
+    return -(-size // MACRO) * MACRO
 
 
 def _legal(P: StreamingConv, high: int) -> bool:
     return Strips(P, high, 1, P.kt + 1, P.kt, high, 1).legal()
 
 
+@lru_cache(maxsize=256)
 def fits_bytes(chip: ChipSpec, curve: Curve) -> int:
-    """Return the least SRAM, in steps of 4 KiB, at which the kernel keeps the whole window."""
-    low, high = 0, knee_bytes(chip, curve) // MACRO  # in macros: too little, enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        strips = cut(chip, curve, middle * MACRO)
-        low, high = (low, middle) if strips is not None and not strips.older else (middle, high)
-    return high * MACRO
+    """Return the least SRAM, in steps of 4 KiB, at which the kernel keeps the whole window, in any tiles."""
+
+    def good(size: int) -> bool:
+        strips = cut(chip, curve, size)
+        return strips is not None and not strips.older
+
+    return _least(full_bytes(chip, curve), good)
 
 
-def sizes(chip: ChipSpec, curve: Curve) -> list[int]:
-    """Return the SRAM sizes of a curve: its grid, and with `edge` where the window first stays, and 4 KiB less."""
-    fits = fits_bytes(chip, curve)
-    return sorted({*curve.grid, *((fits, fits - MACRO) if curve.edge else ())} - {0})
+def _least(high: int, good: Callable[[int], bool]) -> int:
+    """Return the least size up to `high` that is good, in 4 KiB steps, where all larger ones are."""
+    low, up = 0, high // MACRO  # in macros: too little, enough
+    while up - low > 1:
+        middle = (low + up) // 2
+        low, up = (low, middle) if good(middle * MACRO) else (middle, up)
+    return up * MACRO
 
 
 def predicted(chip: ChipSpec, curve: Curve, strips: Strips) -> dict[str, int]:
