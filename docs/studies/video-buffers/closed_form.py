@@ -163,7 +163,10 @@ def _legal(P: StreamingConv, high: int) -> bool:
 
 @lru_cache(maxsize=256)
 def fits_bytes(chip: ChipSpec, curve: Curve) -> int:
-    """Return the least SRAM, in steps of 4 KiB, at which the kernel keeps the whole window, in any tiles."""
+    """Return the least SRAM, in steps of 4 KiB, at which the kernel keeps the whole window, in any tiles.
+
+    `full_bytes` where it keeps less even with that: where a frame less costs no cycles.
+    """
 
     def good(size: int) -> bool:
         strips = cut(chip, curve, size)

@@ -141,13 +141,13 @@ def _knees(data: dict[str, Rows]) -> Any:
 
     canvas = Figure(figsize=(8.4, 3.3), layout="constrained")
     left, right = canvas.subplots(1, 2)
-    mine = [row for row in data["knees"] if row["knee_simulated_kib"]]
+    mine = [row for row in data["knees"] if row["best_from_kib"]]
     ends = [min(int(row["knee_predicted_kib"]) for row in mine), max(int(row["knee_predicted_kib"]) for row in mine)]
     left.plot(ends, ends, "-", color="0.6", lw=0.8)
     for n, (name, curves) in enumerate(GROUPS.items()):
         group = [row for row in mine if row["curve"] in curves]
         xs = [int(row["knee_predicted_kib"]) for row in group]
-        left.plot(xs, [int(row["knee_simulated_kib"]) for row in group], MARKS[n], ms=4, color=COLOURS[n], label=name)
+        left.plot(xs, [int(row["best_from_kib"]) for row in group], MARKS[n], ms=4, color=COLOURS[n], label=name)
         right.plot(xs, [int(row["difference_kib"]) for row in group], MARKS[n], ms=4, color=COLOURS[n])
     for axes in (left, right):
         axes.set_xscale("log", base=2)

@@ -95,11 +95,13 @@ def _chip(sets: Rows) -> str:
 
 
 def _kept(data: dict[str, Rows]) -> str:
-    closed = [row for row in data["predicted"] if row["sensor"] == "s1280"]
-    windows = sorted({int(row["window"]) for row in closed})
-    cells = {(int(row["window"]), int(row["sram_kib"])): row["kept"] for row in closed}
-    lines = [[str(window), *(cells[window, size] for size in figures.TICKS)] for window in windows]
-    return _table(["window", *(f"{size} KiB" for size in figures.TICKS)], lines)
+    cells = {(row["sensor"], int(row["window"]), int(row["sram_kib"])): row["kept"] for row in data["predicted"]}
+    lines = [
+        [f"8 x {name}", str(window), *(cells[sensor, window, size] for size in figures.TICKS)]
+        for sensor, name in figures.SENSORS.items()
+        for window in sorted({kt for one, kt, _ in cells if one == sensor})
+    ]
+    return _table(["cameras", "window", *(f"{size} KiB" for size in figures.TICKS)], lines)
 
 
 def _knees(data: dict[str, Rows]) -> str:
@@ -110,7 +112,7 @@ def _knees(data: dict[str, Rows]) -> str:
     ]  # fmt: skip
     return _table(
         ["sensors, layer", "window stays from, KiB", "closed form, KiB", "simulated knee, KiB", "difference, KiB",
-         "cycles there above the fewest", "why"], lines,
+         "cycles at the closed form's, above the fewest", "why"], lines,
     )  # fmt: skip
 
 
@@ -145,14 +147,15 @@ def _others(data: dict[str, Rows]) -> str:
             top, low, *trays,
         ])  # fmt: skip
     return _table(
-        ["sensors, layer", "utilization at the knee", "where one frame finds no room", "at least SRAM", "traffic there",
-         "missed a second above", "at least SRAM", "missed on a tray above", "at least SRAM"], lines,
+        ["sensors, layer", "utilization at the knee", "4 KiB before the window stays", "at the smallest size",
+         "traffic there", "missed a second above", "at the smallest", "missed on a tray above", "at the smallest"],
+        lines,
     )  # fmt: skip
 
 
 def _halo(rows: Rows) -> str:
     lines = []
-    for row in (one for one in rows if one["window"] == "4" and one["layer"] == "fast"):
+    for row in (one for one in rows if one["window"] == "4" and one["layer"] in ("fast", "scan")):
         mine = _of(rows, row)
         if row["sram_kib"] not in {mine[0]["sram_kib"], mine[-1]["sram_kib"]}:
             continue
@@ -164,8 +167,8 @@ def _halo(rows: Rows) -> str:
             f"{(sent - ideal) / 1e6:.1f}", f"{100 * (sent - ideal) / ideal:.0f} %" if ideal else "",
         ])  # fmt: skip
     return _table(
-        ["sensors, layer", "SRAM, KiB", "frames kept", "between nodes, MB", "of a frame set", "again from memory, MB",
-         "of what is refetched"], lines,
+        ["sensors, layer", "SRAM, KiB", "frames kept", "between nodes, MB", "of a frame set", "borders from memory, MB",
+         "over the frames alone"], lines,
     )  # fmt: skip
 
 

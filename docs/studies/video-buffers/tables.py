@@ -78,7 +78,7 @@ def knees(chip: ChipSpec, found: search.Found, rows: Rows) -> Rows:
             "best_from_kib": gap.knee // 1024 if gap else "", "best_to_kib": gap.last // 1024 if gap else "",
             "cycles_at_closed_form": round(formula["cycles"] / best, 3),
             "cycles_at_most": round(top["cycles"] / best, 3),
-            "kept_at_knee": at["kept"], "utilization": (at if bent else formula)["utilization"],
+            "kept_at_knee": at["kept"] if gap else "", "utilization": at["utilization"] if gap else "",
             "utilization_window_less": less["utilization"] if less else "",
             "low_kib": low["sram_kib"], "utilization_low": low["utilization"],
             "traffic_ratio": round(low["memory_bytes"] / top["memory_bytes"], 2),
@@ -102,9 +102,11 @@ def sets(chip: ChipSpec, knees_: Rows) -> Rows:
         told = known and (
             known["knee_simulated_kib"] or (f"{known['best_from_kib']}*" if known["best_from_kib"] else "flat")
         )
+        fits = form.fits_bytes(chip, curve)
+        whole = form.cut(chip, curve, fits)
         row: dict[str, Any] = {
             "sensor": curve.sensor, "label": curve.label, "width": P.w, "height": P.h, "cameras": P.cameras,
-            "window": P.kt, "window_fits_kib": form.fits_bytes(chip, curve) // 1024,
+            "window": P.kt, "window_fits_kib": fits // 1024 if whole and not whole.older else "",
             "knee_predicted_kib": form.knee_bytes(chip, curve) // 1024,
             "knee_simulated_kib": told or "",
             "difference_kib": known["difference_kib"] if known else "",
