@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,9 +27,10 @@ def oracle(problem: Convolution, inputs: Mapping[str, Any], *, meaning: Meaning 
 
     inputs: arrays by operand name, rounded to the operand's format first. Chains (contract, section 3): forward over
     filter taps in order and then the channels of the group, padding taking part as +0; data gradient over the taps
-    that land on an output gradient and then the filters of the group; weight gradient over the outputs of one image,
-    then images by a balanced tree (`tree_sum`). A bias is added to the fp32 sum, then the activation, then one
-    rounding. Integers: in 64 bits, then modulo 2^32, then saturated to the result's format.
+    that land on an output gradient and then the filters of the group; weight gradient over the outputs (p, q) of one
+    image, the frames of a clip being images, then frames and then images or clips by a balanced tree (`tree_sum`).
+    A bias is added to the fp32 sum, then the activation, then one rounding. Integers: in 64 bits, then modulo 2^32,
+    then saturated to the result's format.
     meaning: bias and denormals by operand name, of operands in a configurable format.
     """
     return {
@@ -70,9 +72,9 @@ def oracle_at(
         elif output == "gx":
             sums = _data_gradient(form, values["gy"], values["w"], at, step)
         elif output == "gw":
-            sums = tree_sum(_weight_gradient(form, values["x"], values["gy"], at, step))
+            sums = tree_sum(tree_sum(_weight_gradient(form, values["x"], values["gy"], at, step)))
         else:
-            sums = tree_sum(_bias_gradient(form, values["gy"], at[0]))
+            sums = tree_sum(tree_sum(_bias_gradient(form, values["gy"], at[0])))
     if whole:
         sums = sums.astype(np.int32)  # modulo 2^32
     else:
@@ -166,22 +168,26 @@ def _data_gradient(form: Geometry, gy: Array, w: Array, at: Sequence[Array], ste
 
 
 def _weight_gradient(form: Geometry, x: Array, gy: Array, at: Sequence[Array], step: Step) -> Array:
-    """One gw at taps, channels and filters `at` for every image."""
+    """One gw at taps, channels and filters `at` for every frame of outputs of every image: (frames, n, ...)."""
     channels, filters = at[-2], at[-1]
     first = filters // (form.k // form.groups) * (form.c // form.groups)
     place = channels[:, None] + first[None, :]  # the channel of x for each channel and filter of gw
-    padded, acc = _pad(form, x), np.zeros([form.n, *(len(i) for i in at)], x.dtype)
-    for outputs in itertools.product(*(range(axis.out) for axis in form.axes)):
+    frames = math.prod(axis.out for axis in form.axes[:-2])
+    padded, acc = _pad(form, x), np.zeros([frames, form.n, *(len(i) for i in at)], x.dtype)
+    flat = gy.reshape(form.n, -1, form.k)[:, :, filters]
+    for number, outputs in enumerate(itertools.product(*(range(axis.out) for axis in form.axes))):
         rows = [o * a.stride + t * a.dilation for o, a, t in zip(outputs, form.axes, at, strict=False)]
         patch = padded[np.ix_(np.arange(form.n), *rows)][..., place]
-        right = gy.reshape(form.n, -1, form.k)[:, np.ravel_multi_index(outputs, form.y[1:-1])][:, filters]
-        acc = step(acc, patch, right.reshape(form.n, *(1,) * (len(at) - 1), -1))
+        frame = number * frames // math.prod(axis.out for axis in form.axes)
+        acc[frame] = step(acc[frame], patch, flat[:, number].reshape(form.n, *(1,) * (len(at) - 1), -1))
     return acc
 
 
 def _bias_gradient(form: Geometry, gy: Array, filters: Array) -> Array:
-    """One gb for every image."""
-    acc = np.zeros((form.n, len(filters)), np.float32)
-    for position in np.moveaxis(gy.reshape(form.n, -1, form.k), 1, 0):
-        acc = acc + position[:, filters]
+    """One gb for every frame of outputs of every image: (frames, n, filters)."""
+    frames = math.prod(axis.out for axis in form.axes[:-2])
+    values = gy.reshape(form.n, frames, -1, form.k)[..., filters]
+    acc = np.zeros((frames, form.n, len(filters)), np.float32)
+    for position in range(values.shape[2]):
+        acc = acc + values[:, :, position].swapaxes(0, 1)
     return acc
