@@ -15,8 +15,9 @@ do the parts of `conv2d`, whose lesson this continues). What is new:
 3. *Time is the outermost axis*, so that a clip is a run of frames: a node that holds neighbouring rows of one frame
    reads the same rows of the frames before and after from the nodes that keep them.
 
-4. *A weight gradient of few channels has few chains*, and chains of whole clips are long: frames of x stay where they
-   are and sums travel round the nodes that keep them (`parts/conv_weight_relay.py`).
+4. *The frames of a clip are images to a weight gradient*: a chain is over one frame, then frames, then clips are added
+   as balanced trees. With few channels there is little work but that of many frames, so frames stay where they are and
+   every node makes the whole gradient of its own (`parts/conv_weight_places.py`).
 
 A stencil over frames that arrive one by one is another lesson: `streaming_conv`.
 
@@ -107,6 +108,6 @@ KERNEL = LibraryKernel(
         Conv3d(1, 5, 4, 6, 8, 6, 3, 1, 1, stride=(2, 1, 1), pad=(1, 0, 0), direction="dgrad"),
         Conv3d(2, 3, 5, 4, 6, 10, 3, 2, 3, pad=1, direction="wgrad"),
         Conv3d(3, 4, 4, 3, 8, 8, 3, 1, 1, pad=(1, 0, 0), bias=True, out_dtype="fp32", direction="wgrad"),
-        Conv3d(1, 8, 8, 7, 12, 8, 3, 1, 1, pad=(1, 0, 0), direction="wgrad"),  # resident: sums travel
+        Conv3d(1, 8, 8, 7, 12, 8, 3, 1, 1, pad=(1, 0, 0), direction="wgrad"),  # resident: frames stay
     ),
 )

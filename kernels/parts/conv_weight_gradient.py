@@ -8,7 +8,7 @@ Where a group has too few channels for it (and in fp32) the vector unit takes th
 Four threads: two that load bands of x and gy (each band is fetched once for all members that need it, by the next of
 them in turn, and multicast; padding is written here too, while others multiply), one that multiplies, and one that adds
 finished tiles like a binary counter, so that log2(images) tiles are enough. At the end each team sums one slice of the
-tile over all teams and stores it. Where chains are fewer than nodes, `conv_weight_relay` is another way.
+tile over all teams and stores it. Where chains are fewer than nodes, `conv_weight_places` is another way.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import InputError, UnsupportedError
+from accel.errors import CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_weight_choice import choose
+from accel.kernels.parts.conv_weight_deal import NAMES, deals
 from accel.kernels.parts.conv_weight_inputs import Inputs, Segments
 from accel.kernels.parts.conv_weight_outputs import Outputs
-from accel.kernels.parts.conv_weight_relay import relay_gradient
-from accel.kernels.parts.conv_weight_ring import NAMES, relays
+from accel.kernels.parts.conv_weight_places import frame_gradient
 from accel.kernels.parts.conv_weight_share import Share, corner_of, share_of
 from accel.kernels.parts.conv_weight_tiling import Tiling, merges, pool_plan
 from accel.kernels.parts.conv_windows import Band, window
@@ -41,7 +41,8 @@ def program(
     chip: ChipSpec, problem: Convolution, *, resident: frozenset[str] = frozenset(), vector: bool | None = None,
     **tiling: int,
 ) -> Program:  # fmt: skip
-    """Return the program of a problem whose direction is "wgrad"; tiling: fields of `Tiling` to replace, or `ring`.
+    """Return the program of a problem whose direction is "wgrad"; tiling: fields of `Tiling` to replace, or those of
+    `conv_weight_deal.NAMES`.
 
     vector: whether the vector unit multiplies; by default whichever is faster. UnsupportedError for formats that no
     unit of the chip takes, or where nothing fits; InputError for bad tilings.
@@ -65,22 +66,28 @@ def program(
         units = [vector]
     tensors: dict[str, Any] = {name: tensor(o.shape, o.dtype) for name, o in problem.operands.items()}
     out_item, wanted = fmt(options["out_dtype"]).bytes, {name: tiling[name] for name in NAMES if name in tiling}
-    relay, others = None, tiling.keys() - set(NAMES)
+    deal, others = None, tiling.keys() - set(NAMES)
     if wanted and (others or vector):
         raise InputError(
-            f"tiling parameter {', '.join(wanted)} asks for a relay of the matrix unit, which takes no "
+            f"tiling parameter {', '.join(wanted)} asks for frames that stay where they lie, which takes no "
             f"{' or '.join(sorted(others)) or 'vector unit'}; leave one of them out"
         )
     if not others and not vector:
-        relay = relays(chip, form, dtype, out_item, resident, bias=options["bias"], **wanted)
-    if relay is not None and wanted:
-        return relay_gradient.build(chip, resident=resident, flops=problem.flops, relay=relay[1], **tensors)
-    best = choose(
-        chip, form, item=fmt(dtype).bytes, out_item=out_item, resident=resident, bias=options["bias"], vector=units,
-        **tiling,
-    )  # fmt: skip
-    if relay is not None and relay[0] < best.cycles(chip):
-        return relay_gradient.build(chip, resident=resident, flops=problem.flops, relay=relay[1], **tensors)
+        deal = deals(chip, form, dtype, out_item, resident, bias=options["bias"], **wanted)
+    if deal is not None and wanted:
+        return frame_gradient.build(chip, resident=resident, flops=problem.flops, deal=deal[1], **tensors)
+    best = None
+    try:
+        best = choose(
+            chip, form, item=fmt(dtype).bytes, out_item=out_item, resident=resident, bias=options["bias"],
+            vector=units, **tiling,
+        )  # fmt: skip
+    except CapacityError:
+        if deal is None:
+            raise
+    if deal is not None and (best is None or deal[0] < best.cycles(chip)):
+        return frame_gradient.build(chip, resident=resident, flops=problem.flops, deal=deal[1], **tensors)
+    assert best is not None
     tensors = {"gb": None} | tensors
     return weight_gradient.build(chip, resident=resident, flops=problem.flops, tiling=best, **tensors)
 

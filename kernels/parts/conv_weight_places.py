@@ -1,0 +1,284 @@
+"""Weight gradients whose taps look along time alone, operands on the chip: every frame stays where it lies.
+
+A chain is over the outputs of one frame, so every output frame is work of its own: a clip of 32 frames keeps 32 nodes
+busy, whatever its channels. What is left to choose is who reads whose frames. Here
+
+1. output frames are dealt in runs along a path through the mesh on which neighbours in time are neighbours on the chip
+   (rows there and back). A node has its frames of gy and those of x that lie below the middle of the filter; these
+   products need nothing from anywhere, and while they run, the frames before and after come from the nodes beside.
+2. A product is one macro-operation: M = channels, N = filters, K = the pixels of the frame. With c channels it takes
+   c k / 64 / 4 cycles a pixel and fetches 2 c bytes of it: from 4 filters on, one product hides the next one's frame.
+3. As soon as a product is done, its sums leave in slices for the nodes that add these slices up over all frames
+   (first the frames of a clip, then clips, as balanced trees), 16 numbers where the mesh has nodes for it.
+4. Where frames are fewer than nodes, or too large for one, `parts` nodes share the channels of a run; each frame of gy
+   comes from one of them.
+
+The bound: multiply-adds over the matrix units of all nodes; runs are whole frames, so that 256 frames on 342 nodes
+leave a quarter of them without work.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from accel.kernels.parts.conv_shape import flat
+from accel.kernels.parts.conv_weight_deal import PIECES, Deal, Product
+from accel.kernels.parts.conv_weight_outputs import add_up
+from accel.lang import K, TensorSpec
+from accel.numerics import fmt
+from accel.program import kernel
+
+if TYPE_CHECKING:
+    from accel.lang import View
+
+__all__ = ["frame_gradient"]
+
+
+@kernel
+def frame_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, *, deal: Deal) -> None:
+    """gw of x and gy, both resident; see the module text."""
+    D, node = deal, Node(k, x, gy, gw, deal)
+    back = k.row % 2  # rows there and back
+    place = k.col // D.parts
+    gang = k.row * D.across + place + back * (D.across - 1 - 2 * place)
+    works = bool(k.col < D.across * D.parts) and bool(gang < D.gangs)
+    number = k.row * k.mesh[1] + k.col
+    nodes = k.mesh[0] * k.mesh[1]
+    slice_of = -(-number * D.adders // nodes)
+    adds = bool(slice_of < D.adders) and bool(slice_of * nodes // D.adders == number)
+    if works:
+        node.place(gang, k.col % D.parts)
+
+        @k.thread
+        def load() -> None:
+            node.load()
+
+        @k.thread
+        def compute() -> None:
+            node.compute()
+
+        @k.thread
+        def send() -> None:
+            node.send()
+
+    if adds:
+        node.result_at(slice_of)
+
+        @k.thread
+        def add() -> None:
+            node.add()
+
+
+class Node:
+    """One node: its buffers and semaphores, and what its threads do."""
+
+    def __init__(self, k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, deal: Deal) -> None:
+        D, self.k, self.deal = deal, k, deal
+        self.x, self.gy, self.gw = x, gy, gw
+        (owned, pulled, blank), sums = D.most, "int32" if fmt(x.dtype).kind == "int" else "fp32"
+        frame = (D.pixels, D.channels)
+        self.home = k.sram((D.run, owned, *frame), x.dtype, "x_home")
+        self.slots = k.sram((D.run, D.pixels, D.form.k), gy.dtype, "gy")
+        if pulled:
+            self.near = k.sram((pulled, *frame), x.dtype, "x_near")
+            self.come, self.here = k.sem(pulled, "come"), k.sem(pulled, "here")
+            self.go, self.quiet = k.sem(name="go"), k.sem(name="quiet")
+        if blank:
+            self.zeros, self.blanked = k.sram((D.pixels + D.channels - 1,), x.dtype, "zeros"), k.sem(name="blanked")
+        self.sums = k.sram((D.run, D.time.taps, D.block), sums, "sums")
+        self.made = k.sem(name="made")
+        self.inbox = k.sram((D.clips, D.time.out, D.slice), sums, "inbox")
+        self.arrived = k.sem(name="arrived")
+        if D.groups > 1:
+            self.groups, self.gathered = k.sram((D.groups, D.slice), sums, "groups"), k.sem(name="gathered")
+        self.out = k.sram((D.slice,), gw.dtype, "out") if gw.dtype != sums else None
+        if D.parts > 1:
+            self.first, self.full = k.sem(PIECES, "first"), k.sem(D.run, "gy_full")
+        self.stored = k.sem(name="stored")
+
+    def place(self, gang: Any, part: Any) -> None:
+        """Say which frames and channels this node has, and what lies here before the start."""
+        k, D = self.k, self.deal
+        self.gang, self.part = gang, part
+        left = D.form.c - part * D.channels
+        self.width = D.channels if D.form.c % D.channels == 0 or left >= D.channels else D.form.c % D.channels
+        first = gang * D.run
+        count = D.run if D.frames % D.run == 0 or first + D.run <= D.frames else D.frames % D.run
+        self.images = [divmod(first + image, D.time.out) for image in range(count)]
+        stand = tuple(D.like(z) for _, z in self.images)
+        self.products = D.products(stand)
+        self.pulls = D.pulls(self.products)
+        c = slice(part * D.channels, part * D.channels + self.width)
+        for image, (clip, z) in enumerate(self.images):
+            for at, off in enumerate(D.patterns[stand[image]][0]):
+                frame = self.x[clip, z * D.time.stride + off, :, :, c].merge(0)
+                k.preload(self.home[image, at, :, : self.width], frame)
+        self.mine = [bool(part == self._owner(image)) for image in range(count)]
+        for image, (clip, z) in enumerate(self.images):
+            if self.mine[image]:
+                k.preload(self.slots[image], self.gy[clip, z].merge(0))
+
+    @property
+    def late(self) -> bool:
+        """Return whether frames are fetched after the first product: those from behind, all where gy comes first."""
+        return bool(self.pulls) and (self.pulls[0][0] > 0 or not (self.deal.parts == 1 or self.mine[0]))
+
+    def _owner(self, image: int) -> int:
+        """Return the part whose node keeps a frame of gy: the first or the last, so that one copy serves all."""
+        return (self.deal.parts - 1) * (image % 2)
+
+    def _pieces(self) -> list[slice]:
+        piece, pixels = self.deal.piece, self.deal.pixels
+        return [slice(low, min(pixels, low + piece)) for low in range(0, pixels, piece)]
+
+    # --- frames on their way ----------------------------------------------------------------------------------------
+    def load(self) -> None:
+        """Send frames of gy to the nodes of the gang, then fetch frames of x from other gangs, one after the other.
+
+        All nodes fetch from before them first, then from behind, so that no port has two frames to pass at once: a
+        node whose port is shared would hold up the one that sends, and that the next.
+        """
+        k, D = self.k, self.deal
+        for image, mine in enumerate(self.mine if D.parts > 1 else []):
+            if not mine:
+                continue
+            start = k.col - self._owner(image)
+            low, high = (0, D.parts - 1) if self._owner(image) else (1, D.parts)
+            nodes = k.rect(k.row, k.row + 1, start + low, start + high)
+            for number, piece in enumerate(self._pieces() if image == 0 else [slice(0, D.pixels)]):
+                done = self.first[number] if image == 0 else self.full[image]
+                k.copy(self.slots[image, piece], self.slots[image, piece], to=nodes, done=done)
+        if self.late:
+            k.wait(self.go)
+        for slot, (off, image, at) in enumerate(self.pulls):
+            gang = self.gang + off
+            row, place = gang // D.across, gang % D.across
+            place = place + row % 2 * (D.across - 1 - 2 * place)
+            there = self.home[image, at, :, : self.width]
+            of = (row, place * D.parts + self.part)
+            k.pull(self.near[slot, :, : self.width], there, of=of, done=self.come[slot])
+            k.wait(self.come[slot])
+            k.inc(self.here[slot])
+        if self.pulls:
+            k.inc(self.quiet)
+
+    # --- products ---------------------------------------------------------------------------------------------------
+    def compute(self) -> None:
+        """Do all products of this node, each as soon as what it reads is here."""
+        k, D = self.k, self.deal
+        ready = [mine or D.parts == 1 for mine in self.mine]
+        came: set[int] = set()
+        blank = False
+        for one in self.products:
+            begins = one.image == 0 and not ready[0]
+            if not ready[one.image] and not begins:
+                k.wait(self.full[one.image])
+            ready[one.image] = True
+            slot = self.pulls.index(one.of) if one.of in self.pulls else None
+            if slot is not None and slot not in came:
+                k.wait(self.here[slot])
+                came.add(slot)
+            if one.of is None and not blank:
+                k.wait(self.blanked)
+                blank = True
+            for number, piece in enumerate(self._pieces() if begins else [slice(0, D.pixels)]):
+                if begins:
+                    k.wait(self.first[number])
+                frame = self._frame(one, slot, piece)
+                sums = self.sums[one.image, one.tap, : self.width * D.form.k].split(0, D.form.k)
+                k.matmul(sums, frame, self.slots[one.image, piece], accumulate=number > 0, trans_a=True)
+            if self.late and one is self.products[0]:
+                k.inc(self.go)
+            k.inc(self.made)
+
+    def _frame(self, one: Product, slot: int | None, piece: slice) -> View:
+        """Return a piece of the frame of x that a product reads: (pixels, channels)."""
+        view: View
+        if one.of is None:
+            view = self.zeros[: piece.stop - piece.start + self.width - 1].window(0, self.width)  # all of it 0
+        elif slot is None:
+            view = self.home[one.of[1], one.of[2], piece, : self.width]
+        else:
+            view = self.near[slot, piece, : self.width]
+        return view
+
+    def send(self) -> None:
+        """Send the sums of each product, slice by slice, to the nodes that add them up; at first, make padding.
+
+        None leaves before this node has its frames, and so about all nodes have: sums of all nodes meet at a few, and
+        frames would wait behind them.
+        """
+        k, D = self.k, self.deal
+        if any(one.of is None for one in self.products):
+            k.vec.fill(self.zeros, 0)
+            k.inc(self.blanked)
+        if self.pulls:
+            k.wait(self.quiet)
+        for one in self.products:
+            clip, z = self.images[one.image]
+            k.wait(self.made)
+            size = self.width * D.form.k
+            for turn in range(ceil(size / D.slice)):
+                even = size == D.slices * D.slice
+                number = (turn + self.gang) % D.slices if even else turn  # not all at the same node at once
+                low, length = number * D.slice, D.slice if even else min(D.slice, size - turn * D.slice)
+                at = (self.part * D.time.taps + one.tap) * D.slices + number
+                part = self.sums[one.image, one.tap, low : low + length]
+                to = self._adder(at, clip // D.clips)
+                k.copy(self.inbox[clip % D.clips, z, :length], part, to=to, done=self.arrived)
+
+    def _adder(self, number: Any, group: Any) -> tuple[Any, Any]:
+        """Return the node that adds up a slice over a group of clips."""
+        rows, cols = self.k.mesh
+        at = (group * self.deal.blocks + number) * (rows * cols) // self.deal.adders
+        return at // cols, at % cols
+
+    # --- sums -------------------------------------------------------------------------------------------------------
+    def result_at(self, number: Any) -> None:
+        """Say which slice of gw this node adds up over which clips, and where it is in the end."""
+        D, form = self.deal, self.deal.form
+        self.number, self.group = number % D.blocks, number // D.blocks
+        low, block = self.number % D.slices * D.slice, self.number // D.slices
+        tap, part = block % D.time.taps, block // D.time.taps
+        width = D.channels if form.c % D.channels == 0 or part < D.parts - 1 else form.c % D.channels
+        left = width * form.k - low
+        self.size = D.slice if left >= D.slice else int(left) if left > 0 else 0
+        last = form.n - self.group * D.clips
+        self.count = D.clips if form.n % D.clips == 0 or last >= D.clips else form.n % D.clips
+        self.final = D.groups == 1 or bool(self.group == 0)
+        first = (tap * form.c + part * D.channels) * form.k + low
+        self.target = flat(self.gw)[first : first + self.size] if self.size and self.final else None
+        if self.gw.resident and self.target is not None:
+            self.k.collect(self.target, self._result())
+
+    def _result(self) -> View:
+        """Return where the slice is in the end."""
+        sums = self.inbox[0, 0] if self.deal.groups == 1 else self.groups[0]
+        view: View = (sums if self.out is None else self.out)[: self.size]
+        return view
+
+    def add(self) -> None:
+        """Add up the slice over frames of a clip, clips of a group, and groups; round and store it."""
+        k, D = self.k, self.deal
+        if not self.size:
+            return
+        k.wait(self.arrived, self.count * D.time.out)
+        parts = self.inbox[: self.count, :, : self.size]
+        add_up(k, parts.transpose(1, 0, 2))
+        add_up(k, parts[:, 0])
+        sums = parts[0, 0]
+        if D.groups > 1:
+            to = self._adder(self.number, 0)
+            k.copy(self.groups[self.group, : self.size], sums, to=to, done=self.gathered)
+        if self.target is None:
+            return
+        if D.groups > 1:
+            k.wait(self.gathered, D.groups)
+            add_up(k, self.groups[:, : self.size])
+            sums = self.groups[0, : self.size]
+        if self.out is not None:
+            k.vec.cast(self._result(), sums)
+        if not self.gw.resident:
+            k.copy(self.target, self._result(), sent=self.stored)
+            k.wait(self.stored)
