@@ -179,8 +179,8 @@ class Deal:
     @cached_property
     def slice(self) -> int:
         """Return the weights that one node adds up over all frames: the fewest that leave no node with two slices, or all."""
-        each = LANES
-        while each < self.block and self.parts * self.time.taps * ceil(self.block / each) > self.mesh[0] * self.mesh[1]:
+        each, rows = LANES, self.parts * self.time.taps
+        while each < self.block and rows * ceil(self.block / each) > self.mesh[0] * self.mesh[1]:
             each += LANES
         return each
 
