@@ -178,7 +178,7 @@ class Deal:
     # --- slices of the sum ------------------------------------------------------------------------------------------
     @cached_property
     def slice(self) -> int:
-        """Return the weights that one node adds up over all frames: the fewest that leave no node with two slices, or all."""
+        """Return the weights that one node adds up: the fewest that leave no node with two slices, at most a block."""
         each, rows = LANES, self.parts * self.time.taps
         while each < self.block and rows * ceil(self.block / each) > self.mesh[0] * self.mesh[1]:
             each += LANES
