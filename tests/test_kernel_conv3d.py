@@ -94,6 +94,25 @@ def test_bands_in_time_with_filters_dealt_over_the_mesh(resident: tuple[str, ...
     program.check()
 
 
+@pytest.mark.parametrize("resident", [(), ("x",), ("x", "w", "y")], ids=["memory", "x", "all"])
+def test_frames_beyond_a_clip_stay_blank_in_a_slot_that_many_bands_pass(resident: tuple[str, ...]) -> None:
+    """Members run there and back; slots keep rows of padding until a band of another frame comes into them."""
+    problem = Conv3d(4, 8, 6, 5, 3, 8, 5, 3, 3, stride=(1, 2, 1), pad=(2, 1, 1))
+    program = conv3d.KERNEL.program(MINI, problem, resident=frozenset(resident), high=1, wide=5, bands=1, slots=2)
+    inputs = draw_inputs(problem)
+    inputs["w"][0, 0, 0, 0, 0] = np.inf  # inf x 0 is NaN: of a row that is not blank it would be inf
+    for schedule in ("natural", 3):
+        assert_bits(problem, program, inputs, schedule=schedule)
+    program.check()
+
+
+def test_the_clip_s_ends_do_not_hold_up_the_rest() -> None:
+    """A stem over five frames: the ends of clips have rows of padding, which cost little beside products."""
+    problem = Conv3d(8, 8, 56, 56, 3, 8, 5, 7, 7, stride=(1, 2, 2), pad=(2, 3, 3))
+    losses = conv3d.KERNEL.program(MINI, problem, resident=frozenset(problem.operands)).time().losses
+    assert losses["imbalance"] + losses["vector"] + losses["wait_mesh"] < 0.1
+
+
 def test_three_directions_are_adjoint_in_exact_integers() -> None:
     shape = {"n": 2, "t": 4, "h": 6, "w": 5, "c": 6, "k": 8, "kt": 3, "r": 3, "s": 2}
     options: dict[str, Any] = {"stride": (1, 2, 1), "pad": (1, 1, 0), "groups": 2, "out_dtype": "fp32"}

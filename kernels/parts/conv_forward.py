@@ -97,7 +97,8 @@ def _forward(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: Tensor
         return  # fewer bands than nodes: these have nothing to do
 
     rows = T.grid_rows // T.parts
-    part, member = k.row // rows, k.row % rows * T.grid_cols + k.col
+    part, row = k.row // rows, k.row % rows
+    member = row * T.grid_cols + T.turned(row, k.col)
     first, count = _share(part, T)
     begin = first_of(member, T.all_bands, T.members)
     mine = int(first_of(member + 1, T.all_bands, T.members) - begin)

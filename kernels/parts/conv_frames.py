@@ -57,6 +57,7 @@ class Frames:
         T, s = tiling, tiling.shape
         self.k, self.tiling, self.x = k, tiling, rows_of(x, s.w.size)
         self.buffer = buffer(k, (T.slots, T.bands, s.t.taps, T.rows, T.columns, s.c), x, "frames")
+        self.inside: dict[tuple[int, int], list[Any]] = {}  # by slot and band: which of its frames are in the clip
         self.full, self.free = k.sem(T.slots, "frames_full"), k.sem(T.slots, "frames_free")
         # Where every tap lands on padding x is an input all the same, and is touched once.
         lands = x.resident or all(map(_meets, (s.t, s.h, s.w)))
@@ -79,6 +80,7 @@ class Frames:
     def place(self, part: Any, member: Any, tiles: int) -> None:
         """Say which part of x is kept here, about what this member reads, dealt over the parts; and its tiles."""
         T = self.tiling
+        self.inside.clear()
         if self.home is None:
             return
         unit = first_of(member, T.units, T.members) + part * (1 if self.spread else T.homes)
@@ -155,12 +157,15 @@ class Frames:
         if tile >= T.slots:
             k.wait(self.free[slot])
         for b, band in enumerate(bands):
-            for kt in range(s.t.taps):
-                time = band.t * s.t.stride + (kt * s.t.dilation - s.t.pad)
+            before = self.inside.get((slot, b))
+            times = [band.t * s.t.stride + (kt * s.t.dilation - s.t.pad) for kt in range(s.t.taps)]
+            self.inside[slot, b] = [_within(time, s.t.size, s.t.pad) for time in times]
+            for kt, time in enumerate(times):
+                stays = before is not None and _neither(before[kt], self.inside[slot, b][kt])
                 for i in range(T.rows):
                     offset = i * s.h.dilation if T.high == 1 else i
                     y = band.down * (T.high * s.h.stride) + (offset - s.h.pad)
-                    self._row(self.buffer[slot, b, kt, i], band, time, y, self.full[slot])
+                    self._row(self.buffer[slot, b, kt, i], band, time, y, self.full[slot], stays)
 
     def wait(self, tile: int, bands: int) -> None:
         """Wait until all rows of a tile are there."""
@@ -174,16 +179,26 @@ class Frames:
         if tile + self.tiling.slots < tiles:
             self.k.inc(self.free[tile % self.tiling.slots])
 
-    def _row(self, frame: View, band: Band, time: Any, y: Any, full: Any) -> None:
-        """Bring one row of a band, or zeros for a row of padding: `self.pieces` tokens on `full` in any case."""
+    def _row(self, frame: View, band: Band, time: Any, y: Any, full: Any, stays: Any) -> None:
+        """Bring one row of a band, or zeros for a row of padding: `self.pieces` tokens on `full` in any case.
+
+        stays: whether this row of the slot is of a frame beyond the clip, as it was when the slot was filled last.
+        """
         k, s = self.k, self.tiling.shape
         inside = _within(time, s.t.size, s.t.pad) & _within(y, s.h.size, s.h.pad)
         row = (band.n * s.t.size + time) * s.h.size + y
         padded = inside is not True
         if padded:
-            with k.when(~inside if inside is not False else True):
-                k.vec.fill(frame, 0)
-                k.inc(full, self.pieces)
+            outside = ~inside if inside is not False else True
+            if stays is False:
+                with k.when(outside):
+                    k.vec.fill(frame, 0)
+                    k.inc(full, self.pieces)
+            else:
+                with k.when(outside & ~stays if stays is not True else False):
+                    k.vec.fill(frame, 0)
+                with k.when(outside):
+                    k.inc(full, self.pieces)
         for low, high, pieces in self.variants:
             here = inside
             if len(self.variants) > 1:
@@ -224,6 +239,14 @@ def _within(position: Any, size: int, pad: int) -> Any:
     if isinstance(position, int):
         return 0 <= position < size
     return (position >= 0) & (position < size)
+
+
+def _neither(one: Any, other: Any) -> Any:
+    """Return whether both do not hold; False at once where one always does."""
+    if one is True or other is True:
+        return False
+    out = [~inside for inside in (one, other) if inside is not False]
+    return out[0] & out[-1] if out else True
 
 
 def _meets(axis: Axis) -> bool:

@@ -59,7 +59,25 @@ class Tiling:
 
     def node(self, part: Any, member: Any) -> tuple[Any, Any]:
         """Return (row, column) of a member of a part of the mesh."""
-        return part * (self.grid_rows // self.parts) + member // self.grid_cols, member % self.grid_cols
+        row, col = member // self.grid_cols, member % self.grid_cols
+        return part * (self.grid_rows // self.parts) + row, self.turned(row, col)
+
+    def turned(self, row: Any, col: Any) -> Any:
+        """Return the column of the col-th member of a row, and the other way round."""
+        return col + row % 2 * (self.grid_cols - 1 - 2 * col) if self.there_and_back else col
+
+    @cached_property
+    def there_and_back(self) -> bool:
+        """Return whether every other row of members runs backwards.
+
+        So it does where a node reads frames that some nodes before and after it keep: from one row to the next all of
+        those at its end would otherwise fetch over the whole row. Frames of nodes farther away cross it anyway.
+        """
+        t = self.shape.t
+        reach = (t.taps - 1) * t.dilation
+        if self.staged or not 0 < reach >= t.stride:
+            return False
+        return 2 * reach * self.members <= self.grid_cols * self.shape.n * t.size
 
     @cached_property
     def members(self) -> int:
