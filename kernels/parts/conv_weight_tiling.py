@@ -233,7 +233,8 @@ class Tiling:
             lanes = chip.node.vector.bytes_per_cycle // 4
             outer, inner = sorted((g, k))
             row = c * t * (r * s * outer * ceil(inner / lanes) + chip.node.vector.fill_cycles + 3)
-            return prod(axis.out for axis in self.axes) * row
+            zeros = self.axes[0].out * ceil(prod(self.tile) / lanes)
+            return prod(axis.out for axis in self.axes) * row + zeros
         unit = chip.node.matrix
         tiles = ceil(s * c / unit.m) * ceil(k / unit.n)
         tiles += ceil(s * self.corner[1] / unit.m) * ceil(self.rest / unit.n)
@@ -245,15 +246,27 @@ class Tiling:
             for steps, count in self.products().items()
         )  # fmt: skip
 
+    def port_cycles(self, chip: ChipSpec) -> float:
+        """Return the cycles that the SRAM ports of the busiest member serve the matrix unit for one image: an access for
+        a step of a tile, four to store it.
+        """
+        tiles = (prod(self.tile) + prod(self.corner)) / (chip.node.matrix.m * chip.node.matrix.n)
+        accesses = sum(count * (steps / chip.node.matrix.k + 4) for steps, count in self.products().items())
+        return tiles * accesses / chip.node.accesses_per_cycle
+
     def cycles(self, chip: ChipSpec) -> float:
         """Return the estimated cycles on `chip`, for choosing among tilings: the busiest of unit, mesh port, memory."""
         node, images = chip.node, min(self.share, self.form.n)
         x = self.item * self.banding.elements * self.x_channels
         y = self.item * prod(axis.out for axis in self.axes) * (self.y_channels + self.rest)
-        kept = (
-            3 * 4 * (prod(self.tile) + prod(self.corner)) / node.port_bytes / node.accesses_per_cycle
-        )  # an addition of the tree
-        busy = max(images * self.compute_cycles(chip) + self.segments * SEGMENT, images * kept)
+        added = prod(self.tile) + prod(self.corner) + self.bias_width
+        kept = 3 * 4 * added / node.port_bytes / node.accesses_per_cycle  # an addition of the tree
+        multiply, add = images * self.compute_cycles(chip), (images * self.axes[0].out - 1) * kept
+        if self.vector:
+            busy = multiply + add
+        else:
+            busy = max(multiply, add + images * self.port_cycles(chip))
+        busy += self.segments * SEGMENT
         port = images * (x + y) / node.mesh_bytes_per_cycle
         memory = 0.0
         parts = self.group_parts * self.c_parts
@@ -263,9 +276,9 @@ class Tiling:
             memory += self.form.n * y * self.group_parts * self.k_parts
         rate = max(chip.memory_bytes_per_cycle, 1e-9)
         first = (x + y) / len(self.bands) * (1 / node.mesh_bytes_per_cycle + self.teams * self.team_rows / rate * 0.5)
-        # At the end the tree has a branch of every height to add, and a tile is rounded; teams exchange slices, all
+        # At the end the tree has branches of many heights to add, and a tile is rounded; teams exchange slices, all
         # with all, and wait for the last of them: five times the bytes through a port, as seen on `d1`.
-        last = kept * (images.bit_length() + 1)
+        last = kept * (len(self.plan.steps[-1]) + 2)
         if self.teams > 1:
             last += 10 * 4 * prod(self.tile) / node.mesh_bytes_per_cycle + self.teams * 20
         if "gw" not in self.resident:
