@@ -26,7 +26,7 @@ from accel.kernels.parts.conv_weight_relay import relay_gradient
 from accel.kernels.parts.conv_weight_ring import NAMES, relays
 from accel.kernels.parts.conv_weight_share import Share, corner_of, share_of
 from accel.kernels.parts.conv_weight_tiling import Tiling, pool_plan
-from accel.kernels.parts.conv_windows import Band, window
+from accel.kernels.parts.conv_windows import window
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import fmt
 from accel.problem.convolution import Convolution
@@ -97,8 +97,7 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
         return
     blocks = _place(k, T, mine, inputs, outputs, beside)
     segments = [(i, band) for i in range(mine.images) for band in T.bands]
-    frames, height = T.axes[0].out, T.axes[1].out
-    _, tiles, steps = pool_plan(mine.images, frames)
+    _, tiles, steps = pool_plan(mine.images, T.axes[0].out)
 
     @k.thread
     def load_x() -> None:
@@ -113,18 +112,9 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
     @k.thread
     def compute() -> None:
         inputs.open(k, segments)
-        for g, (i, band) in enumerate(segments):
+        for g in range(len(segments)):
             inputs.wait(k, g, segments)
-            here = inputs.views(k, g, segments)
-            for z in range(*band.frames):
-                at, first = i * frames + z, band.rows[0] == 0
-                if first:
-                    outputs.take(k, tiles, at)
-                _multiply(k, T, inputs, blocks, band, z - band.frames[0], here, tiles[at], fresh=first)
-                if z + 1 == band.frames[1]:
-                    inputs.release(k, g, segments)
-                if band.rows[1] == height:
-                    k.inc(outputs.full)
+            _multiply(k, T, inputs, blocks, g, segments, tiles)
 
     @k.thread
     def add_up() -> None:
@@ -153,19 +143,41 @@ def _place(
 
 
 def _multiply(
-    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], band: Band, z: int, here: list[View],
-    at: int, *, fresh: bool,
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], g: int, segments: Segments,
+    tiles: list[int],
 ) -> None:  # fmt: skip
-    """Multiply frame `z` of a band into tile `at` of the pool, on the unit of the tiling; here: slots of the inputs."""
-    (mine, outputs), rows = blocks[0], band.outputs()[1]
+    """Multiply segment g, each frame of it into its own tile of the pool, and tell who adds them when one is whole."""
+    (image, band), outputs = segments[g], blocks[0][1]
+    (start, stop), (top, bottom), (frames, height, _) = band.frames, band.rows, (axis.out for axis in tiling.axes)
+    here = inputs.views(k, g, segments)
+    for z in range(start, stop):
+        at = image * frames + z
+        if top == 0:
+            outputs.take(k, tiles, at)
+        _multiply_frame(k, tiling, inputs, blocks, (z - start, bottom - top), here, tiles[at], fresh=top == 0)
+        if z + 1 == stop:
+            inputs.release(k, g, segments)
+        if bottom == height:
+            k.inc(outputs.full)
+
+
+def _multiply_frame(
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], frame: tuple[int, int],
+    here: list[View], at: int, *, fresh: bool,
+) -> None:  # fmt: skip
+    """Multiply a frame of a band (which, its rows) into tile `at` of the pool, on the unit of the tiling.
+
+    here: slots of the inputs.
+    """
+    (mine, outputs), (z, rows) = blocks[0], frame
     (x, gy, *rest), tile, bias = here, outputs.tile(at), outputs.bias(at)
     if tiling.vector:
-        _by_pixel(k, tiling, mine, (z, rows), (x, gy), tile, bias, outputs.bias_part, fresh=fresh)
+        _by_pixel(k, tiling, mine, frame, (x, gy), tile, bias, outputs.bias_part, fresh=fresh)
         return
-    _by_band(k, tiling, mine, (z, rows), (x, gy), tile, fresh=fresh)
+    _by_band(k, tiling, mine, frame, (x, gy), tile, fresh=fresh)
     for (corner, sums), beside in zip(blocks[1:], rest, strict=False):
         inner = x[..., _channels(k, tiling, corner)], beside
-        _by_band(k, tiling, corner, (z, rows), inner, sums.tile(at), fresh=fresh)
+        _by_band(k, tiling, corner, frame, inner, sums.tile(at), fresh=fresh)
     if bias is not None and inputs.ones is not None:
         start, count = outputs.bias_part  # a product with ones has the chain of a plain sum
         k.matmul(bias, inputs.ones[:rows], gy[z, :rows, :, start : start + count], accumulate=not fresh)

@@ -247,8 +247,8 @@ class Tiling:
         )  # fmt: skip
 
     def port_cycles(self, chip: ChipSpec) -> float:
-        """Return the cycles that the SRAM ports of the busiest member serve the matrix unit for one image: an access for
-        a step of a tile, four to store it.
+        """Return the cycles that the SRAM ports of the busiest member serve the matrix unit for one image: an access a
+        step of a tile, four to store it.
         """
         tiles = (prod(self.tile) + prod(self.corner)) / (chip.node.matrix.m * chip.node.matrix.n)
         accesses = sum(count * (steps / chip.node.matrix.k + 4) for steps, count in self.products().items())
@@ -262,10 +262,7 @@ class Tiling:
         added = prod(self.tile) + prod(self.corner) + self.bias_width
         kept = 3 * 4 * added / node.port_bytes / node.accesses_per_cycle  # an addition of the tree
         multiply, add = images * self.compute_cycles(chip), (images * self.axes[0].out - 1) * kept
-        if self.vector:
-            busy = multiply + add
-        else:
-            busy = max(multiply, add + images * self.port_cycles(chip))
+        busy = multiply + add if self.vector else max(multiply, add + images * self.port_cycles(chip))
         busy += self.segments * SEGMENT
         port = images * (x + y) / node.mesh_bytes_per_cycle
         memory = 0.0
