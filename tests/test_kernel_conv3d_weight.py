@@ -215,7 +215,6 @@ def test_padding_in_time_takes_part(dtype: str, frames: int) -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_integers_are_those_of_int64(dtype: str, frames: int) -> None:
-    """Modulo 2^32: inputs of one sign at the end of their range, so many that sums of clips leave 31 bits."""
     problem = Conv3d(3, 7, 2, 3, 5, 6, 3, 2, 2, stride=(2, 1, 1), pad=(1, 1, 0), dtype=dtype, out_dtype="int32",
                      direction="wgrad")  # fmt: skip
     info, rng = np.iinfo(dtype), np.random.default_rng(3)
@@ -228,6 +227,14 @@ def test_integers_are_those_of_int64(dtype: str, frames: int) -> None:
     built = program(MINI, problem, share=2, frames=frames)
     assert np.array_equal(built.run({"x": x, "gy": gy})["gw"], want.astype(np.int32))
     built.check()
+
+
+def test_sums_of_frames_wrap_modulo_two_to_the_32() -> None:
+    """A frame of 22,500 products 255 x 255 stays below 2^31, the sums of two and of three do not."""
+    problem = Conv3d(2, 3, 150, 150, 1, 1, 1, 1, 1, dtype="uint8", out_dtype="int32", direction="wgrad")
+    inputs = {name: np.full(problem.operands[name].shape, 255, np.uint8) for name in ("x", "gy")}
+    got = program(MINI, problem, share=2, frames=1).run(inputs)["gw"]
+    assert got.item() == (6 * 22_500 * 255 * 255 + 2**31) % 2**32 - 2**31
 
 
 def test_errors_are_within_the_bound_of_a_frame_and_two_trees() -> None:
