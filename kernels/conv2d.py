@@ -7,7 +7,8 @@ What the machine defines (`conv_reference.py` repeats it in NumPy): every output
 multiply-adds from +0. Forward: filter rows r, then taps s, then channels c of the group; padding takes part as +0.
 Data gradient: r, s, then filters k of the group, over the taps that land on an output gradient; others do not take
 part. Weight gradient: the output positions p, q of one image, then the images of the batch by a balanced tree of
-neighbours. Then the bias (fp32), the activation, and one rounding. Chip, mesh and tiling never change a bit.
+neighbours (`conv3d` says what frames are). Then the bias (fp32), the activation, and one rounding. Chip, mesh and
+tiling never change a bit.
 
 Forward, version by version:
 

@@ -1,8 +1,10 @@
 """Convolution of clips over time, height and width in its three training directions: what the third axis changes.
 
-Nothing in the definition but one more tap index in front: a chain runs over filter frames, then rows, then taps of a
-row, then channels (forward); data and weight gradients likewise (`conv_reference.py` takes any number of axes, and so
-do the parts of `conv2d`, whose lesson this continues). What is new:
+Little in the definition: there is one more tap index in front, so that a chain runs over filter frames, then rows, then
+taps of a row, then channels (forward), and likewise in a data gradient. The frames of a clip are images to the weight
+and bias gradients: one chain for each output frame, over its positions p, q, then the frames of a clip by the balanced
+tree of neighbours, then the clips by the same tree. `conv_reference.py` takes any number of axes, and so do the parts
+of `conv2d`, whose lesson this continues. What is new:
 
 1. *A row of a band has taps in time too.* The frame buffers hold, for every output row, the rows of all filter frames;
    where bands are one row high they lie one after the other, and one matmul covers the whole filter: K = (time and

@@ -203,22 +203,26 @@ def test_gradients_are_those_of_torch_within_the_bound_of_a_chain() -> None:
         assert (np.abs(got[name] - want[name]) <= gamma(6 * problem.p * problem.q, 2.0**-24) * size[name]).all()
 
 
-@given(st.integers(1, 300))
-def test_the_plan_of_the_tree_adds_neighbours_level_by_level(images: int) -> None:
-    made, tiles, steps = pool_plan(images)
+def _tree(terms: list[Any]) -> Any:
+    while len(terms) > 1:
+        terms = [tuple(terms[i : i + 2]) if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
+    return terms[0]
+
+
+@given(st.integers(1, 60), st.integers(1, 40))
+def test_the_plan_of_the_tree_adds_neighbours_level_by_level(images: int, frames: int) -> None:
+    made, tiles, steps = pool_plan(images, frames)
     held: dict[int, Any] = {}
     for i, merged in enumerate(steps):
-        for ahead in (i, i + 1):  # the next image is made while this one's tiles are added
-            if ahead < images and not (ahead == i and i > 0):
+        for ahead in (i, i + 1):  # the next frame is made while this one's tiles are added
+            if ahead < images * frames and not (ahead == i and i > 0):
                 assert tiles[ahead] not in held
                 held[tiles[ahead]] = ahead
         for left, right in merged:
             held[left] = (held[left], held.pop(right))
-    want: list[Any] = list(range(images))
-    while len(want) > 1:
-        want = [tuple(want[i : i + 2]) if i + 1 < len(want) else want[i] for i in range(0, len(want), 2)]
-    assert held == {0: want[0]}
-    assert made <= max(images - 1, 1).bit_length() + 2
+    clips = [_tree(list(range(first, first + frames))) for first in range(0, images * frames, frames)]
+    assert held == {0: _tree(clips)}
+    assert made <= (images - 1).bit_length() + (frames - 1).bit_length() + 2
 
 
 @given(convolutions(), st.integers(1, 6), st.integers(1, 4))

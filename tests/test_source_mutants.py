@@ -54,8 +54,9 @@ LONGER = (
     Mistake("conv2d", "parts/conv_weight_gradient.py", "(r0 + r) * ha.dilation, s0 * wa.dilation\n",
             "(r0 + r) * ha.dilation, s0\n"),
     Mistake("conv2d", "parts/conv_weight_gradient.py", "q * steps[2] + s0 * axes[2].dilation", "q * steps[2] + s0"),
-    Mistake("conv3d", "parts/conv_weight_gradient.py", "windows, right, accumulate=not fresh or z > 0,",
-            "windows, right, accumulate=not fresh,"),
+    Mistake("conv3d", "parts/conv_weight_tiling.py", "(order & 1 or last)", "True"),
+    Mistake("conv3d", "parts/conv_weight_tiling.py", "carry(parts, tiles[image * frames + frame], frame, frames)",
+            "carry(parts, tiles[image * frames + frame], image * frames + frame, images * frames)"),
     # resident operands
     Mistake("matmul", "parts/matmul_panels.py", "depth = slice(chain.first + piece * T.piece, chain.first + piece",
             "depth = slice(piece * T.piece, piece"),

@@ -146,10 +146,11 @@ def _parts(size: int, most: int, granule: int) -> list[int]:
 
 
 def _banded(shape: Tiling, given: Mapping[str, int]) -> Iterator[Tiling]:
-    """Yield bands from whole images down to a row."""
+    """Yield bands from whole images down to a row; those of fewer rows than a frame has are of one frame."""
     t, h, _ = shape.axes
     if "frames" in given or "rows" in given:
-        yield replace(shape, frames=given.get("frames", 1), rows=given.get("rows", h.out))
+        rows = given.get("rows", h.out)
+        yield replace(shape, frames=given.get("frames", 1) if rows == h.out else 1, rows=rows)
         return
     for parts in _parts(t.out, t.out, 1)[:24]:
         yield replace(shape, frames=ceil(t.out / parts), rows=h.out)

@@ -1,19 +1,20 @@
 """The weight gradient of a convolution: teams of nodes share images, a tree adds images, teams exchange slices.
 
-Every element of gw is one chain per image (frames, rows, columns of outputs ascending; padding takes part as +0), and
-images are added by the balanced tree over n, whatever the mesh. On the matrix unit a band of an image is one product
-for each row of taps: M = (s, c), N = k, K = (p, q), over windows of x that overlap in SRAM, so nothing is rearranged.
-Where a group has too few channels for it (and in fp32) the vector unit takes the chain a pixel at a time.
+Every element of gw is one chain per output frame (rows, columns of outputs ascending; padding takes part as +0), frames
+of a clip are added by the balanced tree, and then clips or images by the balanced tree over n, whatever the mesh. On
+the matrix unit a frame of a band is one product for each row of taps: M = (s, c), N = k, K = (p, q), over windows of x
+that overlap in SRAM, so nothing is rearranged. Where a group has too few channels for it (and in fp32) the vector unit
+takes the chain a pixel at a time.
 
 Four threads: two that load bands of x and gy (each band is fetched once for all members that need it, by the next of
 them in turn, and multicast; padding is written here too, while others multiply), one that multiplies, and one that adds
-finished tiles like a binary counter, so that log2(images) tiles are enough. At the end each team sums one slice of the
-tile over all teams and stores it. Where chains are fewer than nodes, `conv_weight_places` is another way.
+finished tiles, one a frame, like a binary counter, so that log2(frames) + log2(images) tiles and a few are enough. At
+the end each team sums one slice of the tile over all teams and stores it. Where taps look along time alone and frames
+lie on the chip, `conv_weight_places` is another way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import CapacityError, InputError, UnsupportedError
@@ -24,8 +25,8 @@ from accel.kernels.parts.conv_weight_inputs import Inputs, Segments
 from accel.kernels.parts.conv_weight_outputs import Outputs
 from accel.kernels.parts.conv_weight_places import frame_gradient
 from accel.kernels.parts.conv_weight_share import Share, corner_of, share_of
-from accel.kernels.parts.conv_weight_tiling import Tiling, merges, pool_plan
-from accel.kernels.parts.conv_windows import Band, window
+from accel.kernels.parts.conv_weight_tiling import Tiling, pool_plan
+from accel.kernels.parts.conv_windows import window
 from accel.lang import K, TensorSpec, tensor
 from accel.numerics import fmt
 from accel.problem.convolution import Convolution
@@ -103,7 +104,7 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
         return
     blocks = _place(k, T, mine, inputs, outputs, beside)
     segments = [(i, band) for i in range(mine.images) for band in T.bands]
-    _, tiles, steps = pool_plan(mine.images)
+    _, tiles, steps = pool_plan(mine.images, T.axes[0].out)
 
     @k.thread
     def load_x() -> None:
@@ -118,15 +119,9 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
     @k.thread
     def compute() -> None:
         inputs.open(k, segments)
-        for g, (i, _) in enumerate(segments):
-            first, last = g % len(T.bands) == 0, (g + 1) % len(T.bands) == 0
-            if first:
-                outputs.take(k, tiles, i)
+        for g in range(len(segments)):
             inputs.wait(k, g, segments)
-            _multiply(k, T, inputs, blocks, g, segments, tiles[i], fresh=first)
-            inputs.release(k, g, segments)
-            if last:
-                k.inc(outputs.full)
+            _multiply(k, T, inputs, blocks, g, segments, tiles)
 
     @k.thread
     def add_up() -> None:
@@ -155,23 +150,44 @@ def _place(
 
 
 def _multiply(
-    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], g: int, segments: Segments, at: int, *,
-    fresh: bool,
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], g: int, segments: Segments,
+    tiles: list[int],
 ) -> None:  # fmt: skip
-    """Multiply segment g into tile `at` of the pool, on the unit of the tiling."""
-    (mine, outputs), band = blocks[0], segments[g][1]
-    tile, bias, part = outputs.tile(at), outputs.bias(at), outputs.bias_part
+    """Multiply segment g, each frame of it into its own tile of the pool, and tell who adds them when one is whole."""
+    (image, band), outputs = segments[g], blocks[0][1]
+    (start, stop), (top, bottom), (frames, height, _) = band.frames, band.rows, (axis.out for axis in tiling.axes)
+    here = inputs.views(k, g, segments)
+    for z in range(start, stop):
+        at = image * frames + z
+        if top == 0:
+            outputs.take(k, tiles, at)
+        _multiply_frame(k, tiling, inputs, blocks, (z - start, bottom - top), here, tiles[at], fresh=top == 0)
+        if z + 1 == stop:
+            inputs.release(k, g, segments)
+        if bottom == height:
+            k.inc(outputs.full)
+
+
+def _multiply_frame(
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], frame: tuple[int, int],
+    here: list[View], at: int, *, fresh: bool,
+) -> None:  # fmt: skip
+    """Multiply a frame of a band (which, its rows) into tile `at` of the pool, on the unit of the tiling.
+
+    here: slots of the inputs.
+    """
+    (mine, outputs), (z, rows) = blocks[0], frame
+    (x, gy, *rest), tile, bias = here, outputs.tile(at), outputs.bias(at)
     if tiling.vector:
-        _by_pixel(k, tiling, mine, band, inputs.wide(k, g, segments), tile, bias, part, fresh=fresh)
+        _by_pixel(k, tiling, mine, frame, (x, gy), tile, bias, outputs.bias_part, fresh=fresh)
         return
-    x, gy = inputs.x.slots[g % tiling.stages], inputs.gy.slots[g % tiling.stages]
-    _by_band(k, tiling, mine, band, (x, gy), tile, fresh=fresh)
-    for corner, sums in blocks[1:]:
-        assert inputs.rest is not None
-        inner = x[..., _channels(k, tiling, corner)], inputs.rest.slots[g % tiling.stages]
-        _by_band(k, tiling, corner, band, inner, sums.tile(at), fresh=fresh)
+    _by_band(k, tiling, mine, frame, (x, gy), tile, fresh=fresh)
+    for (corner, sums), beside in zip(blocks[1:], rest, strict=False):
+        inner = x[..., _channels(k, tiling, corner)], beside
+        _by_band(k, tiling, corner, frame, inner, sums.tile(at), fresh=fresh)
     if bias is not None and inputs.ones is not None:
-        _bias(k, band, gy, inputs.ones, part, bias, fresh=fresh)
+        start, count = outputs.bias_part  # a product with ones has the chain of a plain sum
+        k.matmul(bias, inputs.ones[:rows], gy[z, :rows, :, start : start + count], accumulate=not fresh)
 
 
 def _channels(k: K, tiling: Tiling, corner: Share) -> slice:
@@ -180,55 +196,41 @@ def _channels(k: K, tiling: Tiling, corner: Share) -> slice:
     return slice(first, first + corner.count[4])
 
 
-def _frames(tiling: Tiling, band: Band) -> Iterator[tuple[int, int]]:
-    """Yield (first, frames) of each product: one frame, or all where rows of frames follow each other in SRAM."""
-    frames, _ = band.outputs()
-    yield from [(0, frames)] if merges(tiling.axes) else [(z, 1) for z in range(frames)]
-
-
 def _by_band(
-    k: K, tiling: Tiling, mine: Share, band: Band, here: tuple[View, View], tile: View, *, fresh: bool
+    k: K, tiling: Tiling, mine: Share, frame: tuple[int, int], here: tuple[View, View], tile: View, *, fresh: bool
 ) -> None:  # fmt: skip
-    """Multiply a band on the matrix unit: for each group and tap (t, r) the product of all its taps s and channels."""
-    (ta, ha, wa), (x, gy) = tiling.axes, here
-    rows, cols = band.outputs()[1], wa.out
+    """Multiply a frame of a band (which, its rows) on the matrix unit: for each group and tap (t, r) the product of all
+    its taps s and channels.
+    """
+    (ta, ha, wa), (x, gy), (z, rows) = tiling.axes, here, frame
     steps = [window(axis, 0, 1).stride for axis in tiling.axes]
     (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
-    reach = (ns - 1) * wa.dilation + 1
+    reach = (wa.out - 1) * steps[2] + (ns - 1) * wa.dilation + 1
     for at, (g, t, r) in enumerate((g, t, r) for g in range(groups) for t in range(nt) for r in range(nr)):
         sums = tile[at * ns : (at + 1) * ns]
         top, left = (r0 + r) * ha.dilation, s0 * wa.dilation
-        for z, count in _frames(tiling, band):
-            near = z * steps[0] + (t0 + t) * ta.dilation
-            patch = x[
-                near : near + (count - 1) * steps[0] + 1 : steps[0],
-                top : top + (rows - 1) * steps[1] + 1 : steps[1],
-                left : left + (cols - 1) * steps[2] + reach,
-                g * nc : (g + 1) * nc,
-            ].merge(0)
-            right = gy[z : z + count, :rows, :, g * nk : (g + 1) * nk].merge(0)
-            if ns > 1:
-                windows = patch.window(1, ns, steps[2], wa.dilation)
-                k.matmul(sums, windows, right, accumulate=not fresh or z > 0, trans_a=True)
-            else:
-                k.matmul(sums[0], patch[:, :: steps[2]], right, accumulate=not fresh or z > 0, trans_a=True)
-
-
-def _bias(k: K, band: Band, gy: View, ones: View, part: tuple[Any, int], sums: View, *, fresh: bool) -> None:
-    """Add a band to the bias gradient: a product with ones has the chain of a plain sum."""
-    frames, rows = band.outputs()
-    start, count = part
-    for z in range(frames):
-        k.matmul(sums, ones[:rows], gy[z, :rows, :, start : start + count], accumulate=not fresh or z > 0)
+        patch = x[
+            z * steps[0] + (t0 + t) * ta.dilation,
+            top : top + (rows - 1) * steps[1] + 1 : steps[1],
+            left : left + reach,
+            g * nc : (g + 1) * nc,
+        ]
+        right = gy[z, :rows, :, g * nk : (g + 1) * nk]
+        if ns > 1:
+            windows = patch.window(1, ns, steps[2], wa.dilation)
+            k.matmul(sums, windows, right, accumulate=not fresh, trans_a=True)
+        else:
+            k.matmul(sums[0], patch[:, :: steps[2]], right, accumulate=not fresh, trans_a=True)
 
 
 def _by_pixel(
-    k: K, tiling: Tiling, mine: Share, band: Band, here: tuple[View, View], tile: View, bias: View | None,
+    k: K, tiling: Tiling, mine: Share, frame: tuple[int, int], here: tuple[View, View], tile: View, bias: View | None,
     part: tuple[Any, int], *, fresh: bool,
 ) -> None:  # fmt: skip
-    """Multiply a band on the vector unit: for each output pixel one fma over taps, groups and filters a channel."""
-    axes, (x, gy) = tiling.axes, here
-    frames, rows = band.outputs()
+    """Multiply a frame of a band (which, its rows) on the vector unit: for each output pixel one fma over taps, groups
+    and filters a channel.
+    """
+    axes, (x, gy), (z, rows) = tiling.axes, here, frame
     steps = [window(axis, 0, 1).stride for axis in axes]
     (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
     order = (1, 2, 0, 3) if nk >= groups else (1, 2, 3, 0)  # the longer of groups and filters goes along the lanes
@@ -237,23 +239,22 @@ def _by_pixel(
         if bias is not None:
             k.vec.fill(bias, 0.0)
     sums = tile.split(0, nt * nr * ns)
-    for z in range(frames):
-        for p in k.loop(rows):
-            for q in k.loop(axes[2].out):
-                pixel = gy[z, p : p + 1, q : q + 1, : groups * nk].split(2, nk)
-                right = pixel.transpose(*((0, 1, 2, 3) if nk >= groups else (0, 1, 3, 2)))
-                top, left = p * steps[1] + r0 * axes[1].dilation, q * steps[2] + s0 * axes[2].dilation
-                for t in range(nt):
-                    patch = x[
-                        z * steps[0] + (t0 + t) * axes[0].dilation,
-                        top : top + (nr - 1) * axes[1].dilation + 1 : axes[1].dilation,
-                        left : left + (ns - 1) * axes[2].dilation + 1 : axes[2].dilation,
-                        : groups * nc,
-                    ].split(2, nc)
-                    for c in k.loop(nc):
-                        own = sums[:, t * nr * ns : (t + 1) * nr * ns, c, :].split(1, ns).transpose(*order)
-                        one = patch[:, :, :, c : c + 1]
-                        one = one if nk >= groups else one.transpose(0, 1, 3, 2)
-                        k.vec.fma(own, one, right, own)
-                if bias is not None:
-                    k.vec.add(bias, bias, gy[z, p, q, part[0] : part[0] + part[1]])
+    for p in k.loop(rows):
+        for q in k.loop(axes[2].out):
+            pixel = gy[z, p : p + 1, q : q + 1, : groups * nk].split(2, nk)
+            right = pixel.transpose(*((0, 1, 2, 3) if nk >= groups else (0, 1, 3, 2)))
+            top, left = p * steps[1] + r0 * axes[1].dilation, q * steps[2] + s0 * axes[2].dilation
+            for t in range(nt):
+                patch = x[
+                    z * steps[0] + (t0 + t) * axes[0].dilation,
+                    top : top + (nr - 1) * axes[1].dilation + 1 : axes[1].dilation,
+                    left : left + (ns - 1) * axes[2].dilation + 1 : axes[2].dilation,
+                    : groups * nc,
+                ].split(2, nc)
+                for c in k.loop(nc):
+                    own = sums[:, t * nr * ns : (t + 1) * nr * ns, c, :].split(1, ns).transpose(*order)
+                    one = patch[:, :, :, c : c + 1]
+                    one = one if nk >= groups else one.transpose(0, 1, 3, 2)
+                    k.vec.fma(own, one, right, own)
+            if bias is not None:
+                k.vec.add(bias, bias, gy[z, p, q, part[0] : part[0] + part[1]])

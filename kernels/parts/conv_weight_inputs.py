@@ -268,17 +268,17 @@ class Inputs:
         for side in self.sides:
             side.wait(k, g, segments)
 
-    def wide(self, k: K, g: int, segments: Segments) -> tuple[View, View]:
-        """Return segment g in fp32."""
-        x, gy = self.x.slots[g % self.tiling.stages], self.gy.slots[g % self.tiling.stages]
+    def views(self, k: K, g: int, segments: Segments) -> list[View]:
+        """Return segment g of all sides; of the vector unit in fp32."""
+        x, gy, *rest = (side.slots[g % self.tiling.stages] for side in self.sides)
         if self.wide_x is None or self.wide_gy is None:
-            return x, gy
+            return [x, gy, *rest]
         band = segments[g][1]
         (frames, rows), spans = band.outputs(), self.x.spans(band)
         window = (*(slice(0, span.extent) for span in spans), slice(0, self.x.width))
         k.vec.cast(self.wide_x[window], x[window])
         k.vec.cast(self.wide_gy[:frames, :rows, :, : self.gy.width], gy[:frames, :rows, :, : self.gy.width])
-        return self.wide_x, self.wide_gy
+        return [self.wide_x, self.wide_gy]
 
     def release(self, k: K, g: int, segments: Segments) -> None:
         """Give the slots of segment g to the next one in them."""

@@ -12,7 +12,7 @@ from accel.kernels.parts.conv_windows import Band, Homes, bands, frame_axes, hom
 from accel.lang import SRAM_ALIGN
 from accel.problem.convolution import Axis, Geometry
 
-__all__ = ["GROUP", "Tiling", "merges", "pool_plan", "width"]
+__all__ = ["GROUP", "Pool", "Tiling", "pool_plan", "width"]
 
 GROUP = 8  # channels are dealt in groups of one step of the matrix unit
 SEGMENT = 60  # cycles between two bands: semaphores, and what the first product of a band waits for
@@ -164,9 +164,14 @@ class Tiling:
         return self.tile[0], width(self.part[4], self.k_parts), self.rest
 
     @property
+    def plan(self) -> Pool:
+        """Return the plan of the tree over the frames and images of a team, without a last short one."""
+        return pool_plan(min(self.share, self.form.n), self.axes[0].out)
+
+    @property
     def pool(self) -> int:
-        """Return how many tiles a member needs: pending sums of the tree over its images, and two being made."""
-        return pool_plan(min(self.share, self.form.n))[0]
+        """Return how many tiles a member needs: pending sums of the tree, and two being made."""
+        return self.plan.made
 
     @property
     def slice_axis(self) -> int:
@@ -211,12 +216,14 @@ class Tiling:
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
 
     def products(self) -> dict[int, int]:
-        """Return how many macro-operations add a band to one row of taps of one group, by their steps."""
-        merged, found = merges(self.axes), dict[int, int]()
+        """Return how many macro-operations add an image to one row of taps of one group, by their steps: one a frame of
+        each band.
+        """
+        found = dict[int, int]()
         for band in self.bands:
             frames, rows = band.outputs()
-            steps = (frames if merged else 1) * rows * self.axes[2].out
-            found[steps] = found.get(steps, 0) + (1 if merged else frames)
+            steps = rows * self.axes[2].out
+            found[steps] = found.get(steps, 0) + frames
         return found
 
     def compute_cycles(self, chip: ChipSpec) -> float:
@@ -226,7 +233,8 @@ class Tiling:
             lanes = chip.node.vector.bytes_per_cycle // 4
             outer, inner = sorted((g, k))
             row = c * t * (r * s * outer * ceil(inner / lanes) + chip.node.vector.fill_cycles + 3)
-            return prod(axis.out for axis in self.axes) * row
+            zeros = self.axes[0].out * ceil(prod(self.tile) / lanes)
+            return prod(axis.out for axis in self.axes) * row + zeros
         unit = chip.node.matrix
         tiles = ceil(s * c / unit.m) * ceil(k / unit.n)
         tiles += ceil(s * self.corner[1] / unit.m) * ceil(self.rest / unit.n)
@@ -238,15 +246,24 @@ class Tiling:
             for steps, count in self.products().items()
         )  # fmt: skip
 
+    def port_cycles(self, chip: ChipSpec) -> float:
+        """Return the cycles that the SRAM ports of the busiest member serve the matrix unit for one image: an access a
+        step of a tile, four to store it.
+        """
+        tiles = (prod(self.tile) + prod(self.corner)) / (chip.node.matrix.m * chip.node.matrix.n)
+        accesses = sum(count * (steps / chip.node.matrix.k + 4) for steps, count in self.products().items())
+        return tiles * accesses / chip.node.accesses_per_cycle
+
     def cycles(self, chip: ChipSpec) -> float:
         """Return the estimated cycles on `chip`, for choosing among tilings: the busiest of unit, mesh port, memory."""
         node, images = chip.node, min(self.share, self.form.n)
         x = self.item * self.banding.elements * self.x_channels
         y = self.item * prod(axis.out for axis in self.axes) * (self.y_channels + self.rest)
-        kept = (
-            3 * 4 * (prod(self.tile) + prod(self.corner)) / node.port_bytes / node.accesses_per_cycle
-        )  # an addition of the tree
-        busy = max(images * self.compute_cycles(chip) + self.segments * SEGMENT, images * kept)
+        added = prod(self.tile) + prod(self.corner) + self.bias_width
+        kept = 3 * 4 * added / node.port_bytes / node.accesses_per_cycle  # an addition of the tree
+        multiply, add = images * self.compute_cycles(chip), (images * self.axes[0].out - 1) * kept
+        busy = multiply + add if self.vector else max(multiply, add + images * self.port_cycles(chip))
+        busy += self.segments * SEGMENT
         port = images * (x + y) / node.mesh_bytes_per_cycle
         memory = 0.0
         parts = self.group_parts * self.c_parts
@@ -256,9 +273,9 @@ class Tiling:
             memory += self.form.n * y * self.group_parts * self.k_parts
         rate = max(chip.memory_bytes_per_cycle, 1e-9)
         first = (x + y) / len(self.bands) * (1 / node.mesh_bytes_per_cycle + self.teams * self.team_rows / rate * 0.5)
-        # At the end the tree has a branch of every height to add, and a tile is rounded; teams exchange slices, all
+        # At the end the tree has branches of many heights to add, and a tile is rounded; teams exchange slices, all
         # with all, and wait for the last of them: five times the bytes through a port, as seen on `d1`.
-        last = kept * (images.bit_length() + 1)
+        last = kept * (len(self.plan.steps[-1]) + 2)
         if self.teams > 1:
             last += 10 * 4 * prod(self.tile) / node.mesh_bytes_per_cycle + self.teams * 20
         if "gw" not in self.resident:
@@ -296,20 +313,23 @@ def width(size: int, parts: int) -> int:
     return size if parts == 1 else GROUP * ceil(ceil(size / GROUP) / parts)
 
 
-def merges(axes: tuple[Axis, Axis, Axis]) -> bool:
-    """Return whether frames follow each other in a window as rows do, so that a product may run over both."""
-    return axes[1].taps == 1 and (axes[0].taps == 1 or axes[0].stride == 1)
+class Pool(NamedTuple):
+    """Tiles that the tree needs; the tile of each frame; and the merges after each frame, as (left, right) tiles."""
+
+    made: int
+    tiles: list[int]
+    steps: list[list[tuple[int, int]]]
 
 
-def pool_plan(images: int) -> tuple[int, list[int], list[list[tuple[int, int]]]]:
-    """Plan the tree over `images` partial tiles: (tiles needed, tile of each image, merges after each image).
+@lru_cache(maxsize=4096)
+def pool_plan(images: int, frames: int) -> Pool:
+    """Plan the tree over a tile for each frame of `images` images: frames of an image first, then images.
 
     A merge (left, right) adds tile `right` to tile `left` and frees it; what is left at the end is in tile 0. The
-    product of image i + 1 may be made while the merges of image i are.
+    product of frame i + 1 may be made while the merges of frame i are.
     """
     free: list[int] = []
     made = 0
-    pending: list[int] = []
     tiles: list[int] = []
     steps: list[list[tuple[int, int]]] = []
 
@@ -320,16 +340,24 @@ def pool_plan(images: int) -> tuple[int, list[int], list[list[tuple[int, int]]]]
             made += 1
         tiles.append(free.pop(0))
 
-    take()
-    for i in range(images):
-        if i + 1 < images:
-            take()
-        done, current, order = [], tiles[i], i
-        while pending and (order & 1 or i == images - 1):
+    def carry(pending: list[int], current: int, order: int, count: int) -> None:
+        """Add the sum of the `order`-th of `count` parts to those pending on its level, like a carry."""
+        last = order == count - 1
+        while pending and (order & 1 or last):
             left = pending.pop()
-            done.append((left, current))
+            steps[-1].append((left, current))
             free.append(current)
             current, order = left, order >> 1
         pending.append(current)
-        steps.append(done)
-    return made, tiles, steps
+
+    take()
+    whole: list[int] = []
+    for image in range(images):
+        parts: list[int] = []
+        for frame in range(frames):
+            if len(tiles) < images * frames:
+                take()
+            steps.append([])
+            carry(parts, tiles[image * frames + frame], frame, frames)
+        carry(whole, parts.pop(), image, images)
+    return Pool(made, tiles, steps)

@@ -68,7 +68,7 @@ class Band(NamedTuple):
 def bands(axes: tuple[Axis, Axis, Axis], frames: int, rows: int) -> list[Band]:
     """Return the bands of an image in order of its outputs: at most `frames` frames, and fewer than all rows of one.
 
-    A band of several frames holds all their rows, since the chain of an image runs over frames, then rows.
+    A band of several frames holds all their rows, so that frames are finished in order; of x, neighbours read the same.
     """
     t, h, _ = axes
     if rows < h.out:
