@@ -1,16 +1,16 @@
-"""Which node makes which frames of a weight gradient whose taps look along time alone: places of frames, estimates."""
+"""Which node makes which frames of a weight gradient whose operands lie on the chip: places of frames, estimates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_weight_tiling import GROUP
-from accel.kernels.parts.conv_windows import frame_axes
+from accel.kernels.parts.conv_windows import Span, frame_axes, window
 from accel.lang import SRAM_ALIGN
 from accel.numerics import fmt
 from accel.problem.convolution import Axis, Geometry
@@ -20,7 +20,7 @@ __all__ = ["NAMES", "Deal", "Product", "deals"]
 NAMES = ("run", "parts")
 """Tiling parameters: output frames of a gang, and the nodes of a gang, which share the channels of its frames."""
 
-PIECES = 8  # of a frame that all wait for
+PIECES = 8  # of a frame of gy that all wait for
 KINDS = 15  # different orders of products; each may be a node of a first or last part, with a slice of the sum or not
 LANES = 16  # fp32 numbers that a vector unit adds at once: slices of the sum are whole passes
 WAY = 60  # cycles from a request of a frame to its first bytes
@@ -30,9 +30,9 @@ FOLD = 3  # of a slice of a frame: two to arrive, one to be added
 
 
 class Product(NamedTuple):
-    """One chain: tap `tap` of output frame `image` of a run, from a frame of x in place `of`, None for padding.
+    """The chains of tap `tap` in time of output frame `image` of a run, from the frame of x in place `of`.
 
-    of: (gang, counted from the own one; frame of its run; place beside it).
+    of: None for padding; (gang, counted from the own one; frame of its run; place beside it).
     """
 
     image: int
@@ -59,16 +59,33 @@ class Deal:
         """Return the axis that taps look along."""
         return frame_axes(self.form)[0]
 
-    @property
-    def pixels(self) -> int:
-        """Return the outputs of a frame."""
+    @cached_property
+    def spans(self) -> tuple[Span, Span]:
+        """Return the rows and the columns of a frame of x in SRAM, padding included."""
         _, h, w = frame_axes(self.form)
-        return h.out * w.out
+        return window(h, 0, h.out), window(w, 0, w.out)
+
+    @property
+    def taps(self) -> tuple[int, int, int]:
+        """Return the taps in time, height and width."""
+        t, h, w = frame_axes(self.form)
+        return t.taps, h.taps, w.taps
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Return the rows and columns of a frame of gy."""
+        _, h, w = frame_axes(self.form)
+        return h.out, w.out
+
+    @property
+    def padded(self) -> bool:
+        """Return whether frames of x have borders of padding."""
+        return any(span.low > 0 or span.high < span.extent for span in self.spans)
 
     @property
     def piece(self) -> int:
-        """Return the outputs of a part of a frame."""
-        return ceil(self.pixels / PIECES)
+        """Return the rows of a part of a frame of gy."""
+        return ceil(self.output[0] / PIECES)
 
     @property
     def frames(self) -> int:
@@ -179,7 +196,7 @@ class Deal:
     @cached_property
     def slice(self) -> int:
         """Return the weights that one node adds up: the fewest that leave no node with two slices, at most a block."""
-        each, rows = LANES, self.parts * self.time.taps
+        each, rows = LANES, self.parts * prod(self.taps)
         while each < self.block and rows * ceil(self.block / each) > self.mesh[0] * self.mesh[1]:
             each += LANES
         return each
@@ -197,7 +214,7 @@ class Deal:
     @property
     def blocks(self) -> int:
         """Return the slices of gw."""
-        return self.parts * self.time.taps * self.slices
+        return self.parts * prod(self.taps) * self.slices
 
     @cached_property
     def clips(self) -> int:
@@ -225,35 +242,66 @@ class Deal:
     def sram_bytes(self) -> int:
         """Return what `frame_gradient` allocates on a node."""
         owned, pulled, blank = self.most
-        x, gy = (self.item * self.pixels * deep for deep in (self.channels, self.form.k))
-        sizes = [self.run * owned * x, self.run * gy, pulled * x, 4 * self.run * self.time.taps * self.block]
+        x, gy = self._frame_bytes
+        sizes = [self.run * owned * x, self.run * gy, pulled * x, 4 * self.run * prod(self.taps) * self.block]
         sizes += [4 * self.clips * self.time.out * self.slice, self.out_item * self.slice]
         if self.groups > 1:
             sizes.append(4 * self.groups * self.slice)
         if blank:
-            sizes.append(self.item * (self.pixels + self.channels - 1))
+            sizes.append(self.item * self.zeros)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
+
+    @property
+    def zeros(self) -> int:
+        """Return the elements of padding that, read over and over, are a frame of it."""
+        return sum(self.output) + self.taps[2] + self.channels - 3
+
+    @property
+    def _frame_bytes(self) -> tuple[int, int]:
+        """Return the bytes of a frame of x, padding included, and of gy on a node."""
+        high, wide = (span.extent for span in self.spans)
+        return self.item * high * wide * self.channels, self.item * prod(self.output) * self.form.k
 
     def fits(self, chip: ChipSpec) -> bool:
         """Return whether a chip has the nodes, SRAM and semaphores, and the language the roles."""
         if self.parts > self.mesh[1] or self.gangs > self.mesh[0] * self.across or not any(self.owned):
             return False
+        if any(span.low >= span.high for span in self.spans):  # no tap meets anything
+            return False
         if (self.parts - 1) * self.channels >= self.form.c or self.frames >= 1 << (chip.node.semaphore_bits - 1):
             return False
         if len(self.kinds) * min(self.parts, 3) > KINDS or self.blocks > self.mesh[0] * self.mesh[1]:
             return False
-        sems = 2 * self.most[1] + PIECES + self.run + 7
+        sems = 2 * self.most[1] + PIECES + self.run + 8
         return sems <= chip.node.semaphores and self.sram_bytes <= chip.node.sram_bytes
+
+    def border(self, chip: ChipSpec) -> int:
+        """Return the cycles that padding round a frame of x takes to write."""
+        if not self.padded:
+            return 0
+        rows, cols = self.spans
+        row, inside = self.item * cols.extent * self.channels, rows.high - rows.low
+        sides = sum(
+            ceil(self.item * n * self.channels / chip.node.port_bytes) for n in (cols.low, cols.extent - cols.high)
+        )
+        return (
+            (rows.extent - inside) * ceil(row / chip.node.port_bytes)
+            + inside * sides
+            + 4 * chip.node.vector.fill_cycles
+        )
 
     def cycles(self, chip: ChipSpec, dtype: str) -> float:
         """Return the estimated cycles: products in order, frames through the mesh port, additions at the end."""
         unit, port = chip.node.matrix, chip.node.mesh_bytes_per_cycle
-        tiles = ceil(self.channels / unit.m) * ceil(self.form.k / unit.n)
-        product = tiles * (ceil(self.pixels / unit.k) * unit.step_cycles[dtype] + 4) + unit.fill_cycles + STEP
-        x, gy = (self.item * self.pixels * deep / port for deep in (self.channels, self.form.k))
+        _, high, wide = self.taps
+        tiles = ceil(wide * self.channels / unit.m) * ceil(self.form.k / unit.n)
+        steps = ceil(prod(self.output) / unit.k) * unit.step_cycles[dtype]
+        product = high * (tiles * (steps + 4) + unit.fill_cycles + STEP)
+        x, gy = (size / port for size in self._frame_bytes)
         worst = 0.0
         for kind in self.kinds:
             clock = gy / PIECES + WAY if self.parts > 1 else 0.0
+            clock += self.run * self.border(chip)
             bring = gy * len(kind) + WAY if self.parts > 1 else WAY
             order, here = self.products(kind), set[tuple[int, int, int]]()
             for one in order:
@@ -276,10 +324,8 @@ def deals(
     for name, value in given.items():
         if type(value) is not int or value < 1:
             raise InputError(f"tiling parameter {name} must be a whole number from 1 on, got {value!r}")
-    _, h, w = frame_axes(form)
-    plain = all(axis.taps == axis.stride == 1 and axis.pad == 0 for axis in (h, w))
     best: tuple[float, Deal] | None = None
-    if plain and form.groups == 1 and not bias and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
+    if form.groups == 1 and not bias and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
         base = Deal(form, (chip.mesh.rows, chip.mesh.cols), fmt(dtype).bytes, out_item, 1, 1)
         most = min(chip.mesh.cols, ceil(form.c / GROUP))
         for parts in [given["parts"]] if "parts" in given else range(1, most + 1):
@@ -295,7 +341,7 @@ def deals(
     if given and best is None:
         raise InputError(
             f"tiling parameters {', '.join(given)} ask for frames that stay where they lie, which needs x and gy "
-            f"resident, taps along time alone, no groups, no bias, and room on {chip.name} for all frames; leave them "
+            f"resident, no groups, no bias, and room on {chip.name} for all frames; leave them "
             "out"
         )
     return best

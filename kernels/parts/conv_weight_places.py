@@ -1,4 +1,4 @@
-"""Weight gradients whose taps look along time alone, operands on the chip: every frame stays where it lies.
+"""Weight gradients of many frames with few channels, operands on the chip: every frame stays where it lies.
 
 A chain is over the outputs of one frame, so every output frame is work of its own: a clip of 32 frames keeps 32 nodes
 busy, whatever its channels. What is left to choose is who reads whose frames. Here
@@ -6,8 +6,9 @@ busy, whatever its channels. What is left to choose is who reads whose frames. H
 1. output frames are dealt in runs along a path through the mesh on which neighbours in time are neighbours on the chip
    (rows there and back). A node has its frames of gy and those of x that lie below the middle of the filter; these
    products need nothing from anywhere, and while they run, the frames before and after come from the nodes beside.
-2. A product is one macro-operation: M = channels, N = filters, K = the pixels of the frame. With c channels it takes
-   c k / 64 / 4 cycles a pixel and fetches 2 c bytes of it: from 4 filters on, one product hides the next one's frame.
+2. A product is a macro-operation for each row of taps: M = taps of the row and channels, N = filters, K = the pixels of
+   the frame. With c channels it takes c k / 64 / 4 cycles a pixel and tap, and fetches 2 c bytes of it: from 8 filters
+   on, one product hides the next one's frame.
 3. As soon as a product is done, its sums leave in slices for the nodes that add these slices up over all frames
    (first the frames of a clip, then clips, as balanced trees), 16 numbers where the mesh has nodes for it.
 4. Where frames are fewer than nodes, or too large for one, `parts` nodes share the channels of a run; each frame of gy
@@ -19,12 +20,13 @@ leave a quarter of them without work.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 from accel.kernels.parts.conv_shape import flat
 from accel.kernels.parts.conv_weight_deal import PIECES, Deal, Product
 from accel.kernels.parts.conv_weight_outputs import add_up
+from accel.kernels.parts.conv_windows import frame_axes
 from accel.lang import K, TensorSpec
 from accel.numerics import fmt
 from accel.program import kernel
@@ -77,16 +79,18 @@ class Node:
         D, self.k, self.deal = deal, k, deal
         self.x, self.gy, self.gw = x, gy, gw
         (owned, pulled, blank), sums = D.most, "int32" if fmt(x.dtype).kind == "int" else "fp32"
-        frame = (D.pixels, D.channels)
-        self.home = k.sram((D.run, owned, *frame), x.dtype, "x_home")
-        self.slots = k.sram((D.run, D.pixels, D.form.k), gy.dtype, "gy")
+        frame, self.owned = (*(span.extent for span in D.spans), D.channels), owned
+        self.home = k.sram((D.run * owned, *frame), x.dtype, "x_home")
+        self.slots = k.sram((D.run, *D.output, D.form.k), gy.dtype, "gy")
         if pulled:
             self.near = k.sram((pulled, *frame), x.dtype, "x_near")
             self.come, self.here = k.sem(pulled, "come"), k.sem(pulled, "here")
             self.go, self.quiet = k.sem(name="go"), k.sem(name="quiet")
         if blank:
-            self.zeros, self.blanked = k.sram((D.pixels + D.channels - 1,), x.dtype, "zeros"), k.sem(name="blanked")
-        self.sums = k.sram((D.run, D.time.taps, D.block), sums, "sums")
+            self.zeros = k.sram((D.zeros,), x.dtype, "zeros")
+        if blank or D.padded:
+            self.blanked = k.sem(2, "blanked")
+        self.sums = k.sram((D.run, prod(D.taps), D.block), sums, "sums")
         self.made = k.sem(name="made")
         self.inbox = k.sram((D.clips, D.time.out, D.slice), sums, "inbox")
         self.arrived = k.sem(name="arrived")
@@ -112,12 +116,13 @@ class Node:
         c = slice(part * D.channels, part * D.channels + self.width)
         for image, (clip, z) in enumerate(self.images):
             for at, off in enumerate(D.patterns[stand[image]][0]):
-                frame = self.x[clip, z * D.time.stride + off, :, :, c].merge(0)
-                k.preload(self.home[image, at, :, : self.width], frame)
+                frame = (clip, z * D.time.stride + off)[: self.x.ndim - 3]
+                inside = self.x[(*frame, *(span.source for span in D.spans), c)]
+                k.preload(self._inside(self.home, image * self.owned + at), inside)
         self.mine = [bool(part == self._owner(image)) for image in range(count)]
         for image, (clip, z) in enumerate(self.images):
             if self.mine[image]:
-                k.preload(self.slots[image], self.gy[clip, z].merge(0))
+                k.preload(self.slots[image], self.gy[(clip, z)[: self.gy.ndim - 3]])
 
     @property
     def late(self) -> bool:
@@ -129,8 +134,24 @@ class Node:
         return (self.deal.parts - 1) * (image % 2)
 
     def _pieces(self) -> list[slice]:
-        piece, pixels = self.deal.piece, self.deal.pixels
-        return [slice(low, min(pixels, low + piece)) for low in range(0, pixels, piece)]
+        piece, rows = self.deal.piece, self.deal.output[0]
+        return [slice(low, min(rows, low + piece)) for low in range(0, rows, piece)]
+
+    def _inside(self, frames: View, at: int) -> View:
+        """Return a frame of x without its padding."""
+        rows, cols = self.deal.spans
+        view: View = frames[at, rows.low : rows.high, cols.low : cols.high, : self.width]
+        return view
+
+    def _blank(self, frames: View) -> None:
+        """Write the padding round frames of x."""
+        rows, cols = self.deal.spans
+        for low, high in ((0, rows.low), (rows.high, rows.extent)):
+            if high > low:
+                self.k.vec.fill(frames[:, low:high], 0)
+        for low, high in ((0, cols.low), (cols.high, cols.extent)):
+            if high > low:
+                self.k.vec.fill(frames[:, rows.low : rows.high, low:high], 0)
 
     # --- frames on their way ----------------------------------------------------------------------------------------
     def load(self) -> None:
@@ -146,7 +167,7 @@ class Node:
             start = k.col - self._owner(image)
             low, high = (0, D.parts - 1) if self._owner(image) else (1, D.parts)
             nodes = k.rect(k.row, k.row + 1, start + low, start + high)
-            for number, piece in enumerate(self._pieces() if image == 0 else [slice(0, D.pixels)]):
+            for number, piece in enumerate(self._pieces() if image == 0 else [slice(0, D.output[0])]):
                 done = self.first[number] if image == 0 else self.full[image]
                 k.copy(self.slots[image, piece], self.slots[image, piece], to=nodes, done=done)
         if self.late:
@@ -155,9 +176,9 @@ class Node:
             gang = self.gang + off
             row, place = gang // D.across, gang % D.across
             place = place + row % 2 * (D.across - 1 - 2 * place)
-            there = self.home[image, at, :, : self.width]
+            there = self._inside(self.home, image * self.owned + at)
             of = (row, place * D.parts + self.part)
-            k.pull(self.near[slot, :, : self.width], there, of=of, done=self.come[slot])
+            k.pull(self._inside(self.near, slot), there, of=of, done=self.come[slot])
             k.wait(self.come[slot])
             k.inc(self.here[slot])
         if self.pulls:
@@ -169,7 +190,8 @@ class Node:
         k, D = self.k, self.deal
         ready = [mine or D.parts == 1 for mine in self.mine]
         came: set[int] = set()
-        blank = False
+        if self.blanks[0]:
+            k.wait(self.blanked[0])
         for one in self.products:
             begins = one.image == 0 and not ready[0]
             if not ready[one.image] and not begins:
@@ -177,34 +199,52 @@ class Node:
             ready[one.image] = True
             slot = self.pulls.index(one.of) if one.of in self.pulls else None
             if slot is not None and slot not in came:
+                if not came and self.blanks[1]:
+                    k.wait(self.blanked[1])
                 k.wait(self.here[slot])
                 came.add(slot)
-            if one.of is None and not blank:
-                k.wait(self.blanked)
-                blank = True
-            for number, piece in enumerate(self._pieces() if begins else [slice(0, D.pixels)]):
+            for number, piece in enumerate(self._pieces() if begins else [slice(0, D.output[0])]):
                 if begins:
                     k.wait(self.first[number])
-                frame = self._frame(one, slot, piece)
-                sums = self.sums[one.image, one.tap, : self.width * D.form.k].split(0, D.form.k)
-                k.matmul(sums, frame, self.slots[one.image, piece], accumulate=number > 0, trans_a=True)
+                self._multiply(one, slot, piece, fresh=number == 0)
             if self.late and one is self.products[0]:
                 k.inc(self.go)
             k.inc(self.made)
 
-    def _frame(self, one: Product, slot: int | None, piece: slice) -> View:
-        """Return a piece of the frame of x that a product reads: (pixels, channels)."""
+    def _multiply(self, one: Product, slot: int | None, piece: slice, *, fresh: bool) -> None:
+        """Multiply rows `piece` of a frame of gy with what each row of taps reads."""
+        D, right = self.deal, self.slots[one.image, piece]
+        _, high, wide = D.taps
+        for r in range(high):
+            first = (one.tap * high + r) * wide
+            sums = self.sums[one.image, first : first + wide, : self.width * D.form.k].split(1, D.form.k)
+            left = self._left(one, slot, piece, r)
+            self.k.matmul(sums if wide > 1 else sums[0], left, right, accumulate=not fresh, trans_a=True)
+
+    def _left(self, one: Product, slot: int | None, piece: slice, r: int) -> View:
+        """Return what a row of taps reads for some rows of outputs: (rows, columns, taps of the row, channels)."""
+        D, (_, h, w) = self.deal, frame_axes(self.deal.form)
+        (rows, cols), count = D.spans, piece.stop - piece.start
         view: View
-        if one.of is None:
-            view = self.zeros[: piece.stop - piece.start + self.width - 1].window(0, self.width)  # all of it 0
-        elif slot is None:
-            view = self.home[one.of[1], one.of[2], piece, : self.width]
-        else:
-            view = self.near[slot, piece, : self.width]
-        return view
+        if one.of is None:  # all of it 0
+            zeros = self.zeros[: count + w.out + w.taps + self.width - 3].window(0, self.width)
+            view = (
+                zeros.window(0, w.taps).window(0, w.out) if w.taps > 1 else zeros[: count + w.out - 1].window(0, w.out)
+            )
+            return view
+        frames, at = (self.home, one.of[1] * self.owned + one.of[2]) if slot is None else (self.near, slot)
+        top = piece.start * rows.stride + r * h.dilation
+        view = frames[at, top : top + (count - 1) * rows.stride + 1 : rows.stride, :, : self.width]
+        return view.window(1, w.taps, cols.stride, w.dilation) if w.taps > 1 else view[:, :: cols.stride]
+
+    @property
+    def blanks(self) -> tuple[bool, bool]:
+        """Return whether padding is written before the first product, and before the first with a frame from others."""
+        padded = self.deal.padded
+        return padded or any(one.of is None for one in self.products), padded and bool(self.pulls)
 
     def send(self) -> None:
-        """Send the sums of each product, slice by slice, to the nodes that add them up; at first, make padding.
+        """Send the sums of each product, slice by slice, to the nodes that add them up; at first, write padding.
 
         None leaves before this node has its frames, and so about all nodes have: sums of all nodes meet at a few, and
         frames would wait behind them.
@@ -212,21 +252,30 @@ class Node:
         k, D = self.k, self.deal
         if any(one.of is None for one in self.products):
             k.vec.fill(self.zeros, 0)
-            k.inc(self.blanked)
+        for number, wanted in enumerate(self.blanks):
+            if wanted and D.padded:
+                self._blank(self.near if number else self.home)
+            if wanted:
+                k.inc(self.blanked[number])
         if self.pulls:
             k.wait(self.quiet)
+        each = prod(D.taps[1:])
         for one in self.products:
-            clip, z = self.images[one.image]
             k.wait(self.made)
-            size = self.width * D.form.k
-            for turn in range(ceil(size / D.slice)):
-                even = size == D.slices * D.slice
-                number = (turn + self.gang) % D.slices if even else turn  # not all at the same node at once
-                low, length = number * D.slice, D.slice if even else min(D.slice, size - turn * D.slice)
-                at = (self.part * D.time.taps + one.tap) * D.slices + number
-                part = self.sums[one.image, one.tap, low : low + length]
-                to = self._adder(at, clip // D.clips)
-                k.copy(self.inbox[clip % D.clips, z, :length], part, to=to, done=self.arrived)
+            for tap in range(one.tap * each, (one.tap + 1) * each):
+                self._send(one.image, tap)
+
+    def _send(self, image: int, tap: int) -> None:
+        """Send the sums of a tap of an output frame to those who add up their slices."""
+        D, (clip, z) = self.deal, self.images[image]
+        size = self.width * D.form.k
+        for turn in range(ceil(size / D.slice)):
+            even = size == D.slices * D.slice
+            number = (turn + self.gang) % D.slices if even else turn  # not all at the same node at once
+            low, length = number * D.slice, D.slice if even else min(D.slice, size - turn * D.slice)
+            at = (self.part * prod(D.taps) + tap) * D.slices + number
+            part, to = self.sums[image, tap, low : low + length], self._adder(at, clip // D.clips)
+            self.k.copy(self.inbox[clip % D.clips, z, :length], part, to=to, done=self.arrived)
 
     def _adder(self, number: Any, group: Any) -> tuple[Any, Any]:
         """Return the node that adds up a slice over a group of clips."""
@@ -240,7 +289,7 @@ class Node:
         D, form = self.deal, self.deal.form
         self.number, self.group = number % D.blocks, number // D.blocks
         low, block = self.number % D.slices * D.slice, self.number // D.slices
-        tap, part = block % D.time.taps, block // D.time.taps
+        tap, part = block % prod(D.taps), block // prod(D.taps)
         width = D.channels if form.c % D.channels == 0 or part < D.parts - 1 else form.c % D.channels
         left = width * form.k - low
         self.size = D.slice if left >= D.slice else int(left) if left > 0 else 0
