@@ -75,7 +75,7 @@ def frame_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, *, deal:
 class Node:
     """One node: its buffers and semaphores, and what its threads do."""
 
-    def __init__(self, k: K, x: TensorSpec, gy: TensorSpec, gw: Any, deal: Deal) -> None:
+    def __init__(self, k: K, x: Any, gy: Any, gw: Any, deal: Deal) -> None:
         D, self.k, self.deal = deal, k, deal
         self.x, self.gy, self.gw = x, gy, gw
         (owned, pulled, blank), sums = D.most, "int32" if fmt(x.dtype).kind == "int" else "fp32"
