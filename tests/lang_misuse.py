@@ -158,10 +158,16 @@ def matmul_of_nothing(k, x):
     k.matmul(k.sram((8, 8), "fp32"), None, x)  # here
 
 
-@case(TraceError, "k.matmul accumulates bf16 in fp32, and 'acc' is bf16")
-def matmul_into_bf16(k, x):
+@case(TraceError, "k.matmul accumulates bf16 in fp32, and 'acc' is cfp8-143")
+def matmul_into_cfp8(k, x):
     b = k.sram((8, 8), "bf16", "b")
-    k.matmul(k.sram((8, 8), "bf16", "acc"), b, b)  # here
+    k.matmul(k.sram((8, 8), "cfp8-143", "acc"), b, b)  # here
+
+
+@case(TraceError, "k.matmul cannot accumulate in 'acc': its sums leave rounded to bf16; accumulate in an fp32 buffer")
+def matmul_accumulates_in_bf16(k, x):
+    b = k.sram((8, 8), "bf16", "b")
+    k.matmul(k.sram((8, 8), "bf16", "acc"), b, b, accumulate=True)  # here
 
 
 @case(TraceError, "k.matmul of 'b' in bf16 and 'f' in fp32; k.vec.cast one of them")

@@ -72,6 +72,7 @@ def test_every_figure_that_is_not_public_is_an_assumption_with_a_reason():
         "ports.west.interleave_bytes", "node.copy_queue_depth", "node.copy_issue_cycles", "node.semaphores",
         "node.matrix.fill_cycles", "node.vector.fill_cycles", "noc.packet_bytes", "noc.buffer_packets",
         "noc.semaphore_cycles", "noc.barrier_cycles", "node.vector.divide_passes", "node.vector.sqrt_passes", "energy",
+        "node.matrix.output_formats",
     ):  # fmt: skip
         assert len(D1.assumptions[path]) > 10, path
 
@@ -137,6 +138,11 @@ BAD = [
     ("node.matrix", {"accumulator_rows": 12}, "node.matrix.accumulator_rows: 12 is not a multiple"),
     ("node.matrix.step_cycles.fp7", 1, "node.matrix.step_cycles: unknown number format 'fp7'"),
     ("node.matrix.step_cycles.bf16", 0, "node.matrix.step_cycles"),
+    ("node.matrix.output_formats", ["fp7"], "node.matrix.output_formats: unknown number format 'fp7'"),
+    ("node.matrix.output_formats", ["fp32"], "fp32 is no float format of 16 bits; use bf16, fp16, shp16, uhp16"),
+    ("node.matrix.output_formats", ["int8"], "int8 is no float format of 16 bits"),
+    ("node.matrix.output_formats", ["bf16", "bf16"], "node.matrix.output_formats: names a format twice"),
+    ("node.matrix.output_formats", "bf16", "node.matrix.output_formats"),
     ("node.vector.bytes_per_cycle", 66, "node.vector.bytes_per_cycle: 66"),
     ("mesh.site_rows", 10**6, "mesh.site_rows = 1000000"),
     ("mesh.rows", 19, "mesh.rows: 19 logical on 18 physical"),

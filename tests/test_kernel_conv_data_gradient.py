@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from accel.errors import AccelError, CapacityError, InputError, UnsupportedError
 from accel.hardware import ChipSpec, chip
+from accel.isa.table import opcode
 from accel.kernels import conv2d
 from accel.kernels.parts.conv_data_geometry import band, kinds, residues, schedule
 from accel.kernels.parts.conv_data_gradient import build
@@ -149,6 +150,46 @@ def test_integers_are_exact_and_the_adjoint_of_the_forward_pass(problem: Convolu
     x = np.random.default_rng(4).integers(-2, 3, forward.operands["x"].shape).astype(np.float32)
     y = np.asarray(oracle(forward, {"x": x, "w": inputs["w"]})["y"], np.float64)
     assert (y * inputs["gy"]).sum() == (gx.astype(np.float64) * x).sum()
+
+
+ROUNDED: list[tuple[Convolution, dict[str, int]]] = [
+    (Conv2d(3, 9, 7, 13, 11, 1, 1, **D), {}),
+    (Conv2d(3, 9, 7, 13, 11, 1, 1, stride=3, **D), {}),  # most positions have no tap
+    (Conv2d(2, 9, 9, 8, 16, 3, 3, stride=3, **D), {"outs": 1}),  # nine classes of one tap each
+    (Conv2d(2, 6, 6, 8, 8, 1, 3, pad=(0, 1), **D), {}),
+    (Conv2d(1, 300, 8, 8, 8, 1, 1, **D), {"rows": 1, "columns": 8, "outs": 1}),  # a slot is used again and again
+    (Conv2d(2, 4, 4, 32, 64, 1, 1, groups=2, **D), {}),
+    (Conv3d(2, 5, 3, 7, 13, 11, 3, 1, 1, pad=(1, 0, 0), **D), {"inner": 4}),  # a row of pixels in two tiles
+    (Conv3d(2, 5, 3, 7, 13, 11, 3, 1, 1, pad=(1, 0, 0), dtype="fp16", out_dtype="fp16", **D), {"columns": 2}),
+]
+
+
+@pytest.mark.parametrize(("problem", "tiling"), ROUNDED, ids=lambda value: getattr(value, "label", ""))
+@pytest.mark.parametrize("resident", [(), WHOLE], ids=["memory", "resident"])
+def test_a_chain_of_one_product_is_rounded_as_it_leaves(
+    problem: Convolution, tiling: dict[str, int], resident: tuple[str, ...]
+) -> None:
+    """No sums in fp32 and no cast; a unit that writes fp32 only needs both, and makes the same bits."""
+    inputs, plain = _inputs(problem, 8), MINI.replace(**{"node.matrix.output_formats": []})
+    want = _bits(oracle(problem, inputs)["gx"])
+    for spec, rounds in ((MINI, True), (plain, False)):
+        program = build(spec, problem, resident=resident, **tiling)
+        assert ("fp32" not in {b.dtype for b in program.isa.buffers}) is rounds
+        assert (opcode("vec.cast") not in program.isa.code[:, 0]) is rounds
+        for order in ("natural", 3):
+            assert (_bits(program.run(inputs, schedule=order)["gx"]) == want).all()
+        program.check()
+
+
+def test_sums_that_go_on_or_are_touched_stay_in_fp32() -> None:
+    for problem, tiling in (
+        (Conv2d(2, 6, 6, 8, 8, 3, 3, pad=1, **D), {}),  # three rows of taps
+        (Conv2d(2, 6, 6, 8, 8, 1, 3, pad=(0, 1), **D), {"width": 2}),  # taps in two chunks
+        (Conv2d(2, 6, 6, 8, 8, 1, 1, dtype="bf16", out_dtype="cfp8-143", **D), {}),
+    ):
+        program = build(MINI, problem, **tiling)
+        assert "fp32" in {b.dtype for b in program.isa.buffers}
+        program.check()
 
 
 def test_a_tap_that_does_not_land_takes_no_part() -> None:

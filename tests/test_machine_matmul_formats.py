@@ -156,7 +156,7 @@ def test_8_bit_floats_take_the_dot_product(monkeypatch):
 
     spaces = []
     made = units.unit_space
-    monkeypatch.setattr(units, "unit_space", lambda fast=False: spaces.append(made(fast)) or spaces[-1])
+    monkeypatch.setattr(units, "unit_space", lambda fast=False, sums=0: spaces.append(made(fast, sums)) or spaces[-1])
     rng = np.random.default_rng(0)
     a, b = any_codes(rng, "cfp8-143", (20, 33)), any_codes(rng, "cfp8-143", (33, 40))
     for biases, taken in (((7, 7), 4), ((63, 63), 0)):  # 2^-63 * 2^-63 is no normal number with all its places

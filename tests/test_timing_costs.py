@@ -25,7 +25,7 @@ def drained(node: NodeSpec, loads: int, stores: int) -> int:
     return cycles
 
 
-def walked(node: NodeSpec, m: int, n: int, k: int, step: int, element: int, accumulate: bool) -> Cost:
+def walked(node: NodeSpec, m: int, n: int, k: int, step: int, element: int, accumulate: bool, result: int = 4) -> Cost:
     """The block loop of docs/cycle-model.md, walked block by block and micro-step by micro-step."""
     unit = node.matrix
     compute = accumulator = loads = stores = 0
@@ -38,7 +38,7 @@ def walked(node: NodeSpec, m: int, n: int, k: int, step: int, element: int, accu
         for n0 in range(0, n, unit.accumulator_cols):
             rows = range(m0, min(m0 + unit.accumulator_rows, m), unit.m)
             cols = range(n0, min(n0 + unit.accumulator_cols, n), unit.n)
-            tile = len(rows) * len(cols) * accesses(unit.m * unit.n * 4)
+            tile = len(rows) * len(cols) * accesses(unit.m * unit.n * result)
             first = tile if accumulate else 0
             accumulator += drained(node, first, pending)
             loads += first
@@ -77,6 +77,8 @@ def test_matrix_closed_form_on_other_units(
         "node.accesses_per_cycle": ports[2],
     }).node  # fmt: skip
     assert matrix_cost(node, "fp16", m, n, k, accumulate) == walked(node, m, n, k, step, 2, accumulate)
+    rounded = matrix_cost(node, "fp16", m, n, k, False, output="bf16")
+    assert rounded == walked(node, m, n, k, step, 2, False, result=2)
 
 
 def test_one_block_by_hand() -> None:

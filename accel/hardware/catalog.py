@@ -57,6 +57,8 @@ _UNIT_ASSUMPTIONS = {
     "node.accesses_per_cycle": "2 address units; the published 400/270 GB/s a node counts the mesh ports too",
     "node.matrix.accumulator_rows": "16 x 16 fp32 accumulator block held in registers; its size is not public",
     "node.matrix.accumulator_cols": "16 x 16 fp32 accumulator block held in registers; its size is not public",
+    "node.matrix.output_formats": "results leave in a 16-bit float format: US patent 11,556,615 B2 (Tesla), claims 7 "
+    "and 8; which 16-bit format is an assumption",
     "node.matrix.fill_cycles": "8 stages from operand read to accumulator write, usual for a fused multiply-add array",
     "node.vector.fill_cycles": "8 stages, as the matrix unit",
     "node.vector.divide_passes": "8 passes: a reciprocal seed, three Newton steps of two, one correction",
@@ -77,8 +79,12 @@ _UNIT_ASSUMPTIONS = {
 }
 
 
-def _node(sram_bytes: int, formats: tuple[str, ...] = ("bf16", "cfp8-143", "cfp8-152")) -> NodeSpec:
-    """The D1 node with a matrix unit for `formats`.
+def _node(
+    sram_bytes: int,
+    formats: tuple[str, ...] = ("bf16", "cfp8-143", "cfp8-152"),
+    output_formats: tuple[str, ...] = ("bf16",),
+) -> NodeSpec:
+    """The D1 node with a matrix unit for `formats`, which writes its results in fp32 or in one of `output_formats`.
 
     Public facts from the Hot Chips 34 microarchitecture talk unless listed as assumptions.
     """
@@ -104,6 +110,7 @@ def _node(sram_bytes: int, formats: tuple[str, ...] = ("bf16", "cfp8-143", "cfp8
             accumulator_cols=16,
             fill_cycles=8,
             step_cycles=dict.fromkeys(formats, 1),
+            output_formats=output_formats,
         ),
         vector=VectorSpec(bytes_per_cycle=64, fill_cycles=8, divide_passes=8, sqrt_passes=10, flops_per_lane=2),
     )
@@ -127,7 +134,11 @@ def _mini() -> ChipSpec:
         description="4 x 4 nodes with the D1 units, 256 KiB each: invented, for tests and lessons",
         clock_hz=1_000_000_000,
         mesh=MeshSpec(site_rows=4, site_cols=4, rows=4, cols=4),
-        node=_node(256 * 1024, ("bf16", "fp16", "cfp8-143", "cfp8-152", "shp16", "uhp16", "int8", "uint8")),
+        node=_node(
+            256 * 1024,
+            formats=("bf16", "fp16", "cfp8-143", "cfp8-152", "shp16", "uhp16", "int8", "uint8"),
+            output_formats=("bf16", "fp16"),
+        ),
         noc=_noc(barrier_cycles=20),
         ports=(
             PortSpec(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from accel.hardware.schema import Bytes, Count, Cycles, Natural, Positive, Range, Share, Spec
-from accel.numerics.formats import fmt
+from accel.numerics.formats import FORMATS, fmt
 
 __all__ = [
     "CostSpec",
@@ -25,6 +25,7 @@ __all__ = [
 Site = tuple[Natural, Natural]  # physical (row, col), row 0 north, col 0 west
 Depth = Annotated[int, msgspec.Meta(ge=1, le=4096)]  # packets in a buffer, of which the cycle model notes each
 Side = Annotated[int, msgspec.Meta(ge=1, le=1024)]  # sites or nodes along one side of the mesh
+OUTPUT_BITS = 16  # of the formats in which a matrix unit may write beside that of its accumulators
 
 
 class MeshSpec(Spec, frozen=True, kw_only=True):
@@ -86,9 +87,21 @@ class MatrixSpec(Spec, frozen=True, kw_only=True):
     accumulator_cols: Count = 16
     fill_cycles: Cycles  #: pipeline depth: cycles from the first micro-step to its result
     step_cycles: dict[str, Count]  #: format -> cycles a micro-step; a format that is absent is not taken
+    #: 16-bit float formats, beside that of the accumulators, in which it can write a finished result, rounded once
+    output_formats: tuple[str, ...] = ()
 
     def verify(self) -> None:
-        """Known formats; an accumulator block that whole micro-steps tile."""
+        """Known formats, of 16 bits and named once where results leave; an accumulator block that micro-steps tile."""
+        for name in self.output_formats:
+            try:
+                row = fmt(name)
+            except ValueError as error:
+                raise self.refuse("output_formats", str(error)) from None
+            if row.kind == "int" or row.bits != OUTPUT_BITS:
+                taken = ", ".join(f.name for f in FORMATS.values() if f.kind != "int" and f.bits == OUTPUT_BITS)
+                raise self.refuse("output_formats", f"{name} is no float format of {OUTPUT_BITS} bits; use {taken}")
+        if len(set(self.output_formats)) != len(self.output_formats):
+            raise self.refuse("output_formats", "names a format twice; name each once")
         for name in self.step_cycles:
             try:
                 fmt(name)

@@ -10,17 +10,18 @@ from accel.errors import Location, ProgramError
 from accel.isa import layout as w
 from accel.isa.schema import WORDS_OF, Kind, Row
 from accel.isa.table import BY_OPCODE
-from accel.numerics.formats import by_code
+from accel.numerics.formats import by_code, fmt
 
 if TYPE_CHECKING:
     from accel.isa.program import Program, Table
 
-__all__ = ["FLOATS", "INTEGERS", "check_operands", "location", "misfit", "refuse", "within"]
+__all__ = ["FLOATS", "INTEGERS", "NARROW", "check_operands", "location", "misfit", "refuse", "within"]
 
 FLOATS = frozenset({"fp32", "bf16", "fp16", "cfp8-143", "cfp8-152", "shp16", "uhp16"})
 INTEGERS = frozenset({"int8", "uint8", "int32"})
 CFP8 = frozenset({"cfp8-143", "cfp8-152"})
 BYTES = frozenset({"int8", "uint8"})
+NARROW = frozenset({"bf16", "fp16", "shp16", "uhp16"})  # formats that a matmul may round a finished result to
 COPIES = frozenset({"copy", "pull"})
 # Rows that move bits untouched, and the operands that must have one format.
 MOVES = {"copy": ("dst", "src"), "pull": ("dst", "src"), "vec.copy": ("dst", "x"), "vec.transpose": ("dst", "x"),
@@ -95,6 +96,19 @@ def check_operands(program: Program, views: Table) -> None:
                 within(program, "code", picked[:, at], 0, max(1, len(program.marks)), "mark")
             at += WORDS_OF[operand.kind]
         _sets(program, views, row, rows, picked)
+        if row.mnemonic == "matmul":
+            _rounded_sums(program, views, row, rows, picked)
+
+
+def _rounded_sums(program: Program, views: Table, row: Row, rows: Table, picked: Table) -> None:
+    """Refuse a matmul that adds to sums which were rounded on their way out."""
+    formats = views[picked[:, row.word("dst")], w.V_DTYPE]
+    narrow = np.isin(formats, [fmt(name).code for name in NARROW])
+    wrong = np.flatnonzero(narrow & (picked[:, row.word("accumulate")] != 0))
+    if wrong.size:
+        name = by_code(int(formats[wrong[0]])).name
+        text = f"it accumulates in dst, whose sums were rounded to {name}; accumulate in fp32, or write {name} once"
+        raise refuse(program, int(rows[wrong[0]]), text)
 
 
 def _sets(program: Program, views: Table, row: Row, rows: Table, picked: Table) -> None:
@@ -144,7 +158,9 @@ def _matmul(dst: str, a: str, b: str) -> str | None:
         return None if dst == "int32" else f"{a} times {b} accumulates in int32, not in {dst}"
     if (a != b and not {a, b} <= CFP8) or a not in FLOATS or a == "fp32":
         return f"the matrix unit does not multiply {a} by {b}"
-    return None if dst == "fp32" else f"{a} times {b} accumulates in fp32, not in {dst}"
+    if dst == "fp32" or dst in NARROW:
+        return None
+    return f"{a} times {b} accumulates in fp32 and leaves in fp32 or 16 bits, not in {dst}"
 
 
 def _fits(row: Row, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -9,8 +9,9 @@ except casts, masks, indices and comparisons. Subnormals are kept everywhere.
 Where an instruction is more than one scalar function:
 
 matmul   dst[m, n] = fma(a[m, k], b[k, n], dst[m, n]) for k ascending, one fp32 rounding a step, starting from dst
-         (accumulate) or from +0. Operands decode to fp32 exactly; an fma is exact before its one rounding. Operands in
-         int8 or uint8 make int32 chains modulo 2^32.
+         (accumulate) or from +0. Operands decode to fp32 exactly; an fma is exact before its one rounding. A dst in
+         bf16, fp16, shp16 or uhp16 gets what cast makes of the finished chain; a chain that left so cannot go on, so
+         accumulate must be 0. Operands in int8 or uint8 make int32 chains modulo 2^32.
 reduce   over the last dimension: element i joins lane i mod 16, each lane one ascending chain that starts from the
          identity (+0 for sum, -Inf for max, +Inf for min; 0, -2^31 and 2^31 - 1 in integers), then lanes fold as a
          balanced tree of neighbours: (0 1)(2 3)..., then pairs of those, four levels, the lower lane on the left.

@@ -73,7 +73,8 @@ ROWS: tuple[Row, ...] = (
     # --- matrix unit ----------------------------------------------------------------------------------------------
     Row("matmul", 32, Engine.MATRIX, "matrix",
         (Operand("dst", Kind.VIEW, Direction.UPDATE, SRAM), _r("a"), _r("b"), Operand("accumulate", Kind.IMM)),
-        "dst = a @ b, or dst += a @ b; each element one chain of fused multiply-adds, k ascending, in fp32 or int32."),
+        "dst = a @ b, or dst += a @ b; each element one chain of fused multiply-adds, k ascending, in fp32 or int32. "
+        "Without accumulate, fp32 sums may be rounded once, to nearest even, to a dst in 16 bits."),
     # --- vector unit ----------------------------------------------------------------------------------------------
     _vector("vec.fill", 48, "", s.fill, "dst = imm.", imm=True, integer=s.fill),
     _vector("vec.copy", 49, "x", s.copy, "dst = x, bits untouched (dst and x of one format).", integer=s.copy),

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from accel.errors import TraceError, nearest
 from accel.isa import layout as w
 from accel.isa import table
+from accel.isa.fitting import NARROW
 from accel.lang.allocation import allocate_buffer, allocate_semaphores, checked_shape
 from accel.lang.emission import Element, element
 from accel.lang.expr import Expr, Int
 from accel.lang.fifo import Fifo, Slot
 from accel.lang.loop import HardwareLoop, When
-from accel.lang.matrix import matmul_views
+from accel.lang.matrix import matmul_views, rounded_sums
 from accel.lang.moves import STORE, copy_views, own, pull_views, shard_views
 from accel.lang.pred import Pred
 from accel.lang.reach import extremes
@@ -321,15 +322,19 @@ class K:
         """acc = a @ b, or acc += a @ b: chains with k ascending; acc (m, n), a (m, k), b (k, n), all in SRAM.
 
         a and b in a format of the matrix unit, acc in fp32; int8 and uint8 into int32. accumulate: start from what acc
-        holds instead of +0. TraceError for shapes and formats that do not fit, UnsupportedError for a format that the
-        chip's matrix unit does not take. trans_a, trans_b: the operand is stored (k, m), (n, k). Each of M, N, K may
-        take two dimensions, outer first: acc (m1, m0, n), a (m1, m0, k), b (k, n) - which is told from the ranks.
+        holds instead of +0. Without it acc may be in a format of the chip's `node.matrix.output_formats`: the fp32
+        sums are rounded once, to nearest even. TraceError for shapes and formats that do not fit, UnsupportedError for
+        a format that the chip's matrix unit does not take, or does not write. trans_a, trans_b: the operand is stored
+        (k, m), (n, k). Each of M, N, K may take two dimensions, outer first: acc (m1, m0, n), a (m1, m0, k), b (k, n) -
+        which is told from the ranks.
         """
         t = self._t
         try:
             ids = self._matmuls[acc.lay, a.lay, b.lay, trans_a, trans_b]
         except (KeyError, AttributeError):
             ids = self._first_matmul(acc, a, b, trans_a, trans_b)
+        if accumulate and acc.lay.dtype in NARROW:
+            raise rounded_sums(acc.lay)
         d, x, y = acc.s, a.s, b.s
         t.push((
             MATMUL, t.active.pid, t.line(frame(1)), ids[0], acc.c, t.eid(d) if d.loops else d.eid,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from accel.errors import TraceError, UnsupportedError
 from accel.hardware import ChipSpec
-from accel.isa.fitting import INTEGERS
+from accel.isa.fitting import INTEGERS, NARROW
 from accel.isa.layout import SPACE_SRAM
 from accel.lang.views import Layout
 
-__all__ = ["matmul_views"]
+__all__ = ["matmul_views", "rounded_sums"]
 
 MIXED = ({"cfp8-143", "cfp8-152"}, {"int8", "uint8"})  # formats that one matmul may multiply with each other
 Dims = list[tuple[int, int]]  # (extent, byte stride), at most two levels, outer first
@@ -36,7 +36,14 @@ def matmul_views(
                 f"k.vec.cast to {' or '.join(taken)}"
             )
     sums = "int32" if a.dtype in INTEGERS else "fp32"
-    if dst.dtype != sums:
+    if sums == "fp32" and dst.dtype in NARROW:
+        if dst.dtype not in chip.node.matrix.output_formats:
+            raise UnsupportedError(
+                f"the matrix unit of {chip.name!r} writes results in "
+                f"{' or '.join([sums, *chip.node.matrix.output_formats])}, and {dst.name!r} is {dst.dtype}; "
+                f"k.vec.cast from an {sums} buffer"
+            )
+    elif dst.dtype != sums:
         raise TraceError(
             f"k.matmul accumulates {a.dtype} in {sums}, and {dst.name!r} is {dst.dtype}; "
             f"k.vec.cast from an {sums} buffer"
@@ -66,6 +73,14 @@ def matmul_views(
                 f"{what} is {[e for e, _ in first]} in one and {[e for e, _ in second]} in the other"
             )
     return _pairs(dst, d_m, d_n), _pairs(a, a_m, a_k), _pairs(b, b_k, b_n)
+
+
+def rounded_sums(acc: Layout) -> TraceError:
+    """Return the error of a matmul that accumulates in 16 bits."""
+    return TraceError(
+        f"k.matmul cannot accumulate in {acc.name!r}: its sums leave rounded to {acc.dtype}; accumulate in an fp32 "
+        "buffer and k.vec.cast it, or make the product one k.matmul without accumulate"
+    )
 
 
 def _cut(lay: Layout, first: int) -> tuple[Dims, Dims]:

@@ -69,6 +69,7 @@ class _Run:
         from accel.machine.fast import fast_path
         from accel.machine.interpreter import addresses
         from accel.machine.moves import nest_space
+        from accel.machine.narrow import sums_words
         from accel.machine.operands import MOST
         from accel.machine.probes import LOG_ROWS
         from accel.machine.rings import SLOTS, scratch_bytes
@@ -113,7 +114,7 @@ class _Run:
         self.leaves = leaves_of(program)
         jit = engine == "jit"
         fast = jit and wanted is None and MATMUL in program.code[:, w.W_OPCODE] and fast_path().on
-        self.work, self.nest = unit_space(fast), nest_space()
+        self.work, self.nest = unit_space(fast, sums_words(program)), nest_space()
         self.units = addresses(
             self.leaves[: None if jit else 0], codes=jit and uses_codes(program, self.leaves),
             rings=jit and config[s.C_RING_BYTES] > 0, random=jit and seed is not None,

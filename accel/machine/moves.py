@@ -14,7 +14,7 @@ from accel.machine.words import X_ITEM
 
 __all__ = ["WIDTH", "move", "move_bytes", "nest_space", "touch", "walk"]
 
-WIDTH = 8  # of a row of the work space of `nest_space`
+WIDTH = 16  # of a row of the work space of `nest_space`: room for the words of a view, too
 LINE, SHORT = 64, 1024  # bytes of a cache line; runs up to here are moved without a call
 
 

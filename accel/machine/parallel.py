@@ -124,6 +124,7 @@ class Team:
 
     def __init__(self, program: Program, threads: int, *, fast: bool, config: Any, ring_bytes: int) -> None:
         from accel.machine.moves import nest_space
+        from accel.machine.narrow import sums_words
         from accel.machine.operands import MOST
         from accel.machine.units import unit_space
         from accel.machine.worklog import FIELDS, ITEM_WORDS, LINE, run_log
@@ -137,7 +138,7 @@ class Team:
         self.sets = _sets(program) if on else np.zeros(1, np.int64)
         loaded = bool(getattr(run_log, "signatures", None))
         config[s.C_LOGGING], config[s.C_ALONE] = on, ALONE_LOADED if loaded else ALONE_COLD
-        self._fast, self._ring_bytes, self._words = fast, ring_bytes, MOST + 1
+        self._fast, self._ring_bytes, self._words, self._sums = fast, ring_bytes, MOST + 1, sums_words(program)
         self._spaces: list[tuple[Any, ...]] = []
         self._config, self._make = config, (unit_space, nest_space, run_log)
         self._done = np.zeros(objects * LINE if on else 1, np.int64)
@@ -189,5 +190,5 @@ class Team:
         unit_space, nest_space, _ = self._make
         config = self._config.copy()
         config[s.C_RING] += me * self._ring_bytes
-        return (*unit_space(self._fast), nest_space(), np.zeros(self._words, np.int64), config,
+        return (*unit_space(self._fast, self._sums), nest_space(), np.zeros(self._words, np.int64), config,
                 np.zeros(s.ERROR_WORDS, np.int64))  # fmt: skip

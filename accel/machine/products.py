@@ -255,10 +255,10 @@ def _bring_left(fast: bool, windows: int, a: Any, base: int, row: int, rows: int
 
 
 @spliced
-def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: int, b_base: int, accumulate: int,
-                  u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, units: Any,
+def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: int, b_base: int, top: int, end: int,
+                  accumulate: int, u8: Any, u16: Any, u32: Any, f32: Any, work: Any, work32: Any, units: Any,
                   config: Any) -> None:  # fmt: skip
-    """Multiply bf16 operands, on the dot product if `fast`. Chains as in `run_matmul`."""
+    """Multiply bf16 operands, on the dot product if `fast`. Chains of rows [top, end) as in `run_matmul`."""
     m_size, n_size = dst[V_SHAPE] * dst[V_SHAPE + 1], dst[V_SHAPE + 2] * dst[V_SHAPE + 3]
     k_size, shift = a[V_SHAPE + 2] * a[V_SHAPE + 3], 1 if fast else 0
     lay_corner(work32)
@@ -278,7 +278,7 @@ def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: i
         for begin in range(0, k_size, most):
             deep = min(most, k_size - begin)
             if fast and not windows:
-                fetch_left(u16, a, a_base, min(batch, m_size), begin, deep)
+                fetch_left(u16, a, a_base, min(batch, end - top), begin, deep)
             b_low, b_high = _bring_right(fast, b, b_base, begin, deep, column, columns, found, u8, u16, u32, work32,
                                          units, config)  # fmt: skip
             if single and not found:
@@ -286,8 +286,8 @@ def multiply_bf16(fast: bool, dst: Any, a: Any, b: Any, dst_base: int, a_base: i
                 hold(config, b, b_base, shift, start, start + 4 * words, b_high)
             runs, further, size, some, piece = cut_steps(a, windows, deep)
             surely = sure
-            for row in range(0, m_size, batch):
-                rows = min(batch, m_size - row)
+            for row in range(top, end, batch):
+                rows = min(batch, end - row)
                 low, high, still, widened, filled = 0, 0, sure, False, rows * PAIR_PITCH
                 lay_rows(work32, PLACES, dst, row, rows, TWO)
                 if windows:

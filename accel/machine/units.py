@@ -107,12 +107,13 @@ def uses_codes(program: Program, leaves: Any) -> bool:
     return False
 
 
-def unit_space(fast: bool = False) -> tuple[Any, Any]:
+def unit_space(fast: bool = False, sums: int = 0) -> tuple[Any, Any]:
     """Return the float32 work space of every leaf, 64-byte aligned, and its bits.
 
     fast: whether matmul may use the dot product of bf16 pairs where its guard allows (`fast.fast_path` says so).
+    sums: words for fp32 sums on their way to a result of 16 bits (`narrow.sums_words`).
     """
-    size = max(SCRATCH, WORK)
+    size = max(SCRATCH + sums, WORK)
     room = np.zeros(size + 16, np.float32)
     skip = (-room.ctypes.data % 64) // 4
     work = room[skip : skip + size]

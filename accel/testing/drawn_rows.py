@@ -132,10 +132,13 @@ def _matmul(p: Pool, mnemonic: str) -> None:
     whole = bool(bytewise) and (not narrow or c.one_in(4))
     a = c.pick(bytewise) if whole else c.pick(narrow)
     other = bytewise if whole else [f for f in narrow if f == a or (f[:4] == a[:4] == "cfp8")]
-    dst = p.operand("int32" if whole else "fp32", p.pairs(m, n), writes=True)
+    accumulate = c.integer(0, 1)
+    rounded = [] if whole or accumulate else [f for f in p.limits.floats if f in p.limits.results]
+    sums = c.pick(rounded) if rounded and c.one_in(3) else "int32" if whole else "fp32"
+    dst = p.operand(sums, p.pairs(m, n), writes=True)
     left = p.operand(a, p.pairs(m, k), avoid=[dst.place])
     right = p.operand(c.pick(other), p.pairs(k, n), avoid=[dst.place])
-    _emit(p, mnemonic, dst=dst, a=left, b=right, accumulate=c.integer(0, 1))
+    _emit(p, mnemonic, dst=dst, a=left, b=right, accumulate=accumulate)
 
 
 def _probe(p: Pool, mnemonic: str) -> None:

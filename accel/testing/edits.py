@@ -14,6 +14,7 @@ from accel.isa import layout as w
 from accel.isa.program import Program
 from accel.isa.schema import Direction, Engine, Kind, Operand, Row
 from accel.isa.table import BY_OPCODE, opcode
+from accel.numerics.formats import by_code
 
 __all__ = ["BARRIER", "COPY", "INC", "LOOP", "MATMUL", "PULL", "WAIT", "Editor"]
 
@@ -41,6 +42,10 @@ class Editor:
     def word(self, row: int, name: str) -> int:
         """Return the first word of an operand."""
         return self.entry(row).word(name)
+
+    def dtype(self, row: int, name: str) -> str:
+        """Return the format of a view operand."""
+        return by_code(int(self.program.views[self.code[row, self.word(row, name)], w.V_DTYPE])).name
 
     def line(self, row: int) -> Location | None:
         """Return the author's line of a row."""

@@ -13,6 +13,7 @@ from accel.errors import AccelError, InputError, Location, nearest
 from accel.isa import Program as Data
 from accel.isa import layout as w
 from accel.isa.codec import bits_of_float, float_of_bits
+from accel.isa.fitting import NARROW
 from accel.isa.schema import Direction, Kind
 from accel.isa.table import BY_MNEMONIC, opcode
 from accel.numerics.formats import by_code, fmt
@@ -270,6 +271,8 @@ def _flipped_accumulate(e: Editor) -> Iterator[Edit]:
     for rows in e.by_line(e.rows(MATMUL), "accumulate"):
         word = e.word(rows[0], "accumulate")
         now = 1 - int(e.code[rows[0], word])
+        if now and any(e.dtype(row, "dst") in NARROW for row in rows):
+            continue  # sums that left in 16 bits cannot go on: no program says so
         yield f"accumulate={bool(now)} in place of {not now}", rows, e.changed(*((row, word, now) for row in rows))
 
 

@@ -22,8 +22,9 @@ class Limits:
     """What generated programs may use, and how large they get.
 
     rows: mnemonics of compute rows, empty for all; without: rows and blocks that are left out; products: formats that
-    matmul multiplies, empty for all. rings, scalars: views may run modulo a ring, take their bias from
-    SRAM. longest: largest size of a dimension; mesh, threads, blocks: most rows and columns, threads a node, blocks.
+    matmul multiplies, empty for all; results: 16-bit formats to which it may round sums of floats. rings, scalars:
+    views may run modulo a ring, take their bias from SRAM. longest: largest size of a dimension; mesh, threads, blocks:
+    most rows and columns, threads a node, blocks.
     """
 
     floats: tuple[str, ...] = ALL_FLOATS
@@ -31,6 +32,7 @@ class Limits:
     rows: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    results: tuple[str, ...] = ("bf16", "fp16")
     rings: bool = True
     scalars: bool = True
     longest: int = 40

@@ -86,12 +86,14 @@ def port_cycles(node: NodeSpec, loads: int, stores: int) -> int:
 
 
 def matrix_cost(
-    node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: bool, dtype_b: str | None = None, scalars: int = 0
-) -> Cost:
+    node: NodeSpec, dtype: str, m: int, n: int, k: int, accumulate: bool, dtype_b: str | None = None,
+    scalars: int = 0, output: str = "fp32",
+) -> Cost:  # fmt: skip
     """Return the cost of an m x n x k matmul macro-operation, the block loop of `docs/cycle-model.md` in closed form.
 
     Blocks of accumulator_rows x accumulator_cols run rows outermost. dtype, dtype_b: formats of a and b (one, unless
-    given); the slower of them sets the pace. scalars: operands whose bias is read from SRAM, an access each.
+    given); the slower of them sets the pace. scalars: operands whose bias is read from SRAM, an access each. output:
+    the format of the result, that of the accumulators or one of `output_formats`, whose blocks take fewer stores.
     UnsupportedError if the unit lacks a format.
     """
     unit, other = node.matrix, dtype if dtype_b is None else dtype_b
@@ -100,10 +102,15 @@ def matrix_cost(
             raise UnsupportedError(
                 f"Cannot time a matmul in {name!r}: the matrix unit takes {', '.join(unit.step_cycles)}; cast first"
             )
+    if fmt(output).bytes != ACCUMULATOR_BYTES and output not in unit.output_formats:
+        written = " or ".join(["fp32", *unit.output_formats])
+        raise UnsupportedError(
+            f"Cannot time a matmul into {output!r}: the matrix unit writes results in {written}; cast an fp32 result"
+        )
     step, width = max(unit.step_cycles[dtype], unit.step_cycles[other]), node.port_bytes
     tile_a = ceil_div(unit.m * unit.k * fmt(dtype).bytes, width)
     tile_b = ceil_div(unit.k * unit.n * fmt(other).bytes, width)
-    tile_c = ceil_div(unit.m * unit.n * ACCUMULATOR_BYTES, width)
+    tile_c = ceil_div(unit.m * unit.n * fmt(output).bytes, width)
     steps = ceil_div(k, unit.k)
 
     def groups(size: int, block: int, part: int) -> tuple[int, int, int]:
@@ -210,7 +217,8 @@ def row_cost(chip: ChipSpec, views: Table, row: Table) -> Cost | None:
     if kind.engine is Engine.MATRIX:
         (m, n), (_, k) = _flat(operands["dst"]), _flat(operands["a"])
         a, b = (by_code(int(operands[name][V_DTYPE])).name for name in "ab")
-        return matrix_cost(chip.node, a, m, n, k, bool(row[kind.word("accumulate")]), b, scalars)
+        output = by_code(int(operands["dst"][V_DTYPE])).name
+        return matrix_cost(chip.node, a, m, n, k, bool(row[kind.word("accumulate")]), b, scalars, output)
     return _vector_row(chip.node, kind, operands, scalars)
 
 

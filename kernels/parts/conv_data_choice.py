@@ -15,6 +15,7 @@ from accel.kernels.parts.matmul_formats import Formats
 __all__ = ["choose", "fill_in"]
 
 MOST_TILES = 1024  # a node takes its tiles one after the other in an unrolled program
+MOST_EVEN = 6  # tiles of a group that `inner` is cut for, so that groups have equally many
 MOST_CHUNKS = 80  # slots of the filter, each with two semaphores of the 256 a node has
 
 
@@ -32,8 +33,14 @@ def _spread(size: int, grain: int = 1, most: int = 0) -> list[int]:
     return [x for x in found if not most or x <= most] or found[-1:]
 
 
-def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (frames, rows, columns, inner) of tiles that are worth a look."""
+def _even(form: Form, groups: int) -> list[int]:
+    """Return extents of `inner` that deal whole windows of time to so many groups of nodes, a few tiles to each."""
+    parts = [groups * tiles // form.outer for tiles in range(1, MOST_EVEN + 1)]
+    return [ceil(form.inner / n) for n in parts if 0 < n <= form.inner]
+
+
+def _extents(form: Form, groups: int, few: bool) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (frames, rows, columns, inner) of tiles that are worth a look; groups: of nodes that share positions."""
     frames, rows, columns = form.axes
     if form.case == "planes":
         for inner in reversed(range(1, min(form.inner, 16) + 1)):
@@ -47,7 +54,7 @@ def _extents(form: Form, few: bool) -> Iterator[tuple[int, int, int, int]]:
                     if inner <= form.inner and (tall > 4 or inner > 1):
                         yield 1, min(rows.size, tall * rows.stride), extent, inner
     elif form.case == "time":
-        for inner in _spread(form.inner, form.grain):
+        for inner in sorted({*_spread(form.inner), *_even(form, groups)}, reverse=True):
             for extent in _spread(columns.size, columns.stride)[: 4 if few else None]:
                 yield 1, 1, extent, inner
     else:
@@ -91,7 +98,8 @@ def _candidates(chip: ChipSpec, form: Form, formats: Formats, resident: frozense
         passes = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, units) if form.parts == 1 else (units,)
         for per_pass in dict.fromkeys(ceil(units / n) for n in passes):
             fits = 0
-            for frames, rows, columns, inner in _extents(form, few):
+            groups = mesh_rows // share * mesh_cols
+            for frames, rows, columns, inner in _extents(form, groups, few):
                 for width in dict.fromkeys((taps, ceil(taps / 2), 1)):
                     cut = Cut(
                         form, formats, share, mesh_rows // share, mesh_cols, units, per_pass, frames, rows, columns,
@@ -155,8 +163,6 @@ def fill_in(cut: Cut, chip: ChipSpec, **fields: int) -> Cut:
         cut_axis: dict[str, Any] = {name: extent}
         new = replace(new, **cut_axis)
     inner = min(new.inner, form.inner)
-    if inner % form.grain or (inner > 1 and form.case == "full"):
-        raise InputError(f"conv2d dgrad tiling parameter inner={inner} is no multiple of {form.grain}; use one")
     new = replace(new, inner=inner, width=min(new.width, form.axes[2].taps))
     new = replace(new, filters=min(new.filters, new.chunks * min(2, new.passes), MOST_CHUNKS))
     if new.sequences() > MOST_SEQUENCES:

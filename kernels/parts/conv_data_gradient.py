@@ -5,6 +5,10 @@ an infinite weight never meets padding. A tile of accumulators stays put over th
 filter the positions fall into stretches where the same taps land, and each stretch is one matrix product with the taps
 of a row and the filters as K, read backwards by a negative stride; with a stride above 1 each residue class of
 positions is a dense tile of its own. Borders differ only in which stretches there are.
+
+Where no chain has a second product (one row of taps, or a stride that leaves one) and the matrix unit can write gx's
+format, products write results, rounded as they leave; otherwise they add to accumulators, which are rounded after the
+last.
 """
 
 from __future__ import annotations
@@ -49,9 +53,12 @@ def emit(k: K, gy: TensorSpec, w: TensorSpec, gx: TensorSpec, cut: Cut, bias: Te
     def compute() -> None:
         work.compute()
 
+    if cut.rounds and cut.gx_stays:
+        return  # the products have written all there is
+
     @k.thread
     def drain() -> None:
-        work.drain()
+        (work.store if cut.rounds else work.drain)()
 
 
 @kernel

@@ -58,6 +58,8 @@ class Place:
         self.k, self.cut, self.form, self.bias = k, cut, cut.form, bias
         if cut.form.case == "planes" and cut.form.rank == 5:  # clips whose frames do not meet are so many images
             gy, w, gx = gy.merge(0), w[0], gx.merge(0)
+        if cut.form.case == "time":  # pixels of a frame follow each other
+            gy, gx = gy.merge(2), gx.merge(2)
         self.gy, self.w, self.gx = gy, w, gx
         like = {"filters": w, "w_home": w, "windows": gy, "gy_home": gy, "gx_home": gx, "outs": gx}
         self.held = {
@@ -158,7 +160,7 @@ class Place:
         if self.form.case == "full":
             return view
         if self.form.case == "time":
-            return view[0, 0].split(0, tile.within).split(1, self.form.grain)
+            return view[0, 0].split(0, tile.within)
         return view[0].split(1, tile.within).transpose(2, 0, 1, 3)
 
     def part_of(self, tensor: Any, tile: Tile, ranges: tuple[slice, slice, slice], channels: slice) -> View:
@@ -168,8 +170,7 @@ class Place:
         if self.form.case == "planes":
             index = (inner, rows, columns, channels)
         elif self.form.case == "time":
-            top = tile.first // self.form.grain
-            index = (tile.outer, columns, slice(top, top + tile.within // self.form.grain), slice(None), channels)
+            index = (tile.outer, columns, inner, channels)
         view: View = tensor[index]
         return view
 

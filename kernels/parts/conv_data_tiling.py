@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import ceil, prod
 
 import numpy as np
@@ -33,20 +34,21 @@ class Form:
     case "planes": rows and columns have taps; images (or the frames of all clips, where time has none) lie inside a
     column, so that a product takes them together. "time": only time has taps; it becomes the columns, and the pixels
     of a frame lie inside. "full": all three have taps; frames are walked one by one. outer: what is left outside.
-    grain: elements of `inner` that stay together; rank: dimensions of the tensors. thin: channels are dealt one by one,
-    where SRAM has no room for more; parts: into which a group of channels is cut for the same reason.
+    rank: dimensions of the tensors. rounding: whether the matrix unit can write gx as it leaves, rounded. thin:
+    channels are dealt one by one, where SRAM has no room for more; parts: into which a group of channels is cut for the
+    same reason.
     """
 
     case: str
     axes: tuple[Axis, Axis, Axis]
     outer: int
     inner: int
-    grain: int
     rank: int
     c: int
     k: int
     groups: int
     on_vector: bool
+    rounding: bool = False
     thin: bool = False
     parts: int = 1
 
@@ -87,14 +89,16 @@ def form_of(shape: Geometry, chip: ChipSpec, formats: Formats) -> Form:
         and shape.groups > 1
         and _vector_pays(shape.c // shape.groups, shape.k // shape.groups, chip)
     )
-    rest = (shape.c, shape.k, shape.groups, on_vector)
+    plainly = formats.sums == "fp32" and not formats.touched and not on_vector
+    rounding = plainly and formats.out_dtype in chip.node.matrix.output_formats
+    rest = (shape.c, shape.k, shape.groups, on_vector, rounding)
     if len(axes) == 2:
-        return Form("planes", (TRIVIAL, axes[0], axes[1]), 1, images, 1, 4, *rest)
+        return Form("planes", (TRIVIAL, axes[0], axes[1]), 1, images, 4, *rest)
     if plain[0]:
-        return Form("planes", (TRIVIAL, axes[1], axes[2]), 1, images * axes[0].size, 1, 5, *rest)
+        return Form("planes", (TRIVIAL, axes[1], axes[2]), 1, images * axes[0].size, 5, *rest)
     if plain[1] and plain[2]:
-        return Form("time", (TRIVIAL, TRIVIAL, axes[0]), images, pixels, axes[2].size, 5, *rest)
-    return Form("full", (axes[0], axes[1], axes[2]), images, 1, 1, 5, *rest)
+        return Form("time", (TRIVIAL, TRIVIAL, axes[0]), images, pixels, 5, *rest)
+    return Form("full", (axes[0], axes[1], axes[2]), images, 1, 5, *rest)
 
 
 def _vector_pays(channels: int, filters: int, chip: ChipSpec) -> bool:
@@ -112,7 +116,8 @@ class Cut:
     The rows of the mesh are dealt in `bands` of `share` rows: the nodes of one column in a band have the same
     positions and each `units` units of channels, taken `per_pass` at a time. Positions are cut in tiles of frames x
     rows x columns x inner, `per` to each such group of nodes. `width` columns of the filter come in a chunk;
-    `filters`, `windows`, `sums` and `outs` are the slots of chunks, windows of gy, accumulators and rounded results.
+    `filters`, `windows`, `sums` and `outs` are the slots of chunks, windows of gy, accumulators and rounded results;
+    where products write results (`rounds`) there are no accumulators.
     """
 
     form: Form
@@ -203,6 +208,19 @@ class Cut:
         return self.gy_stays and local and even and (self.share == 1 or self.form.groups > 1)
 
     @cached_property
+    def rounds(self) -> bool:
+        """Return whether products write results: each chain is one of them, and the matrix unit rounds it."""
+        if not self.form.rounding:
+            return False
+        every = product(*({band: None for _, _, band in kinds(axis, n)} for axis, n in self._cuts))
+        return all(
+            one.fresh
+            for t, r, c in every
+            for turn in schedule(self.form.axes, (t, r, c), self.width).turns
+            for one in turn
+        )
+
+    @cached_property
     def blind(self) -> bool:
         """Return whether no tap of the filter lands on any gradient: gx is +0."""
         return any(all(not b.reads for _, _, b in kinds(axis, n)) for axis, n in self._cuts)
@@ -254,7 +272,8 @@ class Cut:
         if self.w_stays:
             homes = ceil(self.chunks * self.passes / (self.cols * self.bands))
             found["w_home"] = (homes, self.chunk), f.dtype
-        found["sums"] = (self.sums, self.positions * self.channels), f.sums
+        if not self.rounds:
+            found["sums"] = (self.sums, self.positions * self.channels), f.sums
         if self.gx_stays:
             found["gx_home"] = (self.per * self.passes, self.positions * self.channels), f.out_dtype
         else:
@@ -297,8 +316,8 @@ class Cut:
             total += sum(self._product_cycles(chip, one) for one in turn)
         return total + (ceil(self.positions * self.channels * 4 / 64) if form.on_vector else 0)
 
-    def _product_cycles(self, chip: ChipSpec, product: Product) -> float:
-        form, m = self.form, product.rows * (product.high - product.low) * self.inner
+    def _product_cycles(self, chip: ChipSpec, one: Product) -> float:
+        form, m = self.form, one.rows * (one.high - one.low) * self.inner
         if form.on_vector:
             node, wide = chip.node, form.group_channels if form.groups > 1 else self.channels
             lanes = node.vector.bytes_per_cycle // 4
@@ -307,13 +326,14 @@ class Cut:
                 if form.groups > 1 and wide == 1
                 else ceil(wide / lanes) * (self.per_pass if form.groups > 1 else 1)
             )
-            return product.taps * form.group_filters * (1.5 * m * row + node.vector.fill_cycles + 2)
+            return one.taps * form.group_filters * (1.5 * m * row + node.vector.fill_cycles + 2)
         unit, groups = chip.node.matrix, self.per_pass if form.groups > 1 else 1
         n = form.group_channels if form.groups > 1 else self.channels
         blocks = ceil(m / unit.m) * ceil(n / unit.n)
         step = unit.step_cycles[self.formats.dtype]
-        compute = blocks * ceil(product.taps * form.group_filters / unit.k) * step
-        return groups * (compute + blocks * unit.m * unit.n * 4 / chip.node.port_bytes + unit.fill_cycles + 18)
+        compute = blocks * ceil(one.taps * form.group_filters / unit.k) * step
+        item = self.formats.out_item if self.rounds else 4
+        return groups * (compute + blocks * unit.m * unit.n * item / chip.node.port_bytes + unit.fill_cycles + 18)
 
     def cycles(self, chip: ChipSpec) -> float:
         """Return the estimated cycles on `chip`: a closed form for choosing among cuts, not a prediction.
@@ -327,7 +347,10 @@ class Cut:
         window = self.window * self.depth * f.item * (not self.direct)
         chunk, result = self.chunk * f.item, self.positions * self.channels * f.out_item
         visits, tile = self.per * self.passes, self.tile_cycles(chip)
-        cast = self.positions * self.channels * 4 / node.vector.bytes_per_cycle
+        cast = 0.0 if self.rounds else self.positions * self.channels * 4 / node.vector.bytes_per_cycle
+        emptied = cast if self.sums == 1 else 0.0  # what a tile waits for the only slot of sums, or of results
+        if self.rounds:
+            emptied = result / port if self.outs == 1 and not self.gx_stays else 0.0
         memory = 0.0 if self.w_stays else float(self.loads * chunk * self.share * (self.bands if self.near else 1))
         pulled = self.gy_stays and self.share > 1 and form.groups == 1
         spread = max(1.0, chip.mesh.rows / 4) * blocked(self.share) if pulled else 1.0
@@ -336,9 +359,7 @@ class Cut:
             come *= self.bands if self.near else 1
         else:
             come = max(come, chunk * self.share * (self.bands if self.near else 1) / bandwidth)
-        busy = visits * (
-            tile + (cast if self.sums == 1 else 0.0) + (window * spread / port if self.windows == 1 else 0.0)
-        )
+        busy = visits * (tile + emptied + (window * spread / port if self.windows == 1 else 0.0))
         if self.kept:
             busy += self.passes * (come + max(0.0, (self.chunks - 1) * come - tile))
         elif self.filters == 1:

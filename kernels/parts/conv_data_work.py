@@ -25,7 +25,8 @@ class Work(Place):
         self.w_full, self.w_free = k.sem(cut.filters, "w_full"), k.sem(cut.filters, "w_free")
         self.y_full, self.y_free = k.sem(cut.windows, "y_full"), k.sem(cut.windows, "y_free")
         self.begun = k.sem(name="begun") if cut.gy_stays and cut.windows > 1 else None
-        self.full, self.free = k.sem(cut.sums, "sums_full"), k.sem(cut.sums, "sums_free")
+        slots = cut.outs if cut.rounds else cut.sums
+        self.full, self.free = k.sem(slots, "sums_full"), k.sem(slots, "sums_free")
         self.sent, self.b_full = k.sem(cut.outs, "sent"), k.sem(1, "bias_full")
         self.turns = turns(self.form.axes, cut.width)
 
@@ -193,9 +194,9 @@ class Work(Place):
 
     # --- products ---------------------------------------------------------------------------------------------------
     def compute(self) -> None:
-        """Multiply one tile after the other, and hand its sums to `drain`."""
+        """Multiply one tile after the other, and hand its sums, or results, to `drain`."""
         k, cut, loads = self.k, self.cut, self._loads()
-        windows = len(self._visits())
+        windows, leaving = len(self._visits()), dict[int, int]()
         seen = sums = 0
         for turn in range(cut.passes):
             channels = self.channels(turn)
@@ -204,17 +205,17 @@ class Work(Place):
             for place in range(cut.per):
                 tile = self.tiles[place] if place < len(self.tiles) else None
                 first = base if cut.kept else base + place * len(self.turns)
-                slot, into = seen % cut.windows, sums % cut.sums
+                slot, into = seen % cut.windows, sums % (cut.outs if cut.rounds else cut.sums)
                 if tile is not None and channels.across:
                     if tile.reads and not cut.direct:
                         k.wait(self.y_full[slot], self._pieces(tile))
                         if self.begun is not None and seen == 0 and windows > 1:
                             k.inc(self.begun)
-                    if sums >= cut.sums:
-                        k.wait(self.free[into])
+                    self._await_slot(tile, into, leaving)
                 elif tile is not None and self.multicast and tile.reads:
                     k.wait(self.y_full[slot])
-                self._multiply(tile, place if cut.direct else slot, into, channels, first, fresh, loads)
+                made = self._results(turn, place, into) if cut.rounds else self.held["sums"][into]
+                self._multiply(tile, place if cut.direct else slot, made, channels, first, fresh, loads)
                 if tile is None:
                     continue
                 used = tile.reads and not cut.direct and (channels.across or self.multicast)
@@ -223,7 +224,8 @@ class Work(Place):
                 if tile.reads:
                     seen += 1
                 if channels.across:
-                    k.inc(self.full[into])
+                    if not (cut.rounds and cut.gx_stays):
+                        k.inc(self.full[into])
                     sums += 1
             if cut.kept and channels.across:
                 for chunk in range(cut.chunks):
@@ -231,17 +233,25 @@ class Work(Place):
                         self._use(base + chunk)
                     self._done(base + chunk, loads)
 
+    def _await_slot(self, tile: Tile, into: int, leaving: dict[int, int]) -> None:
+        """Wait until a slot of sums or results is free; `leaving`: copies of what was in each, now of this tile."""
+        if into in leaving and not self.cut.rounds:
+            self.k.wait(self.free[into])
+        elif into in leaving and not self.cut.gx_stays:
+            self.k.wait(self.sent[into], leaving[into])
+        leaving[into] = len(self.classes(tile))
+
     def _multiply(
-        self, tile: Tile | None, slot: Any, into: int, channels: Channels, first: int, fresh: set[int],
+        self, tile: Tile | None, slot: Any, made: View, channels: Channels, first: int, fresh: set[int],
         loads: list[tuple[int, int]],
     ) -> None:  # fmt: skip
-        """Take all turns of one tile; a node without a tile only passes chunks of the filter on."""
+        """Take all turns of one tile into `made`; a node without a tile only passes chunks of the filter on."""
         cut, form = self.cut, self.form
         if channels.across == 0:
             return
         plan = schedule(form.axes, tile.bands, cut.width) if tile is not None else None
         if tile is not None and plan is not None:
-            self._clear(tile, into, channels, plan.holes)
+            self._clear(tile, made, channels, plan.holes)
             window = self.window(slot, tile, channels) if tile.reads else None
             if window is not None and "wide_window" in self.held:
                 window = self._widen("wide_window", window)
@@ -258,20 +268,20 @@ class Work(Place):
                 taps = self.filter(self.held["filters"][load % cut.filters], channels, wide)
                 if "wide_filter" in self.held:
                     taps = self._widen("wide_filter", taps)
-                sums = self.residue(self.held["sums"][into], tile, turn.numbers, channels).merge(0)
+                sums = self.residue(made, tile, turn.numbers, channels).merge(0)
                 for one in plan.turns[number]:
                     self._product(sums, window, taps, one, turn.chunk[2], tile.within)
             if not cut.kept:
                 self._done(load, loads)
 
-    def _clear(self, tile: Tile, into: int, channels: Channels, holes: tuple[Hole, ...]) -> None:
+    def _clear(self, tile: Tile, made: View, channels: Channels, holes: tuple[Hole, ...]) -> None:
         """Set to +0 what no product starts: all sums of the vector unit, and those that no tap reaches."""
         if self.form.on_vector:
             size = prod(band.size for band in tile.bands) * tile.within * channels.across
-            self.k.vec.fill(self.held["sums"][into, :size], 0)
+            self.k.vec.fill(made[:size], 0)
             return
         for hole in holes:
-            sums = self.residue(self.held["sums"][into], tile, hole.numbers, channels).merge(0)
+            sums = self.residue(made, tile, hole.numbers, channels).merge(0)
             part = sums[hole.row : hole.row + hole.rows, hole.low * tile.within : hole.high * tile.within]
             self.k.vec.fill(part, 0)
 
@@ -330,6 +340,31 @@ class Work(Place):
                     k.vec.fma(into, left[..., deep : deep + 1], right[:, :, deep].T, into)
 
     # --- results on their way out -----------------------------------------------------------------------------------
+    def _results(self, turn: int, place: int, slot: int) -> View:
+        """Return where the results of a tile go: where they stay, or a slot from which they are stored."""
+        cut, held = self.cut, self.held
+        view: View = held["gx_home"][turn * cut.per + place] if cut.gx_stays else held["outs"][slot]
+        return view
+
+    def store(self) -> None:
+        """Store the results of one tile after the other, which products have written as they leave."""
+        k, cut, pending = self.k, self.cut, dict[int, int]()
+        number = 0
+        for turn in range(cut.passes):
+            channels = self.channels(turn)
+            for place, tile in enumerate(self.tiles if channels.across else []):
+                slot = number % cut.outs
+                k.wait(self.full[slot])
+                pending[slot] = 0
+                for numbers in self.classes(tile):
+                    k.copy(
+                        *self.result(self._results(turn, place, slot), tile, numbers, channels), sent=self.sent[slot]
+                    )
+                    pending[slot] += 1
+                number += 1
+        for slot, copies in pending.items():
+            k.wait(self.sent[slot], copies)
+
     def drain(self) -> None:
         """Round the sums of one tile after the other, and store them or keep them."""
         k, cut = self.k, self.cut
@@ -346,7 +381,7 @@ class Work(Place):
                 k.wait(self.full[into])
                 if not cut.gx_stays and pending.get(slot):
                     k.wait(self.sent[slot], pending[slot])
-                kept = self.held["gx_home"][turn * cut.per + place] if cut.gx_stays else self.held["outs"][slot]
+                kept = self._results(turn, place, slot)
                 size = prod(band.size for band in tile.bands) * tile.within * channels.across
                 sums = self.held["sums"][into, :size]
                 if self.bias is not None:
