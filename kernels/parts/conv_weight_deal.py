@@ -300,7 +300,9 @@ class Deal:
         x, gy = (size / port for size in self._frame_bytes)
         worst = 0.0
         for kind in self.kinds:
-            clock = gy / PIECES + WAY if self.parts > 1 else 0.0
+            clock = 0.0
+            if self.parts > 1:  # sums go out and in between parts of the first product
+                clock = gy / PIECES + WAY + (PIECES - 1) * high * (8 * tiles + unit.fill_cycles + STEP)
             clock += self.run * self.border(chip)
             bring = gy * len(kind) + WAY if self.parts > 1 else WAY
             order, here = self.products(kind), set[tuple[int, int, int]]()
@@ -311,7 +313,8 @@ class Deal:
                     clock = max(clock, bring)
                 clock += product
             worst = max(worst, clock)
-        return worst + TREE + (FOLD * self.clips * self.time.out + self.groups) * ceil(self.slice / LANES)
+        leave = high * wide * (4 * self.block / port + self.slices * chip.node.copy_issue_cycles)
+        return worst + TREE + leave + (FOLD * self.clips * self.time.out + self.groups) * ceil(self.slice / LANES)
 
 
 def deals(
