@@ -265,7 +265,7 @@ def test_memory_does_not_wait_for_far_nodes() -> None:
     assert took[1] - took[0] <= 1.01 * 4 * memory_cycles(chip, choose(chip, long))
 
 
-def test_few_pieces_are_asked_for_early() -> None:
+def test_a_frame_of_one_piece_is_asked_for_early() -> None:
     """A row a node is one piece, in outputs of three turns: asked for in the last of them it is late, 11 % above."""
     problem = StreamingConv(20, 16, 640, 3, 8, 3, 3, 3, pad=1)
     strips = choose(MINI, problem)

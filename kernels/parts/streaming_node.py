@@ -309,9 +309,10 @@ def _rows(pixels: View, filters: View, one_run: bool) -> Iterator[tuple[int, Vie
 
 
 def _share(pieces: Sequence[slice], turn: int, turns: int) -> Sequence[slice]:
-    """Return the pieces of a turn, dealt evenly: fewer than turns each at the first turn it may come in, none late."""
-    early = turns - 1 if len(pieces) < turns else 0
-    low, high = ((len(pieces) * n + early) // turns for n in (turn, turn + 1))
+    """Return the pieces of a turn: a single one comes first; more are dealt evenly, down to the last turn."""
+    if len(pieces) == 1:  # the last turn, where the last of several comes, is late for a whole frame
+        return pieces[turn:]
+    low, high = (len(pieces) * n // turns for n in (turn, turn + 1))
     return pieces[low:high]
 
 
