@@ -104,11 +104,7 @@ def forward(
             here = slice(0, item.width)
             with statistics.put(item.number) as slot:
                 center, scale = slot[0, :, here], slot[1, :, here]
-                sums.begin(item)
-                for piece in item.sweep(0):
-                    f = wide[: piece.height, here]
-                    k.vec.cast(f, piece["x"])
-                    sums.add(piece, f)
+                sums.add_all(item, "x", wide)
                 k.vec.div(center, sums.total(spread=True), numbers[0])
                 sums.begin(item)
                 for piece in item.sweep(1):

@@ -120,11 +120,7 @@ def sliced(k: K, gy: View, gbias: View, *, tiling: ColumnTiling) -> None:
 
     def compute(items: Iterator[Piece]) -> None:
         for item in items:
-            sums.begin(item)
-            for piece in item.sweep(0):
-                f = wide[: piece.height, : item.width]
-                k.vec.cast(f, piece["gy"])
-                sums.add(piece, f)
+            sums.add_all(item, "gy", wide)
             total = sums.total(spread=False)
             with k.when(stream.member == 0):
                 k.vec.cast(out[: item.width], total[0])

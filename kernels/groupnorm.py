@@ -131,11 +131,7 @@ def forward(
             with statistics.put(item.number) as slot:
                 center, scale = slot[0, :, here], slot[1, :, here]
                 middle, root = results[0, some], results[1, some]
-                sums.begin(item)
-                for piece in item.sweep(0):
-                    f = wide[: piece.height, here]
-                    k.vec.cast(f, piece["x"])
-                    sums.add(piece, f)
+                sums.add_all(item, "x", wide)
                 k.vec.div(middle, groups.total(sums.total(spread=True)), numbers[0])
                 groups.spread(center, middle)
                 sums.begin(item)

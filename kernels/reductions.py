@@ -140,11 +140,7 @@ def columns(k: K, x: View, y: View, *, tiling: ColumnTiling, function: str) -> N
     def compute(items: Iterator[Piece]) -> None:
         k.vec.fill(count, x.shape[1])
         for item in items:
-            sums.begin(item)
-            for piece in item.sweep(0):
-                f = wide[: piece.height, : item.width]
-                k.vec.cast(f, piece["x"])
-                sums.add(piece, f)
+            sums.add_all(item, "x", wide)
             total = sums.total(spread=False)
             with k.when(stream.member == 0):
                 _result(k, out[:, : item.width], total, count, function)

@@ -16,12 +16,13 @@ of all cameras are dealt over the nodes, one strip a node.
    them, and no frame stays). The chain begins with the oldest frame, so the refetched ones are multiplied first and
    no bit changes; memory traffic does: (kt - kept) frames more an output, and the halo of each block.
 
-Four threads a node: frames in, halos between neighbours, multiply, results out. A slot is free again when this node has
-computed with it and the neighbours have pulled from it; all nodes join once a frame, since the frames of a set come
+Four threads a node: frames in, halos between neighbours (none where no frame stays), multiply, results out. A slot is
+free again when this node has computed with it and the neighbours have pulled from it. All nodes join before a frame
+enters a used slot, and where frames are fetched again in every output after the first, since the frames of a set come
 together: no node runs ahead into frames that no camera has sent. A strip comes in pieces between the results, for
-memory serves the oldest request first. And they join in up to twelve turns of an output: where memory is the limit,
-routers serve near nodes first, which would end early and leave far ones to finish alone while memory idles (eight
-cameras 1280 x 960: 12 % of the cycles with windows of 4 frames, 15 % with 8).
+memory serves the oldest request first. They join in up to twelve turns of an output: where memory is the limit, routers
+serve near nodes first, which would end early and leave far ones to finish alone while memory idles (eight cameras
+1280 x 960: 12 % of the cycles with windows of 4 frames, 15 % with 8).
 
 `kept` is chosen in closed form (`parts/streaming_choice.py`); the bytes that it costs are `Strips.fetched_bytes`,
 `refetched_bytes`, `halo_bytes` and `stored_bytes`, exact to the byte.

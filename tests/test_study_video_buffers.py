@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +45,13 @@ def search(form: Any) -> Any:
 @pytest.fixture(scope="module")
 def tables(search: Any) -> Any:
     return load("tables")
+
+
+@pytest.fixture(scope="module")
+def run(tables: Any) -> Any:
+    for name in ("figures", "page", "backbone"):
+        load(name)
+    return load("run")
 
 
 def small_curve(form: Any, grid: tuple[int, ...]) -> Any:
@@ -168,3 +177,77 @@ def test_what_a_check_says_of_rows_that_differ(tables: Any, tmp_path: Path) -> N
     changed = tables.compare(tmp_path / "t.csv", [kept[0], {"label": "b", "cycles": 3}])
     assert changed == ["t.csv, line 3 (b): cycles 2 -> 3"]
     assert tables.compare(tmp_path / "t.csv", kept[:1]) == ["t.csv: 2 rows are kept, 1 are new"]
+
+
+def test_a_row_simulated_anew_is_the_committed_one(
+    form: Any, run: Any, tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    rows = [row for row in tables.read(FOLDER / "results.csv") if row["sram_kib"] == row["same_as_kib"]]
+    quick = min(rows, key=lambda row: int(row["nodes"]) * int(row["cycles_long"]))
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    for changed in ({}, {"cycles": "1.5"}):
+        tables.write(tmp_path / "results.csv", [quick | changed])
+        assert run.check_some(*form.study(), 1, 0, 1) == len(changed), capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(f"{quick['sram_kib']} KiB: cycles 1.5 -> {quick['cycles']}\n")
+
+
+def test_the_committed_tables_are_what_the_study_makes_of_what_it_simulated(
+    form: Any, run: Any, tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every search for a knee finds its next size in the tables, and all rows come out as they are committed."""
+    chip, _, curves = form.study()
+    named, timed = {(curve.name, curve.label): curve for curve in curves}, {}
+    for row in tables.read(FOLDER / "results.csv"):
+        curve = named[row["curve"], row["label"]]
+        lengths = int(row["outputs_short"]), int(row["outputs_long"])
+        timed[curve, form.cut(chip, curve, int(row["sram_kib"]) * 1024)] = [
+            {"cycles": int(row[f"cycles_{name}"]), "memory_bytes": n * int(row["memory_bytes"]),
+             "flops": curve.problem(n).flops} for name, n in zip(("short", "long"), lengths, strict=True)
+        ]  # fmt: skip
+    layers = {(row["layer"], int(row["sram_kib"]) * 1024): row for row in tables.read(FOLDER / "backbone.csv")}
+
+    def sweep(space: dict[str, Any], **_: Any) -> Any:
+        points = zip(space["axes"]["problem.layer"], space["axes"]["node.sram_bytes"], strict=True)
+        kept = [layers[point] for point in points]
+        return SimpleNamespace(rows=[{
+            "status": "ok", "problem.layer": row["layer"], "node.sram_bytes": int(row["sram_kib"]) * 1024,
+            "cycles": int(row["cycles"]) * int(row["times"]), "utilization": float(row["utilization"]),
+            "memory_bytes": int(row["memory_bytes"]) * int(row["times"]),
+            "sram_bytes_used": int(row["sram_used_kib"]) * 1024,
+        } for row in kept])  # fmt: skip
+
+    monkeypatch.setattr(run.backbone, "accel", SimpleNamespace(sweep=sweep))
+    monkeypatch.setattr(
+        run.search, "simulate", lambda _, programs, *__: {program[:2]: timed[program[:2]] for program in programs}
+    )
+    told = run.study(chip, None, None)
+    assert sorted(told) == sorted(path.name for path in FOLDER.glob("*.csv"))
+    for name, rows in told.items():
+        assert tables.compare(FOLDER / name, rows) == []
+
+
+def test_the_page_has_the_tables_of_the_study(run: Any, tmp_path: Path) -> None:
+    for path in FOLDER.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    text = (FOLDER / "index.md").read_text(encoding="utf-8")
+    empty, count = re.subn(r"(<!-- table: \w+ -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
+    assert count == 8
+    (tmp_path / "index.md").write_text(empty, encoding="utf-8")
+    run.page.fill(tmp_path)
+    assert (tmp_path / "index.md").read_text(encoding="utf-8") == text
+
+
+def test_the_figures_are_drawn_from_the_tables(run: Any, tmp_path: Path) -> None:
+    version = pytest.importorskip("matplotlib", reason="the figures are drawn by matplotlib").__version__
+    for path in FOLDER.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    run.figures.draw(tmp_path)
+    names = sorted(path.name for path in FOLDER.glob("*.svg"))
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == names
+    for name in names:
+        drawn, kept = ((folder / name).read_text(encoding="utf-8") for folder in (tmp_path, FOLDER))
+        texts = [re.findall(r"<text[^>]*>([^<]*)</text>", svg) for svg in (drawn, kept)]
+        assert texts[0] == texts[1]
+        assert len(texts[0]) > 20
+        if f"Matplotlib v{version}," in kept:  # another version places and names things in another way
+            assert drawn == kept, name

@@ -260,6 +260,14 @@ class TeamSums:
         if t.block >= BLOCK or after % BLOCK == 0 or after == s.own:
             self.sums.close()
 
+    def add_all(self, item: Piece, name: str, wide: View) -> None:
+        """Start the sum of a task and add the pieces of its input `name`, each as fp32 in `wide` (block, width)."""
+        self.begin(item)
+        for piece in item.sweep(0):
+            f = wide[: piece.height, : item.width]
+            self.stream.k.vec.cast(f, piece[name])
+            self.add(piece, f)
+
     def total(self, *, spread: bool) -> View:
         """Return the sums (count, channels): on every member, or (spread=False) valid on member 0 alone."""
         s, total = self.stream, self.sums.total()

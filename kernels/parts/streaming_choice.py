@@ -18,7 +18,7 @@ TILES = (256, 128, 64, 32, 16, 8)
 ROOMY = 64
 """Output pixels of a tile down to which the whole window is kept, where its cycles allow."""
 
-TURNS = 8
+ENOUGH_TILES = 8
 """Tiles of a strip, for which a smaller tile is taken: memory then reads the next frame between results."""
 
 CLOSE = 1.02
@@ -30,10 +30,10 @@ def choose(chip: ChipSpec, problem: StreamingConv, **given: int) -> Strips:
     """Return the cut with the lowest strips, so that all nodes work and frames come early.
 
     The whole window stays on chip where that fits a node's SRAM in tiles of 64 pixels or more and takes at most 2 %
-    more cycles in closed form (`cycles`) than any other cut; else the cut with the fewest is taken, or one within 2 %
-    of it in larger tiles. given: high, wide, slots, kept, tall, span where they are to be other than the default.
-    InputError for values out of range, CapacityError where no cut fits, UnsupportedError where none has its halos in
-    neighbours, or cameras are too many.
+    more cycles in closed form (`cycles`) than any cut it compares; else of those the one with the fewest is taken, or
+    one within 2 % of it in larger tiles. given: high, wide, slots, kept, tall, span where they are to be other than the
+    default. InputError for values out of range, CapacityError where no cut fits, UnsupportedError where none has its
+    halos in neighbours, or cameras are too many.
     """
     _check(problem, given)
     nodes, room = chip.mesh.rows * chip.mesh.cols, chip.node.sram_bytes
@@ -154,9 +154,9 @@ def _whole(problem: StreamingConv, nodes: int, room: int, given: dict[str, int])
 
 
 def _widths(tall: int, q: int, pixels: int) -> list[int]:
-    """Return tile widths: the largest first that give a strip of so many pixels `TURNS` tiles, then smaller tiles."""
+    """Return tile widths: the largest first that give a strip of so many pixels `ENOUGH_TILES`, then smaller ones."""
     sizes = [size for size in TILES if size >= ROOMY]
-    enough = [size for size in sizes if pixels >= TURNS * size]
+    enough = [size for size in sizes if pixels >= ENOUGH_TILES * size]
     return [_wide(size, tall, q) for size in (*enough, *sorted(set(sizes) - set(enough)))]
 
 
@@ -176,7 +176,8 @@ def _cuts(strips: Strips, given: dict[str, int]) -> Iterator[Strips]:
     heights = {1 << i for i in range(strips.high.bit_length())} | {strips.high}
     q = strips.q
     for tall in {min(given["tall"], strips.high)} if "tall" in given else heights:
-        for wide in {given["wide"]} if "wide" in given else {_wide(size, tall, q) for size in TILES if size >= tall}:
+        widths = {given["wide"]} if "wide" in given else {_wide(size, tall, q) for size in TILES if size >= tall}
+        for wide in widths or ({1} if "tall" in given else ()):  # one pixel wide where even that is over the largest
             spans = {min(q, wide * n) for n in _few(ceil(q / wide))} if strips.older else {q}
             for span in {given["span"]} if "span" in given else spans:
                 yield strips.cut(tall, min(wide, span), span)

@@ -1,8 +1,8 @@
-"""What a node does in `streaming_conv`: its buffers, and four threads over its strip of the frames of one camera."""
+"""What a node does in `streaming_conv`: its buffers, and the threads over its strip of the frames of one camera."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def run(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, 
 
 
 class Stream:
-    """The buffers of a node and its four threads; f counts frames of the ring, z outputs."""
+    """Buffers of a node and its four threads (three where no frame stays); f counts frames of the ring, z outputs."""
 
     def __init__(
         self, k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: TensorRef, strips: Strips, activation: str
@@ -155,7 +155,7 @@ class Stream:
             self._piece(f, piece, sent=self.paced[n % 2])
 
     def _in_turns(self, f: Any) -> None:
-        """Fetch this node's own rows of frame f of the ring, some in every turn of the output that is multiplied."""
+        """Fetch this node's own rows of frame f of the ring, dealt over the turns of the output that is multiplied."""
         for turn in range(self.turns):
             if turn:
                 self.k.wait(self.begun)
@@ -164,8 +164,7 @@ class Stream:
             self.k.barrier(self.all_nodes)
             if turn:
                 self.k.inc(self.joined)
-            low, high = (len(self.pieces) * n // self.turns for n in (turn, turn + 1))
-            for piece in self.pieces[low:high]:
+            for piece in _share(self.pieces, turn, self.turns):
                 self._piece(f, piece)
 
     def _make_room(self, f: Any) -> None:
@@ -190,8 +189,7 @@ class Stream:
                 self.k.barrier(self.all_nodes)
             if newest is None or n + 1 < ahead:
                 continue
-            low, high = (len(self.pieces) * (n + i - ahead) // (blocks - ahead + 1) for i in (1, 2))
-            for piece in self.pieces[low:high]:
+            for piece in _share(self.pieces, n + 1 - ahead, blocks - ahead + 1):
                 self._piece(newest, piece)
 
     def _refetch(self, z: Any, n: int, block: Block) -> None:
@@ -308,6 +306,14 @@ def _rows(pixels: View, filters: View, one_run: bool) -> Iterator[tuple[int, Vie
         return
     for r in range(pixels.shape[1]):
         yield r, pixels[:, r], filters[r]
+
+
+def _share(pieces: Sequence[slice], turn: int, turns: int) -> Sequence[slice]:
+    """Return the pieces of a turn: a single one comes first; more are dealt evenly, down to the last turn."""
+    if len(pieces) == 1:  # the last turn, where the last of several comes, is late for a whole frame
+        return pieces[turn:]
+    low, high = (len(pieces) * n // turns for n in (turn, turn + 1))
+    return pieces[low:high]
 
 
 def _stretches(k: K, *ends: int) -> Iterator[tuple[Any, int]]:

@@ -16,11 +16,15 @@ from accel.problem.convolution import Axis
 __all__ = ["Block", "Strips", "axes"]
 
 TURNS = 12
-"""Most turns of an output. All nodes are in the same one or in the one before: where memory is what they wait for,
-routers on its way serve near nodes first, and far ones would be left behind, too few to keep memory busy alone."""
+"""Most turns of an output. Within an output a node multiplies in no turn before all have begun the turn before it; the
+first turn waits for no turn, and the second only until all have begun the last one of the output before. (Where frames
+are fetched again nodes ask for the blocks of a turn once all have asked for those of the turn before it.) Where memory
+is what nodes wait for, routers on its way serve near ones first, and far ones would be left behind, too few to keep
+memory busy alone."""
 
 TILES_A_TURN = 3
-"""Fewest tiles of a turn: joining costs a node what its tiles differ from those of others."""
+"""Fewest tiles of a turn in a full strip, where there are several turns: joining costs a node what its tiles differ
+from those of others."""
 
 
 @lru_cache(maxsize=256)
@@ -153,7 +157,11 @@ class Strips:
 
     @property
     def turns(self) -> int:
-        """Return the turns of an output in which all nodes join, also those with fewer rows: blocks, or some tiles."""
+        """Return how often all nodes join in an output, also those with fewer rows or none.
+
+        Once a block of a full strip where frames are refetched, else once in `TILES_A_TURN` of its tiles, but at least
+        once and at most `TURNS` times.
+        """
         count = len(range(0, self.high, self.tall)) * len(range(0, self.q, self.span))
         return max(1, min(TURNS, count if self.older else self.tile_count // TILES_A_TURN))
 

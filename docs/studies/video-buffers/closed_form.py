@@ -13,13 +13,7 @@ from typing import Any
 import accel
 from accel.errors import CapacityError, UnsupportedError
 from accel.hardware import ChipSpec, FrameFormat
-from accel.kernels.parts.streaming_choice import (
-    ROOMY,
-    TILES,
-    TURNS,
-    choose,
-    cycles,
-)
+from accel.kernels.parts.streaming_choice import ENOUGH_TILES, ROOMY, TILES, choose, cycles
 from accel.kernels.parts.streaming_strips import Strips
 from accel.numerics import fmt
 from accel.problem import StreamingConv
@@ -146,13 +140,13 @@ def knee_bytes(chip: ChipSpec, curve: Curve) -> int:
 def full_bytes(chip: ChipSpec, curve: Curve) -> int:
     """Return the SRAM from which more changes nothing: the whole window and full tiles.
 
-    These have 256 pixels, or 128 or 64 where a strip has fewer than 8 of the larger ones.
+    These have 256 pixels, or 128 or 64 where a strip has fewer than 8 (`ENOUGH_TILES`) of the larger ones.
     """
     P = curve.problem(1)
     nodes = chip.mesh.rows * chip.mesh.cols
     p, q = P.operands["y"].shape[-3:-1]
     high = next(h for h in range(1, p + 1) if -(-p // h) * P.cameras <= nodes and _legal(P, h))
-    tile = next((size for size in TILES if size >= ROOMY and high * q >= TURNS * size), ROOMY)
+    tile = next((size for size in TILES if size >= ROOMY and high * q >= ENOUGH_TILES * size), ROOMY)
     size = Strips(P, high, max(1, min(q, -(-tile // high))), P.kt + 1, P.kt, high, q).sram_bytes()
     return -(-size // MACRO) * MACRO
 

@@ -103,18 +103,24 @@ def _windows(data: dict[str, Rows]) -> Any:
     return canvas
 
 
+def _label_sensors(axes: Any, titles: str, top: float, at: float) -> None:
+    """Say whose utilization each panel shows, up to `top` %, and mark the SRAM of the chip, by name at `at` %."""
+    for one, size in zip(axes, SENSORS.values(), strict=True):
+        one.set_title(titles.format(size), fontsize=9)
+        one.set_ylabel("utilization of the chip, %")
+        one.set_ylim(0, top)
+        one.axvline(1280, color="0.6", lw=0.8, ls=":")
+    axes[2].annotate("d1", (1280, at), xytext=(3, 0), textcoords="offset points", fontsize=8, color="0.4")
+
+
 def _sensors(data: dict[str, Rows]) -> Any:
     """Utilization for eight cameras of each size, by window."""
     canvas, axes = _canvas(3)
     for one, sensor in zip(axes, SENSORS, strict=True):
         for n, mine in enumerate(_by_window(data["results"], sensor)):
             _marks_on_lines(one, mine, data["predicted"], _percent, n)
-        one.set_title(f"8 x {SENSORS[sensor]}", fontsize=9)
-        one.set_ylabel("utilization of the chip, %")
-        one.set_ylim(0, 85)
-        one.axvline(1280, color="0.6", lw=0.8, ls=":")
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
-    axes[2].annotate("d1", (1280, 80), xytext=(3, 0), textcoords="offset points", fontsize=8, color="0.4")
+    _label_sensors(axes, "8 x {}", 85, 80)
     return canvas
 
 
@@ -126,12 +132,8 @@ def _cameras(data: dict[str, Rows]) -> Any:
         sets = [mine for mine in _by_label(four, "windows", "cameras", "sensors") if mine[0]["sensor"] == sensor]
         for n, mine in enumerate(sorted(sets, key=lambda mine: int(mine[0]["cameras"]))):
             _line(one, mine, _percent, f"{mine[0]['cameras']} camera{'s' if n else ''}", n)
-        one.set_title(f"{SENSORS[sensor]}, window of 4", fontsize=9)
-        one.set_ylabel("utilization of the chip, %")
-        one.set_ylim(0, 32)
-        one.axvline(1280, color="0.6", lw=0.8, ls=":")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
-    axes[2].annotate("d1", (1280, 30), xytext=(3, 0), textcoords="offset points", fontsize=8, color="0.4")
+    _label_sensors(axes, "{}, window of 4", 32, 30)
     return canvas
 
 
