@@ -109,6 +109,8 @@ def _cycles(T: Tiling, chip: ChipSpec, resident: frozenset[str], *, least: bool)
     busy = T.multiply_cycles(chip)
     pixels = min(T.bands, T.most_bands) * T.high * T.wide
     drain = (1 + T.bias + (T.out_dtype != T.sums)) * ceil(pixels * T.filters * 4 / node.port_bytes)
+    if T.rounds:
+        drain = 0  # products have written results
     last = drain + (STORED * out / T.tiles / bandwidth + latency if y_goes else 0.0)
 
     # Rows that nodes of all parts want come from all over a column: so many times a node's cross its middle, and those

@@ -106,6 +106,7 @@ def _forward(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: Tensor
     filters.place(first=first, count=count, part=part, member=member)
     results.place(begin, [frames.band(begin + b) for b in range(mine)], first, count)
     tiles = [range(low, min(mine, high)) for low, high in T.cuts() if low < mine]
+    results.tiles = tiles
     frames.place(part, member, len(tiles))
     places = [[frames.band(begin + b) for b in tile] for tile in tiles]
 
@@ -134,16 +135,19 @@ def _forward(k: K, x: TensorRef, w: TensorRef, bias: TensorRef | None, y: Tensor
                 g = t * len(filters.chunks) + j
                 filters.wait(g)
                 if mine:
-                    product.add(results.tile(t, mine), filters.view(g), chunk)
+                    product.add(results.made(t, mine), filters.view(g), chunk)
                 filters.done(g, T.tiles)
             if mine:
                 frames.done(t, len(tiles))
                 results.finished(t)
 
+    if T.rounds and y.resident:
+        return  # the products have written all there is
+
     @k.thread
     def store() -> None:
         for t, bands in enumerate(places):
-            results.drain(t, bands, tiles[t], len(tiles))
+            results.leave(t, bands)
         results.settle()
 
 
@@ -264,11 +268,13 @@ class Results:
     """The accumulators and the way out: bias, activation and rounding of a tile while the next one is multiplied."""
 
     def __init__(self, k: K, y: TensorRef, bias: TensorRef | None, tiling: Tiling) -> None:
-        T, self.k, self.tiling = tiling, k, tiling
+        T, self.k, self.tiling, self.tiles = tiling, k, tiling, list[range]()
         pixels = T.bands * T.high
         self.y = rows_of(y, T.shape.w.out)
-        self.acc = k.sram((T.accumulators, pixels, T.wide, T.filters), T.sums, "acc")
-        self.full, self.free = k.sem(T.accumulators, "acc_full"), k.sem(T.accumulators, "acc_free")
+        slots = 2 if T.rounds else T.accumulators
+        if not T.rounds:
+            self.acc = k.sram((T.accumulators, pixels, T.wide, T.filters), T.sums, "acc")
+        self.full, self.free = k.sem(slots, "acc_full"), k.sem(slots, "acc_free")
         self.sent, self.waiting = k.sem(2, "sent"), [0, 0]
         self.bias, self.loaded = bias, k.sem(name="bias_loaded")
         self.bias_row = k.sram((T.filters,), "fp32", "bias_row") if bias is not None else None
@@ -299,9 +305,31 @@ class Results:
             self.k.collect(whole[start : start + run, first : first + count], self.home[:run, :count])
 
     def begin(self, t: int) -> None:
-        """Wait until the accumulators of tile t are free."""
-        if t >= self.tiling.accumulators:
+        """Wait until the accumulators of tile t are free, or the place of its results."""
+        if self.tiling.rounds:
+            if self.home is None and t >= 2:
+                self.k.wait(self.sent[t % 2], len(self.tiles[t - 2]))
+        elif t >= self.tiling.accumulators:
             self.k.wait(self.free[t % self.tiling.accumulators])
+
+    def made(self, t: int, bands: int) -> View:
+        """Return where products write tile t, (rows, pixels, filters): accumulators, or results where they round."""
+        view: View
+        if not self.tiling.rounds:
+            return self.tile(t, bands)
+        if self.home is None:
+            assert self.out is not None
+            view = self.out[t % 2, : bands * self.tiling.high, :, : self.count]
+        else:
+            view = self._kept(self.tiles[t])
+        return view
+
+    def _kept(self, numbers: range) -> View:
+        """Return where bands of y stay: (rows, pixels, filters)."""
+        assert self.home is not None
+        size = self.tiling.high * self.tiling.wide
+        view: View = self.home[numbers[0] * size : (numbers[-1] + 1) * size, : self.count].split(0, self.tiling.wide)
+        return view
 
     def tile(self, t: int, bands: int) -> View:
         """Return the accumulators of tile t, (rows, pixels, filters)."""
@@ -310,7 +338,21 @@ class Results:
 
     def finished(self, t: int) -> None:
         """Hand tile t to the drain."""
-        self.k.inc(self.full[t % self.tiling.accumulators])
+        if not self.tiling.rounds:
+            self.k.inc(self.full[t % self.tiling.accumulators])
+        elif self.home is None:
+            self.k.inc(self.full[t % 2])
+
+    def leave(self, t: int, bands: list[Band]) -> None:
+        """Finish and store a tile; where products have written results there is nothing to finish."""
+        if not self.tiling.rounds:
+            self.drain(t, bands, self.tiles[t], len(self.tiles))
+            return
+        self.k.wait(self.full[t % 2])
+        source = self.made(t, len(bands))
+        for b, band in enumerate(bands):
+            self._store(source[b * self.tiling.high : (b + 1) * self.tiling.high], band, self.sent[t % 2])
+        self.waiting[t % 2] = len(bands)  # of the tile before `begin` has waited
 
     def drain(self, t: int, bands: list[Band], numbers: range, tiles: int) -> None:
         """Finish a tile: bias, activation, rounding; then store it band by band, or keep it where y is resident."""
@@ -325,8 +367,7 @@ class Results:
             k.vec.add(source, source, self.bias_row[: self.count])
         self.activation.apply(source)
         if self.home is not None:
-            size = T.high * T.wide
-            kept = self.home[numbers[0] * size : (numbers[-1] + 1) * size, : self.count].split(0, T.wide)
+            kept = self._kept(numbers)
             (k.vec.copy if kept.dtype == T.sums else k.vec.cast)(kept, source)
         else:
             if self.out is not None:

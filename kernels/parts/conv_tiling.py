@@ -36,6 +36,7 @@ class Tiling:
     single rows), through `slots` frame buffers; filters pass in chunks of `taps` filter rows or, where a row is too
     much, of `deep` channels of one tap, through `stages` buffers (kept if there are as many as chunks).
     staged: x comes from memory, every row once, to the node that keeps it, as if it were resident (`conv_stage.py`).
+    rounding: whether the matrix unit can write y as it leaves, rounded.
     """
 
     shape: Shape
@@ -56,6 +57,7 @@ class Tiling:
     bias: bool
     activation: str = "none"
     staged: bool = False
+    rounding: bool = False
 
     def node(self, part: Any, member: Any) -> tuple[Any, Any]:
         """Return (row, column) of a member of a part of the mesh."""
@@ -137,6 +139,12 @@ class Tiling:
     def fused(self) -> bool:
         """Return whether taps and channels of a filter row are one run of elements, so that rows join in one matmul."""
         return self.shape.groups == 1 and (self.shape.w.dilation == 1 or self.shape.w.taps == 1)
+
+    @property
+    def rounds(self) -> bool:
+        """Return whether products write results: each chain is one of them, and the matrix unit rounds it."""
+        one = self.chunk_count == 1 and not self.deep and (self.high == 1 or self.shape.t.taps == 1)
+        return self.rounding and self.fused and one
 
     @cached_property
     def chunk_count(self) -> int:
@@ -224,7 +232,8 @@ class Tiling:
         frame = self.bands * s.t.taps * self.rows * self.columns * s.c
         chunk, pixels = self.chunk_depth * self.filters, self.bands * self.high * self.wide
         buffers = [item * self.slots * frame, item * self.stages * chunk]
-        buffers.append(4 * self.accumulators * pixels * self.filters)
+        if not self.rounds:
+            buffers.append(4 * self.accumulators * pixels * self.filters)
         if self.on_vector and item < 4:
             buffers += [4 * frame, 4 * chunk]
         if self.bias:
@@ -268,8 +277,9 @@ class Tiling:
         operations = n // s.group_k if s.groups > 1 else 1
         width = s.group_k if s.groups > 1 else n
         groups = operations * ceil(m / unit.m) * ceil(width / unit.n)
-        moved = unit.m * unit.n * 4 // chip.node.port_bytes  # cycles to store a group of accumulators
-        corner = unit.accumulator_rows * unit.accumulator_cols * 4 // chip.node.port_bytes
+        size = fmt(self.out_dtype).bytes if self.rounds else 4
+        moved = unit.m * unit.n * size // chip.node.port_bytes  # cycles to store a group of accumulators
+        corner = unit.accumulator_rows * unit.accumulator_cols * size // chip.node.port_bytes
         if self.deep:
             count, each = s.row_taps * s.w.taps * ceil(s.group_c / self.deep), ceil(s.depth / self.chunk_count / unit.k)
         elif self.fused:
@@ -310,9 +320,12 @@ def choose(
         shape, 1, chip.mesh.rows, chip.mesh.cols, 1, 1, 1, 1, 0, 1, 1, 1, dtype == "fp32", dtype, out_dtype, bias,
         activation,
     )  # fmt: skip
+    plainly = not bias and activation == "none" and base.sums == "fp32" and not base.on_vector
+    base = replace(base, rounding=plainly and out_dtype in chip.node.matrix.output_formats)
     if dtype != "fp32" and fmt(dtype).kind != "int":  # the vector unit has no fused multiply-add of integers
         probe = replace(base, wide=min(shape.w.out, 64), taps=shape.row_taps)
-        base = replace(base, on_vector=replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1))
+        if replace(probe, on_vector=True).tile_cycles(chip, 1) < probe.tile_cycles(chip, 1):
+            base = replace(base, on_vector=True, rounding=False)
     plain = [cut for cut in _cuts(base) if _legal(cut, resident)]
     staged = []
     if "x" not in resident and shape.row_taps * shape.w.taps > 1:
