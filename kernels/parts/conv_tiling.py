@@ -439,7 +439,8 @@ def fill_in(tiling: Tiling, chip: ChipSpec, resident: frozenset[str], **given: A
             raise InputError(
                 f"convolution tiling parameter {name}={value!r} is outside {low}..{limits[name]}; give a whole number"
             )
-    new = replace(tiling, **given)
+    alone = {"bands": 1} if given.get("high", 1) > 1 else {}  # bands of several rows are tiles of their own
+    new = replace(tiling, **alone | given)
     new = replace(new, stages=min(new.stages, len(new.chunks)))
     cols = min(chip.mesh.cols, new.all_bands)
     down = min(chip.mesh.rows // new.parts, max(1, new.all_bands // cols))
