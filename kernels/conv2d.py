@@ -20,6 +20,8 @@ Forward, version by version:
    `shifted_views` below is this version, image after image on one node, a matmul a tap.
 3. *One matmul for the whole filter*: where taps and channels of a row are one run (no dilation, no groups), K covers
    all rows of the filter, so the 16 exposed cycles in which a 16x16 accumulator block moves are spent once an output.
+   Where such a product is the whole chain and nothing is added to it, the matrix unit writes y itself, rounded as it
+   leaves: 8 cycles, no accumulators in SRAM, no cast.
 4. *Over the mesh*: bands of output rows are dealt to the nodes, whole images or parts of one as it comes. A row that
    two nodes read is exchanged between them, whether x is resident (`conv_frames.py`) or every node first fetches its
    own rows from memory, once, a few tiles ahead, and tells its neighbours (`conv_stage.py`); memory is nearer to some

@@ -80,6 +80,8 @@ def test_forward_is_its_definition_whatever_shape_and_mesh(
     [
         {"high": 1, "wide": 9, "bands": 2, "stages": 2, "taps": 1},
         {"high": 1, "wide": 4, "bands": 3, "deep": 3, "stages": 2},
+        {"high": 1, "wide": 3, "bands": 1, "stages": 1, "taps": 3, "slots": 1, "staged": 0},
+        {"high": 4, "wide": 4, "stages": 1, "taps": 3, "staged": 0},
         {"high": 2, "wide": 9, "bands": 1, "taps": 2},
         {"high": 1, "wide": 9, "bands": 1, "staged": 1},
         {"high": 1, "wide": 3, "bands": 2, "staged": 1, "slots": 1},
@@ -93,6 +95,24 @@ def test_tilings_change_no_bit(tiling: dict[str, int]) -> None:
     program = conv2d.KERNEL.program(MINI, problem, **tiling)
     program.check()
     assert_bits(problem, program, draw_inputs(problem))
+
+
+@pytest.mark.parametrize("resident", [(), ("x", "w"), ("x", "w", "y")], ids=["memory", "inputs", "all"])
+@pytest.mark.parametrize(("dtype", "out_dtype"), [("bf16", "bf16"), ("fp16", "fp16"), ("cfp8-143", "bf16")])
+def test_results_that_the_matrix_unit_rounds_have_the_bits_of_a_cast(
+    dtype: str, out_dtype: str, resident: tuple[str, ...]
+) -> None:
+    """One product a chain: written as it leaves; sums that have a bias to come, and other units, are cast as before."""
+    plain = MINI.replace(**{"node.matrix.output_formats": []})
+    problem = Conv2d(3, 9, 16, 6, 20, 3, 3, pad=1, dtype=dtype, out_dtype=out_dtype)
+    programs = [conv2d.KERNEL.program(chip, problem, resident=frozenset(resident)) for chip in (MINI, plain)]
+    inputs = draw_inputs(problem)
+    for program in programs:
+        assert_bits(problem, program, inputs)
+        assert_bits(problem, program, inputs, schedule=4)
+        program.check()
+    assert ["vec.cast" in program.asm() for program in programs] == [False, True]
+    assert programs[0].time().losses["accumulator"] < programs[1].time().losses["accumulator"]
 
 
 def test_staged_rows_are_fetched_once() -> None:
