@@ -34,6 +34,8 @@ Forward, version by version:
 The data gradient has no padding to read: a tile of accumulators is cut into stretches where the same taps land, and a
 stretch is one matmul with K = (taps of a row, filters), the taps against the pixels by a negative stride. With a stride
 above 1 the positions of one residue class read the same taps, and are a dense tile of their own (`conv_data_*.py`).
+Where a chain is one such product, as in 1x1, nothing has to stay: the unit rounds the sums as they leave, half as many
+bytes, and there is nothing to cast.
 
 Weight gradient (`conv_weight_gradient.py`): K = (p, q) of one image, M = taps and channels, N = filters: a product an
 image, and images are added like a binary counter. Filters alone do not feed 342 nodes: rows of the mesh deal taps and

@@ -94,3 +94,18 @@ def test_slots_are_named_as_a_slice() -> None:
 
     messages = [f.message for f in found(kernel) if f.kind == "race"]
     assert any(m.startswith("read of b[1:4] by the vec.neg at test_check_in_place.py:") for m in messages)
+
+
+def test_a_product_may_not_be_written_over_its_own_operand() -> None:
+    """In 16 bits a result has the format of what is multiplied, and every row of it reads what another one writes."""
+
+    def kernel(k, x, *, apart):
+        A = k.sram((2, 16, 16), "bf16", "A")
+
+        @k.thread
+        def work():
+            k.vec.fill(A, 1)
+            k.matmul(A[1] if apart else A[0], A[0], A[0])
+
+    assert found(kernel, apart=True) == []
+    assert any(f.kind == "race" for f in found(kernel, apart=False))

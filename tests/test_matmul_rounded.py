@@ -13,7 +13,7 @@ from accel.errors import ProgramError, TraceError, UnsupportedError
 from accel.machine import fast
 from accel.machine.microkernel import BLOCK_DEPTH
 from accel.machine.narrow import STRIP
-from accel.numerics import chain_matmul
+from accel.numerics import Codes, chain_matmul
 from accel.program import Program
 from accel.testing import mutants
 from accel.testing.battery import difference
@@ -104,7 +104,9 @@ def test_every_number_times_what_makes_ties_overflows_and_subnormals(path, out):
     b = np.array([[1, 1 + 2**-7, 1 + 2**-6, 1.5, -3, 2.0**100, 2.0**-100, 2.0**-130, 0, np.inf, 2.0**-20]])
     assert a.size * b.size > STRIP
     chip = MINI.replace(**{"node.sram_bytes": 1 << 22})
-    got = program(*a.shape[:1], b.size, 1, out, chip=chip).run(a=a, b=b.astype(ml_dtypes.bfloat16))["c"]
+    got = program(*a.shape[:1], b.size, 1, out, chip=chip).run(
+        a=Codes(a.view(np.uint16), "bf16"), b=b.astype(ml_dtypes.bfloat16)
+    )["c"]
     with np.errstate(all="ignore"):
         exact = a.astype(np.float64) * b.astype(ml_dtypes.bfloat16).astype(np.float64)
         wide = (exact + 0.0).astype(np.float32)

@@ -82,7 +82,7 @@ def _show_chip(spec: ChipSpec) -> None:
         f"kernels use {mesh.rows} x {mesh.cols}",
         "clock": f"{number(spec.clock_hz / 1e9)} GHz",
         "peak": ", ".join(f"{rate(spec.peak_flops(f))} {f}" for f in dict.fromkeys([*node.matrix.step_cycles, "fp32"])),
-        "results": " or ".join(["fp32 (int32 of integers)", *node.matrix.output_formats]) + " from the matrix unit",
+        "results": " or ".join(["fp32", *node.matrix.output_formats]) + " from the matrix unit",
         "SRAM": f"{bytes_text(node.sram_bytes)} a node, {bytes_text(spec.sram_total_bytes)} in all",
         "node": f"{node.threads} threads, {node.semaphores} semaphores, loops {node.loop_depth} deep, "
         f"matrix step {node.matrix.m}x{node.matrix.n}x{node.matrix.k}, vector {node.vector.bytes_per_cycle} B/cycle",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE
+from accel.isa.layout import V_DTYPE, V_SHAPE, V_STRIDE, W_OPCODE
 from accel.isa.table import BY_MNEMONIC, opcode
 from accel.machine.codes import FP32, encode
 from accel.machine.inner import inner
@@ -29,7 +29,7 @@ STRIP = 1 << 18  # sums of a strip: 1 MiB; a single row may be longer
 
 def sums_words(program: Program) -> int:
     """Return the words of scratch that the sums of a program's matmuls take, 0 where none writes 16 bits."""
-    rows = program.code[program.code[:, 0] == opcode("matmul")]
+    rows = program.code[program.code[:, W_OPCODE] == opcode("matmul")]
     views = program.views[np.unique(rows[:, BY_MNEMONIC["matmul"].word("dst")])]
     views = views[~np.isin(views[:, V_DTYPE], [FP32, FORMATS["int32"].code])]
     columns = views[:, V_SHAPE + 2] * views[:, V_SHAPE + 3]
