@@ -1,4 +1,6 @@
-"""Weight and bias gradients of clips: one chain a frame, then a tree over frames and one over clips, by plain loops."""
+"""Weight and bias gradients of clips: a chain over frames of at most 1024 outputs, then a tree over the chains of a clip
+and one over clips, by plain loops.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accel.hardware import ChipSpec, chip
+from accel.kernels.parts import conv_windows
 from accel.kernels.parts.conv_reference import oracle
 from accel.kernels.parts.conv_weight_choice import choose
 from accel.kernels.parts.conv_weight_gradient import program
@@ -38,6 +41,21 @@ CLIPS: list[tuple[Conv3d, dict[str, int]]] = [
     (Conv3d(3, 5, 3, 3, 6, 6, 3, 3, 3, pad=1, groups=6, dtype="fp32", bias=True, **OPEN), {"share": 4, "frames": 5}),
     (Conv3d(2, 5, 4, 4, 8, 8, 3, 3, 3, pad=1, dtype="fp16", **OPEN), {"frames": 1, "rows": 3}),
 ]
+LARGE: list[tuple[Conv3d, dict[str, int]]] = [
+    # four frames of 252 outputs a chain, then one; bands end inside a chain and begin in another
+    (Conv3d(2, 5, 18, 14, 8, 8, 3, 1, 1, pad=(1, 0, 0), bias=True, **OPEN), {"frames": 3}),
+    (Conv3d(1, 5, 18, 14, 4, 8, 2, 2, 1, pad=(1, 1, 0), dilation=(1, 2, 1), bias=True, **OPEN), {"frames": 2}),
+    # two of 512, the most; a band of two chains
+    (Conv3d(2, 5, 32, 16, 8, 8, 1, 1, 1, bias=True, **OPEN), {"frames": 4}),
+    (Conv3d(3, 3, 21, 24, 4, 8, 1, 1, 2, pad=(0, 0, 1), stride=(1, 1, 2), **OPEN), {"share": 2, "frames": 3}),
+    # three rows of frames at a time, and frames that do not follow each other
+    (Conv3d(2, 3, 22, 22, 8, 8, 2, 1, 1, **OPEN), {"rows": 9}),
+    (Conv3d(1, 7, 20, 20, 8, 8, 2, 1, 1, stride=(2, 1, 1), pad=(1, 0, 0), **OPEN), {"frames": 4}),
+    # one frame of 513 or 1056
+    (Conv3d(2, 3, 27, 19, 8, 8, 1, 1, 1, **OPEN), {"frames": 2}),
+    (Conv3d(1, 2, 33, 32, 8, 8, 1, 1, 1, bias=True, **OPEN), {"frames": 2}),
+    (Conv3d(1, 3, 16, 17, 2, 4, 1, 2, 2, groups=2, dtype="fp32", bias=True, **OPEN), {"frames": 3}),
+]
 
 
 def tree(terms: list[Any]) -> Any:
@@ -56,7 +74,15 @@ def read(problem: Conv3d, x: np.ndarray, n: int, output: tuple[int, ...], tap: t
     return x[(n, *places)] if inside else np.zeros_like(x[0, 0, 0, 0])
 
 
-def defined(problem: Conv3d, x: np.ndarray, gy: np.ndarray) -> dict[str, np.ndarray]:
+def chains_of(frames: int, outputs: int, longest: int) -> list[range]:
+    """The frames of each chain of a clip: 1, 2, 4, ... of so many outputs, as long as they are at most `longest`."""
+    each = 1
+    while 2 * each * outputs <= longest:
+        each *= 2
+    return [range(first, min(frames, first + each)) for first in range(0, frames, each)]
+
+
+def defined(problem: Conv3d, x: np.ndarray, gy: np.ndarray, longest: int = 1024) -> dict[str, np.ndarray]:
     """gw and gb by their definition, loop by loop; x and gy have so few bits that a product and sum in float64 is exact
     before it is rounded.
     """
@@ -66,28 +92,28 @@ def defined(problem: Conv3d, x: np.ndarray, gy: np.ndarray) -> dict[str, np.ndar
     for *tap, g in itertools.product(range(problem.kt), range(problem.r), range(problem.s), range(groups)):
         clips = []
         for n in range(problem.n):
-            frames = []
-            for frame in range(z):
+            chains = []
+            for frames in chains_of(z, p * q, longest):
                 chain = np.zeros((c, k), np.float32)
-                for row, column in itertools.product(range(p), range(q)):
+                for frame, row, column in itertools.product(frames, range(p), range(q)):
                     here = read(problem, x, n, (frame, row, column), tuple(tap))[g * c : (g + 1) * c].astype(np.float64)
                     with np.errstate(invalid="ignore"):
                         terms = here[:, None] * gy[n, frame, row, column, g * k : (g + 1) * k].astype(np.float64)
                         chain = (chain.astype(np.float64) + terms).astype(np.float32)
-                frames.append(chain)
-            clips.append(tree(frames))
+                chains.append(chain)
+            clips.append(tree(chains))
         gw[(*tap, slice(None), slice(g * k, (g + 1) * k))] = tree(clips)
     found = {"gw": gw}
     if problem.bias:
         clips = []
         for n in range(problem.n):
-            frames = []
-            for frame in range(z):
+            chains = []
+            for frames in chains_of(z, p * q, longest):
                 total = np.zeros(problem.k, np.float32)
-                for row, column in itertools.product(range(p), range(q)):
+                for frame, row, column in itertools.product(frames, range(p), range(q)):
                     total = total + gy[n, frame, row, column].astype(np.float32)
-                frames.append(total)
-            clips.append(tree(frames))
+                chains.append(total)
+            clips.append(tree(chains))
         found["gb"] = tree(clips)
     return found
 
@@ -113,10 +139,15 @@ def mesh(rows: int, cols: int) -> ChipSpec:
     return MINI.replace(**{"mesh.rows": rows, "mesh.cols": cols})
 
 
+@pytest.mark.parametrize("longest", [30, 1024])
 @pytest.mark.parametrize(("problem", "tiling"), CLIPS, ids=lambda value: getattr(value, "label", ""))
-def test_chains_of_frames_are_added_frame_by_frame_and_clip_by_clip(problem: Conv3d, tiling: dict[str, int]) -> None:
+def test_chains_of_frames_are_added_chain_by_chain_and_clip_by_clip(
+    problem: Conv3d, tiling: dict[str, int], longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small frames, as they are and with chains so short that clips have several."""
+    monkeypatch.setattr(conv_windows, "CHAIN", longest)
     inputs = drawn(problem, 0)
-    want = defined(problem, **inputs)
+    want = defined(problem, **inputs, longest=longest)
     assert_bits(oracle(problem, inputs), want)
     for resident in (frozenset[str](), HELD & problem.operands.keys()):
         built = program(MINI, problem, resident=resident, **tiling)
@@ -124,6 +155,17 @@ def test_chains_of_frames_are_added_frame_by_frame_and_clip_by_clip(problem: Con
             assert_bits(built.run(inputs, schedule=schedule), want)
         built.check()
     assert_bits(program(mesh(2, 2), problem, resident=frozenset({"gw"})).run(inputs), want)
+
+
+@pytest.mark.parametrize(("problem", "tiling"), LARGE, ids=lambda value: getattr(value, "label", ""))
+def test_large_frames_are_added_chain_by_chain(problem: Conv3d, tiling: dict[str, int]) -> None:
+    inputs = drawn(problem, 6)
+    want = defined(problem, **inputs)
+    assert_bits(oracle(problem, inputs), want)
+    for resident in (frozenset[str](), HELD & problem.operands.keys()):
+        built = program(MINI, problem, resident=resident, **tiling)
+        assert_bits(built.run(inputs, schedule=4), want)
+        built.check()
 
 
 @pytest.mark.parametrize("vector", [False, True])
@@ -156,40 +198,58 @@ def clips(draw: st.DrawFn) -> Conv3d:
 
 
 @settings(max_examples=30, deadline=None)
-@given(clips(), st.integers(0, 99), st.sampled_from([(1, 1), (2, 3), (4, 4)]), st.booleans(), st.data())
+@given(
+    clips(), st.integers(0, 99), st.sampled_from([(1, 1), (2, 3), (4, 4)]), st.booleans(),
+    st.sampled_from([1, 7, 20, 60, 1024]), st.data(),
+)  # fmt: skip
 def test_any_clips_on_any_mesh_in_any_bands(
-    problem: Conv3d, seed: int, size: tuple[int, int], whole: bool, data: st.DataObject
+    problem: Conv3d, seed: int, size: tuple[int, int], whole: bool, longest: int, data: st.DataObject
 ) -> None:
     z, p = problem.operands["gy"].shape[1:3]
     tiling = {"frames": data.draw(st.integers(1, z)), "rows": p if whole else data.draw(st.integers(1, p))}
     resident = frozenset(data.draw(st.sets(st.sampled_from(sorted(HELD & problem.operands.keys())))))
-    built = program(mesh(*size), problem, resident=resident, **tiling)
     inputs = drawn(problem, seed)
-    want = defined(problem, **inputs)
-    assert_bits(oracle(problem, inputs), want)
+    want = defined(problem, **inputs, longest=longest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv_windows, "CHAIN", longest)
+        built = program(mesh(*size), problem, resident=resident, **tiling)
+        assert_bits(oracle(problem, inputs), want)
     assert_bits(built.run(inputs, schedule=seed), want)
     built.check()
 
 
 @pytest.mark.parametrize(
-    ("values", "total"),
+    ("size", "values", "total"),
     [
-        # One chain over time would lose every 1, one after the other: 2^24 has no neighbour 2^24 + 1.
-        ([[2**24, 1, 1, 1]], 2**24 + 2),
+        # One chain over time loses every 1, one after the other: 2^24 has no neighbour 2^24 + 1.
+        ((1, 1), [[2**24, 1, 1, 1]], 2**24),
+        # Four frames of 256 outputs are a chain, the next four another: 2^24, and 1 + 1 + 1 + 1.
+        ((16, 16), [[2**24, 1, 1, 1, 1, 1, 1, 1]], 2**24 + 4),
+        # Chains of 4, of 2^24 and, of an odd last two frames, of 2: neighbours first.
+        ((16, 16), [[1, 1, 1, 1, 2**24, 1, 1, 1, 1, 1]], 2**24 + 6),
+        # Two frames of 512 outputs are one chain (a pair [a, b] is two outputs of a frame), those of 513 are two.
+        ((16, 32), [[2**24, [1, 1]]], 2**24),
+        ((27, 19), [[2**24, [1, 1]]], 2**24 + 2),
+        ((32, 32), [[2**24, 1, 1, 1]], 2**24 + 2),
         # A tree over all six frames would add (2^24 + 1) + (1 + 0); clip by clip it is 2^24 + ((1 + 1) + 0).
-        ([[0, 0, 2**24], [1, 1, 0]], 2**24 + 2),
+        ((27, 19), [[0, 0, 2**24], [1, 1, 0]], 2**24 + 2),
+        ((1, 1), [[0, 0, 2**24], [1, 1, 0]], 2**24 + 2),
         # An odd last frame is added after the others, an odd last clip likewise.
-        ([[1, 1, 2**24]], 2**24 + 2),
-        ([[1, 0], [1, 0], [2**24, 1]], 2**24 + 2),
+        ((27, 19), [[1, 1, 2**24]], 2**24 + 2),
+        ((1, 1), [[1, 0], [1, 0], [2**24, 1]], 2**24 + 2),
     ],
 )
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_sums_that_tell_their_order(values: list[list[float]], total: float, dtype: str) -> None:
-    """Sums by hand, of a filter 1x1x1 on frames of one pixel, whose axes could all be taken for one."""
+def test_sums_that_tell_their_order(size: tuple[int, int], values: list[list[Any]], total: float, dtype: str) -> None:
+    """Sums by hand, of a filter 1x1x1, whose axes could all be taken for one: the first outputs of each frame."""
     n, t = len(values), len(values[0])
-    problem = Conv3d(n, t, 1, 1, 1, 1, 1, 1, 1, dtype=dtype, bias=True, **OPEN)
-    inputs = {"x": np.ones((n, t, 1, 1, 1), np.float32), "gy": np.array(values, np.float32).reshape(n, t, 1, 1, 1)}
-    for frames in range(1, t + 1):
+    problem = Conv3d(n, t, *size, 1, 1, 1, 1, 1, dtype=dtype, bias=True, **OPEN)
+    gy = np.zeros((n, t, *size, 1), np.float32)
+    for clip, frame in np.ndindex(n, t):
+        first = np.atleast_1d(values[clip][frame])
+        gy[clip, frame, 0, : len(first), 0] = first
+    inputs = {"x": np.ones((n, t, *size, 1), np.float32), "gy": gy}
+    for frames in sorted({1, min(3, t), t}):
         got = program(MINI, problem, frames=frames).run(inputs)
         assert got["gw"].item() == got["gb"].item() == total
     by_definition = oracle(problem, inputs)
@@ -237,26 +297,26 @@ def test_sums_of_frames_wrap_modulo_two_to_the_32() -> None:
     assert got.item() == (6 * 22_500 * 255 * 255 + 2**31) % 2**32 - 2**31
 
 
-def test_errors_are_within_the_bound_of_a_frame_and_two_trees() -> None:
-    """Fewer roundings than a chain over the clip, which has 8 x 16 of them: 16 and the levels of the trees."""
-    problem = Conv3d(5, 8, 4, 4, 8, 8, 3, 3, 3, pad=1, bias=True, **OPEN)
+def test_errors_are_within_the_bound_of_a_chain_and_two_trees() -> None:
+    """Fewer roundings than a chain over the clip, 8 x 192 of them: those of four frames and the levels of the trees."""
+    problem = Conv3d(5, 8, 16, 12, 8, 8, 3, 3, 3, pad=1, bias=True, **OPEN)
     inputs = drawn(problem, 4)
     got = program(MINI, problem, share=2, frames=2).run(inputs)
     x, gy = (inputs[name].astype(np.float64) for name in ("x", "gy"))
-    bound = gamma(4 * 4 + 3 + 3, 2.0**-24)
+    bound = gamma(4 * 16 * 12 + 1 + 3, 2.0**-24)
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (1, 1), (0, 0)])
     for tap in itertools.product(range(3), range(3), range(3)):
         t, r, s = tap
-        left = padded[:, t : t + 8, r : r + 4, s : s + 4]
+        left = padded[:, t : t + 8, r : r + 16, s : s + 12]
         want, size = (np.einsum("nzpqc,nzpqk->ck", *pair) for pair in ((left, gy), (abs(left), abs(gy))))
         assert (abs(np.asarray(got["gw"][tap]) - want) <= bound * size).all()
     assert (abs(got["gb"] - gy.sum((0, 1, 2, 3))) <= bound * abs(gy).sum((0, 1, 2, 3))).all()
 
 
 def test_frames_of_clips_and_images_give_the_same_where_the_trees_agree() -> None:
-    """n clips of 2^m frames, without taps in time, are n x 2^m images: to the bit the gradient of a conv2d."""
-    flat = Conv2d(12, 5, 4, 8, 16, 3, 3, pad=1, bias=True, **OPEN)
-    deep = Conv3d(3, 4, 5, 4, 8, 16, 1, 3, 3, pad=(0, 1, 1), bias=True, **OPEN)
+    """n clips of 2^m frames, each a chain, without taps in time, are n x 2^m images: to the bit those of a conv2d."""
+    flat = Conv2d(12, 19, 27, 8, 16, 3, 3, pad=1, bias=True, **OPEN)
+    deep = Conv3d(3, 4, 19, 27, 8, 16, 1, 3, 3, pad=(0, 1, 1), bias=True, **OPEN)
     inputs = drawn(flat, 5)
     wide = {name: value.reshape(3, 4, *value.shape[1:]) for name, value in inputs.items()}
     one, other = program(MINI, flat).run(inputs), program(MINI, deep).run(wide)

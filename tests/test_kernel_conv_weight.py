@@ -210,19 +210,19 @@ def _tree(terms: list[Any]) -> Any:
 
 
 @given(st.integers(1, 60), st.integers(1, 40))
-def test_the_plan_of_the_tree_adds_neighbours_level_by_level(images: int, frames: int) -> None:
-    made, tiles, steps = pool_plan(images, frames)
+def test_the_plan_of_the_tree_adds_neighbours_level_by_level(images: int, chains: int) -> None:
+    made, tiles, steps = pool_plan(images, chains)
     held: dict[int, Any] = {}
     for i, merged in enumerate(steps):
-        for ahead in (i, i + 1):  # the next frame is made while this one's tiles are added
-            if ahead < images * frames and not (ahead == i and i > 0):
+        for ahead in (i, i + 1):  # the next chain is made while this one's tiles are added
+            if ahead < images * chains and not (ahead == i and i > 0):
                 assert tiles[ahead] not in held
                 held[tiles[ahead]] = ahead
         for left, right in merged:
             held[left] = (held[left], held.pop(right))
-    clips = [_tree(list(range(first, first + frames))) for first in range(0, images * frames, frames)]
+    clips = [_tree(list(range(first, first + chains))) for first in range(0, images * chains, chains)]
     assert held == {0: _tree(clips)}
-    assert made <= (images - 1).bit_length() + (frames - 1).bit_length() + 2
+    assert made <= (images - 1).bit_length() + (chains - 1).bit_length() + 2
 
 
 @given(convolutions(), st.integers(1, 6), st.integers(1, 4))

@@ -55,8 +55,8 @@ LONGER = (
             "(r0 + r) * ha.dilation, s0\n"),
     Mistake("conv2d", "parts/conv_weight_gradient.py", "q * steps[2] + s0 * axes[2].dilation", "q * steps[2] + s0"),
     Mistake("conv3d", "parts/conv_weight_tiling.py", "(order & 1 or last)", "True"),
-    Mistake("conv3d", "parts/conv_weight_tiling.py", "carry(parts, tiles[image * frames + frame], frame, frames)",
-            "carry(parts, tiles[image * frames + frame], image * frames + frame, images * frames)"),
+    Mistake("conv3d", "parts/conv_weight_tiling.py", "carry(parts, tiles[image * chains + chain], chain, chains)",
+            "carry(parts, tiles[image * chains + chain], image * chains + chain, images * chains)"),
     # resident operands
     Mistake("matmul", "parts/matmul_panels.py", "depth = slice(chain.first + piece * T.piece, chain.first + piece",
             "depth = slice(piece * T.piece, piece"),

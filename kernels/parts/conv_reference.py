@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accel.kernels.parts.conv_windows import chain_frames
 from accel.kernels.parts.matmul_reference import activated
 from accel.numerics import as_storage, cast, fmt, from_storage
 from accel.problem.convolution import Axis, Convolution, Geometry
@@ -27,10 +28,10 @@ def oracle(problem: Convolution, inputs: Mapping[str, Any], *, meaning: Meaning 
 
     inputs: arrays by operand name, rounded to the operand's format first. Chains (contract, section 3): forward over
     filter taps in order and then the channels of the group, padding taking part as +0; data gradient over the taps
-    that land on an output gradient and then the filters of the group; weight gradient over the outputs (p, q) of one
-    image, the frames of a clip being images, then frames and then images or clips by a balanced tree (`tree_sum`).
-    A bias is added to the fp32 sum, then the activation, then one rounding. Integers: in 64 bits, then modulo 2^32,
-    then saturated to the result's format.
+    that land on an output gradient and then the filters of the group; weight gradient over the outputs of one image or
+    of `chain_frames` neighbouring frames (z, p, q) of a clip, then the chains of a clip and then images or clips by a
+    balanced tree (`tree_sum`). A bias is added to the fp32 sum, then the activation, then one rounding. Integers: in 64
+    bits, then modulo 2^32, then saturated to the result's format.
     meaning: bias and denormals by operand name, of operands in a configurable format.
     """
     return {
@@ -168,26 +169,30 @@ def _data_gradient(form: Geometry, gy: Array, w: Array, at: Sequence[Array], ste
 
 
 def _weight_gradient(form: Geometry, x: Array, gy: Array, at: Sequence[Array], step: Step) -> Array:
-    """One gw at taps, channels and filters `at` for every frame of outputs of every image: (frames, n, ...)."""
+    """One gw at taps, channels and filters `at` for every chain of every image: (chains, n, ...)."""
     channels, filters = at[-2], at[-1]
     first = filters // (form.k // form.groups) * (form.c // form.groups)
     place = channels[:, None] + first[None, :]  # the channel of x for each channel and filter of gw
-    frames = math.prod(axis.out for axis in form.axes[:-2])
-    padded, acc = _pad(form, x), np.zeros([frames, form.n, *(len(i) for i in at)], x.dtype)
+    length, total = _chain(form), math.prod(axis.out for axis in form.axes)
+    padded, acc = _pad(form, x), np.zeros([math.ceil(total / length), form.n, *(len(i) for i in at)], x.dtype)
     flat = gy.reshape(form.n, -1, form.k)[:, :, filters]
     for number, outputs in enumerate(itertools.product(*(range(axis.out) for axis in form.axes))):
         rows = [o * a.stride + t * a.dilation for o, a, t in zip(outputs, form.axes, at, strict=False)]
         patch = padded[np.ix_(np.arange(form.n), *rows)][..., place]
-        frame = number * frames // math.prod(axis.out for axis in form.axes)
-        acc[frame] = step(acc[frame], patch, flat[:, number].reshape(form.n, *(1,) * (len(at) - 1), -1))
+        own = acc[number // length]
+        own[...] = step(own, patch, flat[:, number].reshape(form.n, *(1,) * (len(at) - 1), -1))
     return acc
 
 
 def _bias_gradient(form: Geometry, gy: Array, filters: Array) -> Array:
-    """One gb for every frame of outputs of every image: (frames, n, filters)."""
-    frames = math.prod(axis.out for axis in form.axes[:-2])
-    values = gy.reshape(form.n, frames, -1, form.k)[..., filters]
-    acc = np.zeros((frames, form.n, len(filters)), np.float32)
-    for position in range(values.shape[2]):
-        acc = acc + values[:, :, position].swapaxes(0, 1)
+    """One gb for every chain of every image: (chains, n, filters)."""
+    length, values = _chain(form), gy.reshape(form.n, -1, form.k)[..., filters]
+    acc = np.zeros((math.ceil(values.shape[1] / length), form.n, len(filters)), np.float32)
+    for number in range(values.shape[1]):
+        acc[number // length] += values[:, number]
     return acc
+
+
+def _chain(form: Geometry) -> int:
+    """Return the outputs of an image that one chain of a weight or bias gradient runs over, those of the last aside."""
+    return chain_frames(form) * math.prod(axis.out for axis in form.axes[-2:])

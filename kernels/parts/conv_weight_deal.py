@@ -10,7 +10,7 @@ from typing import NamedTuple
 from accel.errors import InputError
 from accel.hardware import ChipSpec
 from accel.kernels.parts.conv_weight_tiling import GROUP
-from accel.kernels.parts.conv_windows import Span, frame_axes, window
+from accel.kernels.parts.conv_windows import Span, chain_frames, frame_axes, window
 from accel.lang import SRAM_ALIGN
 from accel.numerics import fmt
 from accel.problem.convolution import Axis, Geometry
@@ -328,7 +328,8 @@ def deals(
         if type(value) is not int or value < 1:
             raise InputError(f"tiling parameter {name} must be a whole number from 1 on, got {value!r}")
     best: tuple[float, Deal] | None = None
-    if form.groups == 1 and not bias and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
+    alone = chain_frames(form) == 1 or frame_axes(form)[0].out == 1  # a frame is a chain
+    if not (form.groups > 1 or bias or not alone) and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
         base = Deal(form, (chip.mesh.rows, chip.mesh.cols), fmt(dtype).bytes, out_item, 1, 1)
         most = min(chip.mesh.cols, ceil(form.c / GROUP))
         for parts in [given["parts"]] if "parts" in given else range(1, most + 1):
@@ -344,7 +345,6 @@ def deals(
     if given and best is None:
         raise InputError(
             f"tiling parameters {', '.join(given)} ask for frames that stay where they lie, which needs x and gy "
-            f"resident, no groups, no bias, and room on {chip.name} for all frames; leave them "
-            "out"
+            f"resident, no groups, no bias, a frame a chain, and room on {chip.name} for all frames; leave them out"
         )
     return best

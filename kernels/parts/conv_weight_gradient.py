@@ -1,16 +1,17 @@
 """The weight gradient of a convolution: teams of nodes share images, a tree adds images, teams exchange slices.
 
-Every element of gw is one chain per output frame (rows, columns of outputs ascending; padding takes part as +0), frames
-of a clip are added by the balanced tree, and then clips or images by the balanced tree over n, whatever the mesh. On
-the matrix unit a frame of a band is one product for each row of taps: M = (s, c), N = k, K = (p, q), over windows of x
-that overlap in SRAM, so nothing is rearranged. Where a group has too few channels for it (and in fp32) the vector unit
-takes the chain a pixel at a time.
+Every element of gw is one chain per image, or per `chain_frames` neighbouring output frames of a clip (frames, rows,
+columns of outputs ascending; padding takes part as +0); chains of a clip are added by the balanced tree, and then clips
+or images by the balanced tree over n, whatever the mesh. On the matrix unit a frame of a band (all frames of a chain in
+it, where their rows follow each other in SRAM) is one product for each row of taps: M = (s, c), N = k, K = (z, p, q),
+over windows of x that overlap in SRAM, so nothing is rearranged. Where a group has too few channels for it (and in
+fp32) the vector unit takes the chain a pixel at a time.
 
 Four threads: two that load bands of x and gy (each band is fetched once for all members that need it, by the next of
 them in turn, and multicast; padding is written here too, while others multiply), one that multiplies, and one that adds
-finished tiles, one a frame, like a binary counter, so that log2(frames) + log2(images) tiles and a few are enough. At
-the end each team sums one slice of the tile over all teams and stores it. Where taps look along time alone and frames
-lie on the chip, `conv_weight_places` is another way.
+finished tiles, one a chain, like a binary counter, so that log2(chains) + log2(images) tiles and a few are enough. At
+the end each team sums one slice of the tile over all teams and stores it. Where a frame is a chain and frames lie on
+the chip, `conv_weight_places` is another way.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from accel.lang import View
 
 __all__ = ["program", "weight_gradient"]
+
+Part = tuple[int, int, int]
+"""What a band has of a chain: its first frame (counted in the band), frames and rows."""
 
 
 def program(
@@ -104,7 +108,7 @@ def weight_gradient(k: K, x: TensorSpec, gy: TensorSpec, gw: TensorSpec, gb: Any
         return
     blocks = _place(k, T, mine, inputs, outputs, beside)
     segments = [(i, band) for i in range(mine.images) for band in T.bands]
-    _, tiles, steps = pool_plan(mine.images, T.axes[0].out)
+    _, tiles, steps = pool_plan(mine.images, T.chains)
 
     @k.thread
     def load_x() -> None:
@@ -153,41 +157,45 @@ def _multiply(
     k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], g: int, segments: Segments,
     tiles: list[int],
 ) -> None:  # fmt: skip
-    """Multiply segment g, each frame of it into its own tile of the pool, and tell who adds them when one is whole."""
+    """Multiply segment g, each chain of it into its own tile of the pool, and tell who adds them when one is whole."""
     (image, band), outputs = segments[g], blocks[0][1]
-    (start, stop), (top, bottom), (frames, height, _) = band.frames, band.rows, (axis.out for axis in tiling.axes)
-    here = inputs.views(k, g, segments)
-    for z in range(start, stop):
-        at = image * frames + z
-        if top == 0:
+    (top, bottom), (frames, height, _) = band.rows, (axis.out for axis in tiling.axes)
+    here, runs = inputs.views(k, g, segments), tiling.runs(band)
+    for start, stop in runs:
+        at = image * tiling.chains + start // tiling.chain
+        fresh = start % tiling.chain == 0 and top == 0
+        if fresh:
             outputs.take(k, tiles, at)
-        _multiply_frame(k, tiling, inputs, blocks, (z - start, bottom - top), here, tiles[at], fresh=top == 0)
-        if z + 1 == stop:
+        part = start - band.frames[0], stop - start, bottom - top
+        _multiply_run(k, tiling, inputs, blocks, part, here, tiles[at], fresh=fresh)
+        if stop == band.frames[1]:
             inputs.release(k, g, segments)
-        if bottom == height:
+        if bottom == height and (stop % tiling.chain == 0 or stop == frames):
             k.inc(outputs.full)
 
 
-def _multiply_frame(
-    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], frame: tuple[int, int],
-    here: list[View], at: int, *, fresh: bool,
+def _multiply_run(
+    k: K, tiling: Tiling, inputs: Inputs, blocks: list[tuple[Share, Outputs]], part: Part, here: list[View], at: int, *,
+    fresh: bool,
 ) -> None:  # fmt: skip
-    """Multiply a frame of a band (which, its rows) into tile `at` of the pool, on the unit of the tiling.
+    """Multiply what a band has of a chain into tile `at` of the pool, on the unit of the tiling.
 
     here: slots of the inputs.
     """
-    (mine, outputs), (z, rows) = blocks[0], frame
+    (mine, outputs), (first, count, rows) = blocks[0], part
     (x, gy, *rest), tile, bias = here, outputs.tile(at), outputs.bias(at)
     if tiling.vector:
-        _by_pixel(k, tiling, mine, frame, (x, gy), tile, bias, outputs.bias_part, fresh=fresh)
+        _by_pixel(k, tiling, mine, part, (x, gy), tile, bias, outputs.bias_part, fresh=fresh)
         return
-    _by_band(k, tiling, mine, frame, (x, gy), tile, fresh=fresh)
+    _by_band(k, tiling, mine, part, (x, gy), tile, fresh=fresh)
     for (corner, sums), beside in zip(blocks[1:], rest, strict=False):
         inner = x[..., _channels(k, tiling, corner)], beside
-        _by_band(k, tiling, corner, frame, inner, sums.tile(at), fresh=fresh)
+        _by_band(k, tiling, corner, part, inner, sums.tile(at), fresh=fresh)
     if bias is not None and inputs.ones is not None:
-        start, count = outputs.bias_part  # a product with ones has the chain of a plain sum
-        k.matmul(bias, inputs.ones[:rows], gy[z, :rows, :, start : start + count], accumulate=not fresh)
+        low, wide = outputs.bias_part  # a product with ones has the chain of a plain sum
+        for z in range(first, first + count):
+            right = gy[z, :rows, :, low : low + wide]
+            k.matmul(bias, inputs.ones[:rows], right, accumulate=not fresh or z > first)
 
 
 def _channels(k: K, tiling: Tiling, corner: Share) -> slice:
@@ -197,40 +205,42 @@ def _channels(k: K, tiling: Tiling, corner: Share) -> slice:
 
 
 def _by_band(
-    k: K, tiling: Tiling, mine: Share, frame: tuple[int, int], here: tuple[View, View], tile: View, *, fresh: bool
+    k: K, tiling: Tiling, mine: Share, part: Part, here: tuple[View, View], tile: View, *, fresh: bool
 ) -> None:  # fmt: skip
-    """Multiply a frame of a band (which, its rows) on the matrix unit: for each group and tap (t, r) the product of all
-    its taps s and channels.
+    """Multiply what a band has of a chain on the matrix unit: for each group and tap (t, r) the product of all its taps
+    s and channels.
     """
-    (ta, ha, wa), (x, gy), (z, rows) = tiling.axes, here, frame
+    (ta, ha, wa), (x, gy), (first, frames, rows) = tiling.axes, here, part
     steps = [window(axis, 0, 1).stride for axis in tiling.axes]
     (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
-    reach = (wa.out - 1) * steps[2] + (ns - 1) * wa.dilation + 1
+    reach, each = (wa.out - 1) * steps[2] + (ns - 1) * wa.dilation + 1, frames if tiling.merges else 1
     for at, (g, t, r) in enumerate((g, t, r) for g in range(groups) for t in range(nt) for r in range(nr)):
         sums = tile[at * ns : (at + 1) * ns]
         top, left = (r0 + r) * ha.dilation, s0 * wa.dilation
-        patch = x[
-            z * steps[0] + (t0 + t) * ta.dilation,
-            top : top + (rows - 1) * steps[1] + 1 : steps[1],
-            left : left + reach,
-            g * nc : (g + 1) * nc,
-        ]
-        right = gy[z, :rows, :, g * nk : (g + 1) * nk]
-        if ns > 1:
-            windows = patch.window(1, ns, steps[2], wa.dilation)
-            k.matmul(sums, windows, right, accumulate=not fresh, trans_a=True)
-        else:
-            k.matmul(sums[0], patch[:, :: steps[2]], right, accumulate=not fresh, trans_a=True)
+        for z in range(first, first + frames, each):
+            near, more = z * steps[0] + (t0 + t) * ta.dilation, not fresh or z > first
+            patch = x[
+                near : near + (each - 1) * steps[0] + 1 : steps[0],
+                top : top + (rows - 1) * steps[1] + 1 : steps[1],
+                left : left + reach,
+                g * nc : (g + 1) * nc,
+            ].merge(0)
+            right = gy[z : z + each, :rows, :, g * nk : (g + 1) * nk].merge(0)
+            if ns > 1:
+                windows = patch.window(1, ns, steps[2], wa.dilation)
+                k.matmul(sums, windows, right, accumulate=more, trans_a=True)
+            else:
+                k.matmul(sums[0], patch[:, :: steps[2]], right, accumulate=more, trans_a=True)
 
 
 def _by_pixel(
-    k: K, tiling: Tiling, mine: Share, frame: tuple[int, int], here: tuple[View, View], tile: View, bias: View | None,
-    part: tuple[Any, int], *, fresh: bool,
+    k: K, tiling: Tiling, mine: Share, part: Part, here: tuple[View, View], tile: View, bias: View | None,
+    slot: tuple[Any, int], *, fresh: bool,
 ) -> None:  # fmt: skip
-    """Multiply a frame of a band (which, its rows) on the vector unit: for each output pixel one fma over taps, groups
-    and filters a channel.
+    """Multiply what a band has of a chain on the vector unit: for each output pixel one fma over taps, groups and
+    filters a channel.
     """
-    axes, (x, gy), (z, rows) = tiling.axes, here, frame
+    axes, (x, gy), (first, frames, rows) = tiling.axes, here, part
     steps = [window(axis, 0, 1).stride for axis in axes]
     (_, t0, r0, s0, _, _), (groups, nt, nr, ns, nc, nk) = mine.start, mine.count
     order = (1, 2, 0, 3) if nk >= groups else (1, 2, 3, 0)  # the longer of groups and filters goes along the lanes
@@ -239,22 +249,23 @@ def _by_pixel(
         if bias is not None:
             k.vec.fill(bias, 0.0)
     sums = tile.split(0, nt * nr * ns)
-    for p in k.loop(rows):
-        for q in k.loop(axes[2].out):
-            pixel = gy[z, p : p + 1, q : q + 1, : groups * nk].split(2, nk)
-            right = pixel.transpose(*((0, 1, 2, 3) if nk >= groups else (0, 1, 3, 2)))
-            top, left = p * steps[1] + r0 * axes[1].dilation, q * steps[2] + s0 * axes[2].dilation
-            for t in range(nt):
-                patch = x[
-                    z * steps[0] + (t0 + t) * axes[0].dilation,
-                    top : top + (nr - 1) * axes[1].dilation + 1 : axes[1].dilation,
-                    left : left + (ns - 1) * axes[2].dilation + 1 : axes[2].dilation,
-                    : groups * nc,
-                ].split(2, nc)
-                for c in k.loop(nc):
-                    own = sums[:, t * nr * ns : (t + 1) * nr * ns, c, :].split(1, ns).transpose(*order)
-                    one = patch[:, :, :, c : c + 1]
-                    one = one if nk >= groups else one.transpose(0, 1, 3, 2)
-                    k.vec.fma(own, one, right, own)
-            if bias is not None:
-                k.vec.add(bias, bias, gy[z, p, q, part[0] : part[0] + part[1]])
+    for z in range(first, first + frames):
+        for p in k.loop(rows):
+            for q in k.loop(axes[2].out):
+                pixel = gy[z, p : p + 1, q : q + 1, : groups * nk].split(2, nk)
+                right = pixel.transpose(*((0, 1, 2, 3) if nk >= groups else (0, 1, 3, 2)))
+                top, left = p * steps[1] + r0 * axes[1].dilation, q * steps[2] + s0 * axes[2].dilation
+                for t in range(nt):
+                    patch = x[
+                        z * steps[0] + (t0 + t) * axes[0].dilation,
+                        top : top + (nr - 1) * axes[1].dilation + 1 : axes[1].dilation,
+                        left : left + (ns - 1) * axes[2].dilation + 1 : axes[2].dilation,
+                        : groups * nc,
+                    ].split(2, nc)
+                    for c in k.loop(nc):
+                        own = sums[:, t * nr * ns : (t + 1) * nr * ns, c, :].split(1, ns).transpose(*order)
+                        one = patch[:, :, :, c : c + 1]
+                        one = one if nk >= groups else one.transpose(0, 1, 3, 2)
+                        k.vec.fma(own, one, right, own)
+                if bias is not None:
+                    k.vec.add(bias, bias, gy[z, p, q, slot[0] : slot[0] + slot[1]])

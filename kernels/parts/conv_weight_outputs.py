@@ -1,4 +1,4 @@
-"""What `conv_weight_gradient` makes: tiles of gw and slices of gb through the tree over frames and images, and out."""
+"""What `conv_weight_gradient` makes: tiles of gw and slices of gb through the tree over chains and images, and out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Outputs:
         return self.biases[index, : self.bias_part[1]] if self.biases is not None and self.bias_part[1] > 0 else None
 
     def take(self, k: K, tiles: list[int], at: int) -> None:
-        """Wait until the tile of frame `at` of all is free."""
+        """Wait until the tile of chain `at` of all is free."""
         if tiles[at] in tiles[:at]:
             k.wait(self.free[tiles[at]])
 
@@ -96,7 +96,7 @@ class Outputs:
         return runs.merge(0) if c == most_c or taps == 1 else runs
 
     def give_back(self, k: K, tile: int, later: list[int]) -> None:
-        """Free a tile that was added to another, where a later frame takes it."""
+        """Free a tile that was added to another, where a later chain takes it."""
         if tile in later:
             k.inc(self.free[tile])
 

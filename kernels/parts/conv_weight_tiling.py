@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from math import ceil, prod
 from typing import NamedTuple
 
 from accel.hardware import ChipSpec
-from accel.kernels.parts.conv_windows import Band, Homes, bands, frame_axes, homes, window
+from accel.kernels.parts.conv_windows import Band, Homes, bands, chain_frames, frame_axes, homes, window
 from accel.lang import SRAM_ALIGN
 from accel.problem.convolution import Axis, Geometry
 
@@ -63,6 +64,16 @@ class Tiling:
     def k(self) -> int:
         """Return the filters of a group."""
         return self.form.k // self.form.groups
+
+    @cached_property
+    def chain(self) -> int:
+        """Return how many output frames a chain runs over."""
+        return chain_frames(self.form)
+
+    @property
+    def chains(self) -> int:
+        """Return the chains of an image, the last of which may be short."""
+        return ceil(self.axes[0].out / self.chain)
 
     @property
     def teams(self) -> int:
@@ -165,8 +176,8 @@ class Tiling:
 
     @property
     def plan(self) -> Pool:
-        """Return the plan of the tree over the frames and images of a team, without a last short one."""
-        return pool_plan(min(self.share, self.form.n), self.axes[0].out)
+        """Return the plan of the tree over the chains and images of a team, without a last short one."""
+        return pool_plan(min(self.share, self.form.n), self.chains)
 
     @property
     def pool(self) -> int:
@@ -215,15 +226,28 @@ class Tiling:
             sizes.append(self.item * ceil(self.segments / self.y_owners) * y)
         return sum(SRAM_ALIGN * ceil(size / SRAM_ALIGN) for size in sizes)
 
+    @property
+    def merges(self) -> bool:
+        """Return whether frames follow each other in a window as rows do, so that a product may run over several."""
+        t, h, _ = self.axes
+        return h.taps == 1 and (t.taps == 1 or t.stride == 1)
+
+    def runs(self, band: Band) -> list[tuple[int, int]]:
+        """Return the frames of a band as half-open ranges, each of one chain."""
+        start, stop = band.frames
+        cuts = [start, *range(start // self.chain * self.chain + self.chain, stop, self.chain), stop]
+        return list(pairwise(cuts))
+
     def products(self) -> dict[int, int]:
         """Return how many macro-operations add an image to one row of taps of one group, by their steps: one a frame of
-        each band.
+        each band, or one a run of them where they merge.
         """
         found = dict[int, int]()
         for band in self.bands:
-            frames, rows = band.outputs()
-            steps = rows * self.axes[2].out
-            found[steps] = found.get(steps, 0) + frames
+            for start, stop in self.runs(band):
+                at_once = stop - start if self.merges else 1
+                steps = at_once * band.outputs()[1] * self.axes[2].out
+                found[steps] = found.get(steps, 0) + (stop - start) // at_once
         return found
 
     def compute_cycles(self, chip: ChipSpec) -> float:
@@ -233,18 +257,22 @@ class Tiling:
             lanes = chip.node.vector.bytes_per_cycle // 4
             outer, inner = sorted((g, k))
             row = c * t * (r * s * outer * ceil(inner / lanes) + chip.node.vector.fill_cycles + 3)
-            zeros = self.axes[0].out * ceil(prod(self.tile) / lanes)
+            zeros = self.chains * ceil(prod(self.tile) / lanes)
             return prod(axis.out for axis in self.axes) * row + zeros
         unit = chip.node.matrix
         tiles = ceil(s * c / unit.m) * ceil(k / unit.n)
         tiles += ceil(s * self.corner[1] / unit.m) * ceil(self.rest / unit.n)
         drain = 4 * tiles  # a tile of sums leaves in four accesses while the unit waits; with more bands one comes in
-        extra = ceil(self.bias_width / unit.n) if self.bias else 0
-        return sum(
-            count * (g * t * r * (tiles * ceil(steps / unit.k) + drain + unit.fill_cycles + 4)
-            + extra * (ceil(steps / unit.k) + 4))
+        cycles = sum(
+            count * g * t * r * (tiles * ceil(steps / unit.k) + drain + unit.fill_cycles + 4)
             for steps, count in self.products().items()
-        )  # fmt: skip
+        )
+        if self.bias:  # a product for each frame of each band
+            outputs = [band.outputs() for band in self.bands]
+            cycles += ceil(self.bias_width / unit.n) * sum(
+                frames * (ceil(rows * self.axes[2].out / unit.k) + 4) for frames, rows in outputs
+            )
+        return cycles
 
     def port_cycles(self, chip: ChipSpec) -> float:
         """Return the cycles that the SRAM ports of the busiest member serve the matrix unit for one image: an access a
@@ -261,7 +289,7 @@ class Tiling:
         y = self.item * prod(axis.out for axis in self.axes) * (self.y_channels + self.rest)
         added = prod(self.tile) + prod(self.corner) + self.bias_width
         kept = 3 * 4 * added / node.port_bytes / node.accesses_per_cycle  # an addition of the tree
-        multiply, add = images * self.compute_cycles(chip), (images * self.axes[0].out - 1) * kept
+        multiply, add = images * self.compute_cycles(chip), (images * self.chains - 1) * kept
         busy = multiply + add if self.vector else max(multiply, add + images * self.port_cycles(chip))
         busy += self.segments * SEGMENT
         port = images * (x + y) / node.mesh_bytes_per_cycle
@@ -314,7 +342,7 @@ def width(size: int, parts: int) -> int:
 
 
 class Pool(NamedTuple):
-    """Tiles that the tree needs; the tile of each frame; and the merges after each frame, as (left, right) tiles."""
+    """Tiles that the tree needs; the tile of each chain; and the merges after each chain, as (left, right) tiles."""
 
     made: int
     tiles: list[int]
@@ -322,11 +350,11 @@ class Pool(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def pool_plan(images: int, frames: int) -> Pool:
-    """Plan the tree over a tile for each frame of `images` images: frames of an image first, then images.
+def pool_plan(images: int, chains: int) -> Pool:
+    """Plan the tree over a tile for each of `chains` chains of `images` images: those of an image first, then images.
 
     A merge (left, right) adds tile `right` to tile `left` and frees it; what is left at the end is in tile 0. The
-    product of frame i + 1 may be made while the merges of frame i are.
+    products of chain i + 1 may be made while the merges of chain i are.
     """
     free: list[int] = []
     made = 0
@@ -354,10 +382,10 @@ def pool_plan(images: int, frames: int) -> Pool:
     whole: list[int] = []
     for image in range(images):
         parts: list[int] = []
-        for frame in range(frames):
-            if len(tiles) < images * frames:
+        for chain in range(chains):
+            if len(tiles) < images * chains:
                 take()
             steps.append([])
-            carry(parts, tiles[image * frames + frame], frame, frames)
+            carry(parts, tiles[image * chains + chain], chain, chains)
         carry(whole, parts.pop(), image, images)
     return Pool(made, tiles, steps)

@@ -7,16 +7,44 @@ from typing import NamedTuple
 
 from accel.problem.convolution import Axis, Geometry
 
-__all__ = ["POINT", "Band", "Homes", "Span", "bands", "frame_axes", "homes", "overlaps", "padding", "window"]
+__all__ = [
+    "CHAIN",
+    "POINT",
+    "Band",
+    "Homes",
+    "Span",
+    "bands",
+    "chain_frames",
+    "frame_axes",
+    "homes",
+    "overlaps",
+    "padding",
+    "window",
+]
 
 POINT = Axis(size=1, taps=1, stride=1, pad=0, dilation=1)
 """An axis of one element: a two-dimensional convolution is a clip of one frame."""
+
+CHAIN = 1024
+"""The most outputs of a chain of several frames of a weight or bias gradient: part of what they are defined to give.
+
+Many enough that moving sums into accumulators and out, 16 cycles a tile, is little beside the 1024 / 4 x 4 cycles of
+its steps; few enough that the frames of a clip are work for many nodes, and that rounding errors stay small.
+"""
 
 
 def frame_axes(form: Geometry) -> tuple[Axis, Axis, Axis]:
     """Return the axes as (time, height, width)."""
     t, h, w = (POINT,) * (3 - len(form.axes)) + form.axes
     return t, h, w
+
+
+def chain_frames(form: Geometry) -> int:
+    """Return how many neighbouring output frames one chain of a weight or bias gradient runs over: the largest power of
+    two with at most `CHAIN` outputs, at least 1. The last chain of a clip may be shorter.
+    """
+    _, h, w = frame_axes(form)
+    return 1 << max(1, CHAIN // (h.out * w.out)).bit_length() - 1
 
 
 class Span(NamedTuple):
