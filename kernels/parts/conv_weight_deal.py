@@ -307,11 +307,15 @@ class Deal:
             bring = gy * len(kind) + WAY if self.parts > 1 else WAY
             order, here = self.products(kind), set[tuple[int, int, int]]()
             for one in order:
+                if self.parts > 1 and one.image:
+                    clock = max(clock, (one.image + 1) * gy + WAY)
                 if one.of is not None and one.of[0] != 0 and one.of not in here:
                     here.add(one.of)
                     bring += x
                     clock = max(clock, bring)
                 clock += product
+                if self.parts > 1 and one is order[0]:
+                    clock = max(clock, gy + WAY + product / PIECES)
             worst = max(worst, clock)
         leave = high * wide * (4 * self.block / port + self.slices * chip.node.copy_issue_cycles)
         return worst + TREE + leave + (FOLD * self.clips * self.time.out + self.groups) * ceil(self.slice / LANES)
