@@ -1,8 +1,9 @@
 """Convolution of clips over time, height and width in its three training directions: what the third axis changes.
 
 Little in the definition: there is one more tap index in front, so that a chain runs over filter frames, then rows, then
-taps of a row, then channels (forward), and likewise in a data gradient. The frames of a clip are images to the weight
-and bias gradients: one chain for each output frame, over its positions p, q, then the frames of a clip by the balanced
+taps of a row, then channels (forward), and likewise in a data gradient. Weight and bias gradients have a chain for
+every F neighbouring output frames of a clip, over z, p, q: F is the largest power of two with at most 1024 outputs, at
+least 1 (`conv_windows.chain_frames`). The chains of a clip, the last of which may be short, are added by the balanced
 tree of neighbours, then the clips by the same tree. `conv_reference.py` takes any number of axes, and so do the parts
 of `conv2d`, whose lesson this continues. What is new:
 
@@ -17,9 +18,10 @@ of `conv2d`, whose lesson this continues. What is new:
 3. *Time is the outermost axis*, so that a clip is a run of frames: a node that holds neighbouring rows of one frame
    reads the same rows of the frames before and after from the nodes that keep them.
 
-4. *The frames of a clip are images to a weight gradient*: a chain is over one frame, then frames, then clips are added
-   as balanced trees. With few channels there is little work but that of many frames, so frames stay where they are and
-   every node makes the whole gradient of its own (`parts/conv_weight_places.py`).
+4. *A chain of a weight gradient ends with its frames*, then chains, then clips are added as balanced trees. A chain of
+   a 7x7 frame would be 49 steps beside 16 cycles of accumulators, so 16 such frames are one; 1024 steps make those
+   cycles small. Large frames are chains of their own. With few channels there is little work but that of many frames,
+   so these stay where they are and every node makes the whole gradient of its own (`parts/conv_weight_places.py`).
 
 A stencil over frames that arrive one by one is another lesson: `streaming_conv`.
 
@@ -110,6 +112,6 @@ KERNEL = LibraryKernel(
         Conv3d(1, 5, 4, 6, 8, 6, 3, 1, 1, stride=(2, 1, 1), pad=(1, 0, 0), direction="dgrad"),
         Conv3d(2, 3, 5, 4, 6, 10, 3, 2, 3, pad=1, direction="wgrad"),
         Conv3d(3, 4, 4, 3, 8, 8, 3, 1, 1, pad=(1, 0, 0), bias=True, out_dtype="fp32", direction="wgrad"),
-        Conv3d(1, 8, 8, 7, 12, 8, 3, 1, 1, pad=(1, 0, 0), direction="wgrad"),  # resident: frames stay
+        Conv3d(2, 5, 23, 23, 3, 8, 3, 1, 1, pad=(1, 0, 0), out_dtype="fp32", direction="wgrad"),  # frames may stay
     ),
 )

@@ -1,6 +1,4 @@
-"""Weight and bias gradients of clips: a chain over frames of at most 1024 outputs, then a tree over the chains of a clip
-and one over clips, by plain loops.
-"""
+"""Weight and bias gradients of clips: a chain over frames of at most 1024 outputs, then trees, by plain loops."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from accel.errors import InputError
 from accel.hardware import ChipSpec, chip
 from accel.kernels.conv3d import KERNEL
+from accel.kernels.parts import conv_windows
 from accel.kernels.parts.conv_reference import oracle
 from accel.kernels.parts.conv_weight_deal import Deal
 from accel.kernels.parts.conv_weight_gradient import program
@@ -50,6 +51,23 @@ ROWS: list[tuple[Any, dict[str, int]]] = [
     (Conv2d(9, 7, 6, 12, 9, 3, 3, pad=1, stride=2, direction="wgrad"), {"run": 1}),
     (Conv2d(5, 4, 3, 4, 5, 2, 3, pad=(4, 1), dilation=2, direction="wgrad"), {"run": 1}),
 ]
+LARGE: list[tuple[Conv3d, dict[str, int]]] = [
+    (Conv3d(2, 5, 23, 23, 3, 8, 3, 1, 1, pad=(1, 0, 0), out_dtype="fp32", direction="wgrad"), {"run": 1}),
+    (Conv3d(1, 4, 19, 27, 12, 4, 2, 2, 1, pad=(1, 1, 0), direction="wgrad"), {"run": 2, "parts": 2}),
+    (Conv3d(3, 3, 33, 32, 2, 5, 1, 1, 1, direction="wgrad"), {"run": 2}),
+]
+
+
+@pytest.fixture(autouse=True)
+def a_frame_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames stay where each is a chain, so of more than 512 outputs: tests of small ones make chains short."""
+    monkeypatch.setattr(conv_windows, "CHAIN", 1)
+
+
+@pytest.fixture
+def long_chains(a_frame_a_chain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains as they are defined."""
+    monkeypatch.undo()
 
 
 def _inputs(problem: Any, seed: int) -> dict[str, np.ndarray]:
@@ -75,6 +93,16 @@ def test_bits_are_those_of_the_definition(problem: Any, tiling: dict[str, int], 
     want = oracle(problem, inputs)
     for schedule in ("natural", 5):
         _same(built.run(inputs, schedule=schedule), want)
+    built.check()
+
+
+@pytest.mark.usefixtures("long_chains")
+@pytest.mark.parametrize(("problem", "tiling"), LARGE, ids=lambda value: getattr(value, "label", None))
+def test_bits_of_large_frames_are_those_of_the_definition(problem: Conv3d, tiling: dict[str, int]) -> None:
+    inputs = _inputs(problem, 3)
+    built = program(MINI, problem, resident=ALL, **tiling)
+    assert built.name == "frame_gradient"
+    _same(built.run(inputs, schedule=2), oracle(problem, inputs))
     built.check()
 
 
@@ -162,6 +190,7 @@ def _fast(clips: int) -> Conv3d:
     return Conv3d(clips, 32, 56, 56, 32, 8, 3, 1, 1, pad=(1, 0, 0), direction="wgrad")
 
 
+@pytest.mark.usefixtures("long_chains")
 def test_frames_stay_by_default_where_that_is_faster() -> None:
     for clips in (8, 32):
         assert program(D1, _fast(clips), resident=ALL).name == "frame_gradient"
@@ -196,6 +225,16 @@ def test_bad_runs(tiling: dict[str, Any], text: str) -> None:
         program(MINI, ROWS[0][0], resident=ALL, **tiling)
 
 
+@pytest.mark.usefixtures("long_chains")
+def test_frames_do_not_stay_where_a_chain_has_several() -> None:
+    small = Conv3d(2, 6, 16, 32, 8, 8, 3, 1, 1, pad=(1, 0, 0), direction="wgrad")
+    assert program(MINI, small, resident=ALL).name == "weight_gradient"
+    with pytest.raises(InputError, match="a frame a chain"):
+        program(MINI, small, resident=ALL, run=1)
+    image = Conv2d(9, 7, 6, 12, 9, 3, 3, pad=1, stride=2, direction="wgrad")  # one frame, which is a chain
+    assert program(MINI, image, resident=ALL, run=1).name == "frame_gradient"
+
+
 @pytest.mark.parametrize(
     ("problem", "resident"),
     [
@@ -213,6 +252,7 @@ def test_where_frames_do_not_stay(problem: Any, resident: frozenset[str]) -> Non
         program(MINI, problem, resident=resident & problem.operands.keys(), run=1)
 
 
+@pytest.mark.usefixtures("long_chains")
 def test_the_battery_of_the_kernel_meets_frames_that_stay() -> None:
     names = {program(MINI, p, resident=ALL).name for p in KERNEL.examples if p.direction == "wgrad" and not p.bias}
     assert "frame_gradient" in names

@@ -333,7 +333,7 @@ def deals(
             raise InputError(f"tiling parameter {name} must be a whole number from 1 on, got {value!r}")
     best: tuple[float, Deal] | None = None
     alone = chain_frames(form) == 1 or frame_axes(form)[0].out == 1  # a frame is a chain
-    if not (form.groups > 1 or bias or not alone) and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
+    if alone and form.groups == 1 and not bias and {"x", "gy"} <= resident and dtype in chip.node.matrix.step_cycles:
         base = Deal(form, (chip.mesh.rows, chip.mesh.cols), fmt(dtype).bytes, out_item, 1, 1)
         most = min(chip.mesh.cols, ceil(form.c / GROUP))
         for parts in [given["parts"]] if "parts" in given else range(1, most + 1):

@@ -1,7 +1,8 @@
 """Weight gradients of many frames with few channels, operands on the chip: every frame stays where it lies.
 
-A chain is over the outputs of one frame, so every output frame is work of its own: a clip of 32 frames keeps 32 nodes
-busy, whatever its channels. What is left to choose is who reads whose frames. Here
+Where a frame has more than 512 outputs it is a chain of its own (`chain_frames`), so every output frame is work of its
+own: a clip of 32 frames keeps 32 nodes busy, whatever its channels. What is left to choose is who reads whose frames.
+Here
 
 1. output frames are dealt in runs along a path through the mesh on which neighbours in time are neighbours on the chip
    (rows there and back). A node has its frames of gy and those of x that lie below the middle of the filter; these

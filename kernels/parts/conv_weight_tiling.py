@@ -201,17 +201,17 @@ class Tiling:
         """Return the SRAM of a node in bytes."""
         x, y = prod(self.window_shape) * self.x_channels, prod(self.output_shape) * self.y_channels
         sizes = [self.item * self.stages * x, self.item * self.stages * y, 4 * self.pool * prod(self.tile)]
+        rounded = self.out_item if self.out_item < 4 else 0  # sums of four bytes leave as they are
         if self.rest:
             beside = prod(self.output_shape) * self.rest
-            sizes += [self.item * self.stages * beside, (4 * self.pool + self.out_item) * prod(self.corner)]
+            sizes += [self.item * self.stages * beside, (4 * self.pool + rounded) * prod(self.corner)]
             if "gy" in self.resident:
                 sizes.append(self.item * ceil(self.segments / (self.team_rows * self.k_parts)) * beside)
         if self.vector and self.item < 4:
             sizes += [4 * x, 4 * y]
         if self.teams > 1:
             sizes.append(4 * self.teams * prod(self.slice_shape))
-        if self.out_item < 4 or "gw" in self.resident:
-            sizes.append(self.out_item * prod(self.slice_shape))
+        sizes.append(rounded * prod(self.slice_shape))
         if self.bias:
             sizes += [4 * self.pool * self.bias_width, 4 * self.teams * self.bias_width]
             sizes.append(self.item * prod(self.output_shape[1:]))
