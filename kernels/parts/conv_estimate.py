@@ -20,6 +20,7 @@ __all__ = ["PASSED", "blocked", "cycles", "fetched_pixels", "held_up", "least_cy
 TOGETHER = 0.3  # of a tile's fetch, by which each tile in flight beyond two delays the first
 ALONE = 0.4  # of a tile's fetch by all nodes that a node waits for whose buffer has no second
 IDLE = 0.6  # of the time from the last rows asked for at once to the first results, in which memory has nothing to do
+WHOLE = 1.0  # the same where products write results: none leave before the tile is done, and no cast spreads them
 LEFT = 0.1  # of the last tile's products that stores of the others do not hide
 STORED = 0.4  # of the last tile's results that leave memory's queue after its products
 JAM = 0.7  # of what links cannot hold, by which filters on their way and rows that cross them delay each other
@@ -158,7 +159,7 @@ def _cycles(T: Tiling, chip: ChipSpec, resident: frozenset[str], *, least: bool)
     if moved:
         early = x_comes * min(T.slots, T.tiles) * tile * nodes / bandwidth  # what memory sends before the first results
         idle = y_goes * max(0.0, first + busy / T.tiles + drain - latency - early)
-        moved += latency * (1 + y_goes) + LEFT * busy / T.tiles + IDLE * idle
+        moved += latency * (1 + y_goes) + LEFT * busy / T.tiles + (WHOLE if T.rounds else IDLE) * idle
     rows = T.most_bands * band * crowd / port
     if half and not x_comes:
         rows *= blocked(T.parts)
