@@ -113,6 +113,21 @@ def test_the_clip_s_ends_do_not_hold_up_the_rest() -> None:
     assert losses["imbalance"] + losses["vector"] + losses["wait_mesh"] < 0.1
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Conv3d(1, 2, 6, 1, 3, 2, 3, 3, 1, stride=(1, 2, 1), pad=(1, 1, 0), dilation=(1, 2, 1)),
+        Conv3d(1, 3, 1, 4, 5, 40, 4, 1, 1, stride=(1, 2, 2), pad=(2, 1, 4), dilation=(1, 3, 1), groups=5, bias=True),
+    ],
+    ids=lambda p: p.label,
+)
+def test_a_node_alone_whose_rows_are_all_padding(problem: Conv3d) -> None:
+    """Such a node has a program of its own, in which the owner of a row that it never asks for is one fixed number."""
+    program = conv3d.KERNEL.program(MINI, problem, resident=frozenset(problem.operands))
+    assert_bits(problem, program, draw_inputs(problem), schedule=2)
+    program.check()
+
+
 def test_three_directions_are_adjoint_in_exact_integers() -> None:
     shape = {"n": 2, "t": 4, "h": 6, "w": 5, "c": 6, "k": 8, "kt": 3, "r": 3, "s": 2}
     options: dict[str, Any] = {"stride": (1, 2, 1), "pad": (1, 1, 0), "groups": 2, "out_dtype": "fp32"}

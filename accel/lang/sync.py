@@ -142,6 +142,9 @@ def rectangle(t: Tracer, r0: Int, r1: Int, c0: Int, c1: Int) -> tuple[int, tuple
             low = high = operator.index(edge)
             where = ""
             words += (low, 0)
+            if t.active.terms and not 0 <= low < size:  # where the predicate holds on none of these nodes all is well
+                low, high, where = extremes(t, Expr(low, t.dom.zero))
+                limits = guard(t)
         if (low < 0 or high >= size) and not t.active.dead:
             raise BoundsError(
                 f"the target reaches {what} {low if low < 0 else high}{where}, and the mesh is {rows} x {cols}; "
