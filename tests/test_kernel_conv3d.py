@@ -114,16 +114,19 @@ def test_the_clip_s_ends_do_not_hold_up_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "problem",
+    ("problem", "mesh", "resident"),
     [
-        Conv3d(1, 2, 6, 1, 3, 2, 3, 3, 1, stride=(1, 2, 1), pad=(1, 1, 0), dilation=(1, 2, 1)),
-        Conv3d(1, 3, 1, 4, 5, 40, 4, 1, 1, stride=(1, 2, 2), pad=(2, 1, 4), dilation=(1, 3, 1), groups=5, bias=True),
+        (Conv3d(1, 2, 6, 1, 3, 2, 3, 3, 1, stride=(1, 2, 1), pad=(1, 1, 0), dilation=(1, 2, 1)), (4, 4), "xwy"),
+        (Conv3d(1, 3, 1, 4, 5, 40, 4, 1, 1, (1, 2, 2), (2, 1, 4), (1, 3, 1), groups=5), (4, 4), "xwy"),
+        (Conv3d(1, 4, 1, 2, 17, 16, 4, 4, 2, (1, 1, 2), (2, 2, 1), (1, 1, 2)), (3, 1), "x"),
+        (Conv3d(1, 13, 5, 3, 31, 5, 5, 3, 3, (1, 1, 2), (2, 3, 1), (3, 1, 1), out_dtype="fp16"), (4, 1), "x"),
     ],
-    ids=lambda p: p.label,
-)
-def test_a_node_alone_whose_rows_are_all_padding(problem: Conv3d) -> None:
+    ids=str,
+)  # fmt: skip
+def test_a_node_alone_whose_rows_are_all_padding(problem: Conv3d, mesh: tuple[int, int], resident: str) -> None:
     """Such a node has a program of its own, in which the owner of a row that it never asks for is one fixed number."""
-    program = conv3d.KERNEL.program(MINI, problem, resident=frozenset(problem.operands))
+    chip = MINI.replace(**{"mesh.rows": mesh[0], "mesh.cols": mesh[1]})
+    program = conv3d.KERNEL.program(chip, problem, resident=frozenset(resident))
     assert_bits(problem, program, draw_inputs(problem), schedule=2)
     program.check()
 

@@ -181,6 +181,23 @@ def test_a_chain_of_one_product_is_rounded_as_it_leaves(
         program.check()
 
 
+@pytest.mark.parametrize(
+    ("problem", "resident", "tiling"),
+    [
+        (Conv2d(1, 4, 4, 17, 8, 1, 1, **D), (), {"share": 2, "per_pass": 1}),
+        (Conv2d(1, 4, 4, 17, 8, 1, 1, **D), ("gx",), {"share": 2, "per_pass": 1}),
+        (Conv2d(1, 14, 14, 33, 64, 3, 3, pad=1, **D), (), {}),
+        (Conv2d(1, 8, 4, 73, 128, 3, 3, pad=1, **D), ("gy", "gx"), {}),
+    ],
+)
+def test_a_member_without_channels_in_its_last_pass_does_nothing_there(
+    problem: Convolution, resident: tuple[str, ...], tiling: dict[str, int]
+) -> None:
+    program, inputs = build(MINI, problem, resident=resident, **tiling), _inputs(problem, 6)
+    assert (_bits(program.run(inputs)["gx"]) == _bits(oracle(problem, inputs)["gx"])).all()
+    program.check()
+
+
 def test_sums_that_go_on_or_are_touched_stay_in_fp32() -> None:
     for problem, tiling in (
         (Conv2d(2, 6, 6, 8, 8, 3, 3, pad=1, **D), {}),  # three rows of taps

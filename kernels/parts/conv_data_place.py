@@ -128,7 +128,7 @@ class Place:
             )
         first = self.member * cut.units + turn * cut.per_pass
         count = units * form.unit
-        if form.c % form.unit and first + units == form.units:
+        if units and form.c % form.unit and first + units == form.units:
             count = form.c - (form.units - units) * form.unit
         if form.groups == 1:
             return Channels(first * form.unit, count, 0, form.k, first * form.unit)
