@@ -10,8 +10,9 @@ Here
 2. A product is a macro-operation for each row of taps: M = taps of the row and channels, N = filters, K = the pixels of
    the frame. With c channels it takes c k / 64 / 4 cycles a pixel and tap, and fetches 2 c bytes of it: from 8 filters
    on, one product hides the next one's frame.
-3. As soon as a product is done, its sums leave in slices for the nodes that add these slices up over all frames
-   (first the frames of a clip, then clips, as balanced trees), 16 numbers where the mesh has nodes for it.
+3. Sums leave in slices for the nodes that add these slices up over all frames (first the frames of a clip, then clips,
+   as balanced trees), 16 numbers where the mesh has nodes for it. They wait until their node has its frames: sums of
+   all nodes meet at a few, and frames would queue behind them.
 4. Where frames are fewer than nodes, or too large for one, `parts` nodes share the channels of a run; each frame of gy
    comes from one of them.
 
